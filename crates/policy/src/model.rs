@@ -1,0 +1,229 @@
+//! The validated policy: what the files say, resolved and checked, with the place of each
+//! statement kept for messages.
+//!
+//! Every value here is right by construction: tiers that allows name exist, services are
+//! resolved to protocols and ports, address sets are merged, keys are unique.
+
+use ruleset::{AddressSet, Transport};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Location {
+    /// The file, as the including file or the command line named it.
+    pub file: Arc<PathBuf>,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+}
+
+/// `file:line`, what an editor jumps to.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// The policy, for every server that loads it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Which tiers this server is in.
+    pub role: RoleSetting,
+    /// Which edits apply by themselves.
+    pub watch: Watch,
+    /// What holds at boot while no policy was ever good.
+    pub boot: Boot,
+    /// How a denied packet is refused, by side.
+    pub deny: Deny,
+    /// What each side does with what no allow lets through.
+    pub mode: Modes,
+    /// What happens to packets through this server.
+    pub forward: Forward,
+    /// The address groups, by name.
+    pub tiers: BTreeMap<String, Tier>,
+    /// The allows, in the order of the files.
+    pub allows: Vec<Allow>,
+}
+
+/// `role`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleSetting {
+    /// Every tier that holds one of this server's addresses.
+    Auto,
+    /// These tiers, whatever the addresses; `location` is where the file says so.
+    Tiers {
+        /// Names of tiers that exist; at least one.
+        tiers: BTreeSet<String>,
+        /// The place of the setting.
+        location: Location,
+    },
+}
+
+/// `watch`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// Members apply by themselves, other edits wait for a reload.
+    #[default]
+    Members,
+    /// Every edit applies by itself.
+    All,
+}
+
+/// `boot`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Boot {
+    /// Leave the network as it was.
+    #[default]
+    Open,
+    /// Built-in traffic and the default drop only.
+    Closed,
+}
+
+/// One side's way of refusing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenyAction {
+    /// Silence.
+    Drop,
+    /// A prompt error: TCP reset, or ICMP administratively prohibited.
+    Reject,
+}
+
+/// `deny`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deny {
+    /// For strangers; `drop` unless said otherwise.
+    pub input: DenyAction,
+    /// For this server's own programs; `reject` unless said otherwise.
+    pub output: DenyAction,
+}
+
+impl Default for Deny {
+    fn default() -> Self {
+        Self { input: DenyAction::Drop, output: DenyAction::Reject }
+    }
+}
+
+/// One side's mode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Deny what no allow lets through.
+    #[default]
+    Enforce,
+    /// Count and log it, deny nothing.
+    Observe,
+    /// Open and unlogged.
+    Off,
+}
+
+/// `mode`, of each side. Forward follows input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Modes {
+    pub input: Mode,
+    pub output: Mode,
+}
+
+/// `forward`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Forward {
+    /// Nothing passes through this server.
+    #[default]
+    Drop,
+    /// A forward chain that accepts.
+    Accept,
+    /// No forward chain.
+    Unmanaged,
+}
+
+/// An address group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tier {
+    /// Its IPv4 members, merged.
+    pub v4: AddressSet<Ipv4Addr>,
+    /// Its IPv6 members, merged.
+    pub v6: AddressSet<Ipv6Addr>,
+    /// Where it is defined.
+    pub location: Location,
+}
+
+/// One `[[allow]]`.
+#[derive(Debug, Clone)]
+pub struct Allow {
+    /// What identifies it, unique in the policy.
+    pub key: AllowKey,
+    /// Where it stands (the line of its `[[allow]]` header).
+    pub location: Location,
+    /// Who may open connections.
+    pub from: Endpoint,
+    /// To whom.
+    pub to: Endpoint,
+    /// On what.
+    pub service: Service,
+    /// On the sender's side, by which users' programs only; empty for any.
+    pub users: Vec<User>,
+}
+
+/// The identity of an allow: its name, or else its content in one canonical line, such as `web ->
+/// app tcp/8080` or `app -> 198.51.100.40 tcp/443 user appuser`. Lists are joined by commas in the
+/// order of the file; services stand as they are written there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AllowKey {
+    /// `name = "…"`
+    Named(String),
+    /// The content.
+    Content(String),
+}
+
+impl fmt::Display for AllowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(text) | Self::Content(text) => f.write_str(text),
+        }
+    }
+}
+
+/// One side of an allow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `"any"`: every address.
+    pub any: bool,
+    /// `"*"`: every server that loads this policy; as a peer, the union of all tiers.
+    pub every_server: bool,
+    /// The tiers named.
+    pub tiers: BTreeSet<String>,
+    /// Literal IPv4 addresses.
+    pub v4: AddressSet<Ipv4Addr>,
+    /// Literal IPv6 addresses.
+    pub v6: AddressSet<Ipv6Addr>,
+}
+
+/// What an allow opens, resolved from names and literals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// `"any"`: every protocol and port.
+    pub any: bool,
+    /// Whole IP protocols, by number.
+    pub protocols: BTreeSet<u8>,
+    /// Destination ports: sorted, disjoint, not adjacent, never 0.
+    pub ports: BTreeMap<Transport, Vec<RangeInclusive<u16>>>,
+}
+
+/// Whose programs an allow is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum User {
+    /// By number.
+    Uid(u32),
+    /// By name, looked up where this server is the sender.
+    Name {
+        /// The account's name.
+        name: String,
+        /// Where the file names it.
+        location: Location,
+    },
+}

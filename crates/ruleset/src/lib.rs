@@ -1,0 +1,20 @@
+//! nftables objects as plain values: the table `inet filter` with its chains, sets, rules and
+//! elements; the difference of two tables as a plan; rendering as `nft` text and JSON; evaluation
+//! of a packet.
+//!
+//! This crate knows neither policies nor the kernel. The policy crate compiles into its values,
+//! the netlink crate carries them to the kernel and back. No I/O, no clock, no environment.
+
+pub mod address;
+mod statement;
+mod table;
+
+pub use address::{Address, AddressRange, AddressSet};
+pub use statement::{
+    Family, Field, Limit, Log, LogTarget, Opaque, Reject, Statement, States, Transport, Value,
+    Verdict,
+};
+pub use table::{
+    Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, Set, SetSpec, TABLE,
+    TABLE_COMMENT, Table, split_singles,
+};

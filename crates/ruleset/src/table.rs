@@ -1,0 +1,316 @@
+//! The table `inet filter` as a value: chains, sets, counters.
+//!
+//! A [`Ruleset`] is what the policy compiles to and what the kernel's dump decodes to. Kernel
+//! handles, counts and positions are not part of it: two rulesets are equal exactly when they
+//! filter and list the same.
+
+use crate::address::{AddressRange, AddressSet};
+use crate::statement::{Family, Statement, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The name of our table, in the family `inet`.
+pub const TABLE: &str = "filter";
+
+/// The comment by which we know a table as ours. A table's userdata can't be changed later, so
+/// this never does.
+pub const TABLE_COMMENT: &str = "managed by tierwalld";
+
+/// The state of the table `inet filter`; none where it doesn't exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The table's content.
+    pub table: Option<Table>,
+}
+
+/// The content of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The comment in the table's userdata.
+    pub comment: Option<String>,
+    /// Named counters, by name (at most 127 bytes).
+    pub counters: BTreeSet<String>,
+    /// Sets and verdict maps, by name.
+    pub sets: BTreeMap<String, Set>,
+    /// Chains, by name.
+    pub chains: BTreeMap<String, Chain>,
+    /// Objects we never make (flow tables, quotas, …), described, so that a foreign table is
+    /// never mistaken for ours or for an empty one.
+    pub foreign: BTreeSet<String>,
+}
+
+/// Where a base chain sees packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Packets to this host.
+    Input,
+    /// Packets through this host.
+    Forward,
+    /// Packets from this host.
+    Output,
+    /// Another hook, by number; ours never have one.
+    Other(u32),
+}
+
+/// What becomes of a packet that no rule of a base chain decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Policy {
+    Accept,
+    Drop,
+}
+
+/// What makes a chain a base chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// `filter`; foreign tables also have `nat` and `route`.
+    pub kind: String,
+    /// The hook.
+    pub hook: Hook,
+    /// The priority: `filter` is 0, lower runs earlier.
+    pub priority: i32,
+    /// The policy.
+    pub policy: Policy,
+}
+
+impl Base {
+    /// `type filter hook … priority filter; policy …`
+    pub fn filter(hook: Hook, policy: Policy) -> Self {
+        Self { kind: "filter".into(), hook, priority: 0, policy }
+    }
+}
+
+/// A chain: rules in order of evaluation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Hook and policy; none for a chain that is only jumped to.
+    pub base: Option<Base>,
+    /// The rules.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// Who this rule belongs to: the comment in its userdata (at most 127 bytes), shown by `nft
+    /// list`. Several rules of a chain may share it. Empty for a foreign rule without one.
+    pub comment: String,
+    /// The steps.
+    pub statements: Vec<Statement>,
+}
+
+impl Rule {
+    /// A rule with its comment.
+    pub fn new(comment: impl Into<String>, statements: Vec<Statement>) -> Self {
+        Self { comment: comment.into(), statements }
+    }
+}
+
+/// What the elements of a set are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyType {
+    /// `ipv4_addr` or `ipv6_addr`
+    Address(Family),
+    /// `inet_service`: a port.
+    Port,
+    /// `inet_proto`: an IP protocol.
+    Protocol,
+    /// `uid`
+    Uid,
+    /// Another type, by nftables' number and its length in bytes; ours never have one.
+    Other {
+        /// `NFTA_SET_KEY_TYPE`
+        datatype: u32,
+        /// `NFTA_SET_KEY_LEN`
+        length: u32,
+    },
+}
+
+impl KeyType {
+    /// The length of a key in bytes.
+    pub fn length(self) -> usize {
+        match self {
+            Self::Address(Family::V4) | Self::Uid => 4,
+            Self::Address(Family::V6) => 16,
+            Self::Port => 2,
+            Self::Protocol => 1,
+            Self::Other { length, .. } => length as usize,
+        }
+    }
+
+    /// The highest key, as a number. Keys longer than 16 bytes are never read as numbers.
+    pub fn max(self) -> u128 {
+        match self.length() {
+            length if length >= 16 => u128::MAX,
+            length => (1 << (8 * length)) - 1,
+        }
+    }
+}
+
+/// How a set is stored in the kernel. Changing it means making the set anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetSpec {
+    /// What a key is.
+    pub key: KeyType,
+    /// Whether this is a verdict map.
+    pub map: bool,
+    /// Whether elements are intervals (`flags interval`).
+    pub interval: bool,
+    /// Whether elements may expire (`flags timeout`).
+    pub timeout: bool,
+    /// The declared size: the hard limit of elements, and for exact keys what makes the kernel
+    /// choose a fixed hash table.
+    pub size: Option<u32>,
+    /// Flags and data types that we never use, as the kernel gave them; empty for ours.
+    pub foreign: Vec<String>,
+}
+
+/// Keys from the first to the last, both included, as numbers (network byte order for addresses
+/// and ports).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Interval {
+    /// The lowest key.
+    pub first: u128,
+    /// The highest key.
+    pub last: u128,
+}
+
+impl Interval {
+    /// One key.
+    pub fn single(key: u128) -> Self {
+        Self { first: key, last: key }
+    }
+}
+
+/// What a set holds. Which variant a set has follows from its [`SetSpec`]: see
+/// [`Elements::empty`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elements {
+    /// IPv4 addresses.
+    Ipv4(AddressSet<Ipv4Addr>),
+    /// IPv6 addresses.
+    Ipv6(AddressSet<Ipv6Addr>),
+    /// Keys of a small set that isn't of addresses.
+    Keys(BTreeSet<Interval>),
+    /// Keys of a map and the verdicts they lead to. The intervals are disjoint.
+    Verdicts(BTreeMap<Interval, Verdict>),
+    /// Elements of a foreign set that the kinds above can't hold, encoded as the kernel sent them.
+    Opaque(BTreeSet<Vec<u8>>),
+}
+
+impl Elements {
+    /// No elements, of the kind that fits `spec`.
+    pub fn empty(spec: &SetSpec) -> Self {
+        match spec.key {
+            _ if !spec.foreign.is_empty() => Self::Opaque(BTreeSet::new()),
+            KeyType::Other { length, .. } if length > 16 => Self::Opaque(BTreeSet::new()),
+            _ if spec.map => Self::Verdicts(BTreeMap::new()),
+            KeyType::Address(Family::V4) => Self::Ipv4(AddressSet::default()),
+            KeyType::Address(Family::V6) => Self::Ipv6(AddressSet::default()),
+            _ => Self::Keys(BTreeSet::new()),
+        }
+    }
+
+    /// The number of elements; an interval counts as one.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Ipv4(set) => set.len(),
+            Self::Ipv6(set) => set.len(),
+            Self::Keys(keys) => keys.len(),
+            Self::Verdicts(verdicts) => verdicts.len(),
+            Self::Opaque(elements) => elements.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A named set or verdict map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// How it is stored.
+    pub spec: SetSpec,
+    /// What it holds.
+    pub elements: Elements,
+}
+
+impl Set {
+    /// An interval set of IPv4 addresses.
+    pub fn ipv4(addresses: AddressSet<Ipv4Addr>) -> Self {
+        Self {
+            spec: SetSpec::intervals(KeyType::Address(Family::V4)),
+            elements: Elements::Ipv4(addresses),
+        }
+    }
+
+    /// An interval set of IPv6 addresses.
+    pub fn ipv6(addresses: AddressSet<Ipv6Addr>) -> Self {
+        Self {
+            spec: SetSpec::intervals(KeyType::Address(Family::V6)),
+            elements: Elements::Ipv6(addresses),
+        }
+    }
+}
+
+impl SetSpec {
+    /// A set of intervals of `key`.
+    pub fn intervals(key: KeyType) -> Self {
+        Self { key, map: false, interval: true, timeout: false, size: None, foreign: Vec::new() }
+    }
+
+    /// A set of exact keys, with a declared size.
+    pub fn exact(key: KeyType, size: Option<u32>) -> Self {
+        Self { key, map: false, interval: false, timeout: false, size, foreign: Vec::new() }
+    }
+
+    /// The same as a verdict map.
+    pub fn into_map(self) -> Self {
+        Self { map: true, ..self }
+    }
+}
+
+impl Table {
+    /// An empty table of ours.
+    pub fn new() -> Self {
+        Self { comment: Some(TABLE_COMMENT.into()), ..Self::default() }
+    }
+
+    /// Whether the table bears our mark.
+    pub fn is_ours(&self) -> bool {
+        self.comment.as_deref() == Some(TABLE_COMMENT)
+    }
+
+    /// Whether the table does nothing, such as the one a distribution ships as an example: no
+    /// rules, no elements, no objects, and every base chain accepts.
+    pub fn is_inert(&self) -> bool {
+        self.foreign.is_empty()
+            && self.counters.is_empty()
+            && self.sets.values().all(|set| set.elements.is_empty())
+            && self.chains.values().all(|chain| {
+                chain.rules.is_empty()
+                    && chain.base.as_ref().is_none_or(|base| base.policy == Policy::Accept)
+            })
+    }
+
+    /// The chains as they are created and listed: base chains by hook, then the others by name.
+    pub fn chains_in_order(&self) -> Vec<(&String, &Chain)> {
+        let mut chains: Vec<_> = self.chains.iter().collect();
+        chains.sort_by_key(|(_, chain)| match &chain.base {
+            Some(base) => (0, Some(base.hook)),
+            None => (1, None),
+        });
+        chains
+    }
+}
+
+/// Splits ranges that are exactly one address from the others: `(singles, ranges)`.
+pub fn split_singles<A: crate::address::Address>(
+    set: &AddressSet<A>,
+) -> (AddressSet<A>, AddressSet<A>) {
+    let (singles, ranges): (Vec<AddressRange<A>>, Vec<_>) =
+        set.ranges().iter().partition(|range| range.is_single());
+    (AddressSet::new(singles), AddressSet::new(ranges))
+}

@@ -6,10 +6,16 @@
 //! the netlink crate carries them to the kernel and back. No I/O, no clock, no environment.
 
 pub mod address;
+mod diff;
+pub mod evaluate;
+mod json;
+mod plan;
+mod render;
 mod statement;
 mod table;
 
 pub use address::{Address, AddressRange, AddressSet};
+pub use plan::{ApplyError, ElementCount, Operation, Plan, Summary};
 pub use statement::{
     Family, Field, Limit, Log, LogTarget, Opaque, Reject, Statement, States, Transport, Value,
     Verdict,

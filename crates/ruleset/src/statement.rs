@@ -227,7 +227,7 @@ impl fmt::Display for Verdict {
 /// How a packet is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reject {
-    /// `reject with tcp reset`; implies `meta l4proto tcp`.
+    /// `reject with tcp reset`; the rule matches `meta l4proto tcp` before.
     TcpReset,
     /// `reject with icmpx admin-prohibited`: the ICMP error of the packet's own family.
     AdminProhibited,

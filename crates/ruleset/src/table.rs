@@ -104,6 +104,27 @@ impl Rule {
     pub fn new(comment: impl Into<String>, statements: Vec<Statement>) -> Self {
         Self { comment: comment.into(), statements }
     }
+
+    /// The sets and maps it looks in.
+    pub fn sets(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().filter_map(Statement::set)
+    }
+
+    /// The named counters it counts in.
+    pub fn counters(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().filter_map(|statement| match statement {
+            Statement::Counter(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The chains it jumps or goes to.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().filter_map(|statement| match statement {
+            Statement::Verdict(verdict) => verdict.target(),
+            _ => None,
+        })
+    }
 }
 
 /// What the elements of a set are.

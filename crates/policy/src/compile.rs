@@ -1,0 +1,149 @@
+//! Policy → ruleset: this server's part of the policy as the table `inet filter`.
+//!
+//! A pure function of the policy, the role and the users' ids. The shape of the table:
+//!
+//! - Base chains `input`, `forward`, `output` hold what is the same for everybody: connections
+//!   that exist, built-in traffic, the dispatch by service, and the closing log and drop.
+//! - Every allow has one chain a side, `in.NAME` or `out.NAME`: its peers and its accept. A rule
+//!   is thus written once, however many ports it opens, and keeps its handle when others change.
+//! - A map for each transport protocol (`input_tcp`) leads from the destination port to the chain of
+//!   the allow that holds there, or to a chain that jumps to each of several. What a new flow
+//!   costs doesn't depend on how many allows there are.
+//! - Every tier named on this server has a set for each family (`web_v4`, `web_v6`), so that a change of
+//!   members never changes a rule.
+
+mod allow;
+mod base;
+mod dispatch;
+mod labels;
+mod tiers;
+
+pub use labels::Labels;
+
+use crate::model::{Allow, Endpoint, Mode, Policy, User};
+use crate::role::Role;
+use ruleset::{Field, Hook, Ruleset, Table};
+use std::collections::BTreeMap;
+
+/// What compiling depends on beside the policy.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    /// The tiers this server is in.
+    pub role: &'a Role,
+    /// The ids of the users that the policy names and this server knows. An allow for others
+    /// only has no rule.
+    pub users: &'a BTreeMap<String, u32>,
+    /// What was compiled before, from which large sets keep their layout and size as long as they
+    /// fit. None for the first time.
+    pub previous: Option<&'a Ruleset>,
+}
+
+/// Compiles the part of `policy` that concerns `host`.
+pub fn compile(policy: &Policy, host: Host<'_>) -> Ruleset {
+    let labels = Labels::of(&policy.allows);
+    let mut compiler = Compiler { policy, host, labels: &labels, table: Table::new() };
+    for side in [Side::Input, Side::Output] {
+        let mode = match side {
+            Side::Input => policy.mode.input,
+            Side::Output => policy.mode.output,
+        };
+        if mode != Mode::Off {
+            compiler.side(side, mode);
+        }
+    }
+    compiler.forward();
+    Ruleset { table: Some(compiler.table) }
+}
+
+/// The sides of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Input,
+    Output,
+}
+
+impl Side {
+    /// The name of its base chain, and of what belongs to it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        }
+    }
+
+    fn hook(self) -> Hook {
+        match self {
+            Self::Input => Hook::Input,
+            Self::Output => Hook::Output,
+        }
+    }
+
+    /// The chain of an allow on this side.
+    fn allow_chain(self, slug: &str) -> String {
+        match self {
+            Self::Input => format!("in.{slug}"),
+            Self::Output => format!("out.{slug}"),
+        }
+    }
+
+    /// The address of the other side.
+    fn peer(self, family: ruleset::Family) -> Field {
+        match self {
+            Self::Input => Field::Saddr(family),
+            Self::Output => Field::Daddr(family),
+        }
+    }
+}
+
+/// An allow that this server acts on, on one side.
+#[derive(Debug, Clone, Copy)]
+struct Active<'a> {
+    /// Its index in the policy, and so in the labels.
+    index: usize,
+    allow: &'a Allow,
+    /// The other side.
+    peer: &'a Endpoint,
+}
+
+struct Compiler<'a> {
+    policy: &'a Policy,
+    host: Host<'a>,
+    labels: &'a Labels,
+    table: Table,
+}
+
+impl<'a> Compiler<'a> {
+    fn side(&mut self, side: Side, mode: Mode) {
+        let mut active: Vec<Active<'a>> = self.active(side).collect();
+        // Not in the order of the file: moving an allow there must not move a rule.
+        active.sort_by_key(|allow| self.labels.slug(allow.index));
+        for allow in &active {
+            self.allow_chain(side, *allow);
+        }
+        let dispatch = self.dispatch(side, &active);
+        self.base_chain(side, mode, dispatch);
+    }
+
+    /// The allows of which this server is one side.
+    fn active(&self, side: Side) -> impl Iterator<Item = Active<'a>> + use<'a> {
+        let host = self.host;
+        self.policy.allows.iter().enumerate().filter_map(move |(index, allow)| {
+            let (own, peer) = match side {
+                Side::Input => (&allow.to, &allow.from),
+                Side::Output => (&allow.from, &allow.to),
+            };
+            let concerned = own.every_server || !own.tiers.is_disjoint(&host.role.tiers);
+            let sendable = side == Side::Input
+                || allow.users.is_empty()
+                || allow.users.iter().any(|user| uid(user, host.users).is_some());
+            (concerned && sendable).then_some(Active { index, allow, peer })
+        })
+    }
+}
+
+fn uid(user: &User, users: &BTreeMap<String, u32>) -> Option<u32> {
+    match user {
+        User::Uid(uid) => Some(*uid),
+        User::Name { name, .. } => users.get(name).copied(),
+    }
+}

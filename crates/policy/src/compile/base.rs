@@ -1,0 +1,250 @@
+//! The base chains: what every server needs, and the end of what no allow lets through.
+//!
+//! docs/traffic.md describes each built-in rule, and a test stands behind each of its lines.
+//! Switching a side between enforce and observe changes only the rules here that would drop, and
+//! the chain's policy.
+
+use super::dispatch::Dispatch;
+use super::{Compiler, Side};
+use crate::model::{DenyAction, Forward, Mode};
+use ruleset::{
+    Base, Chain, Family, Field, Hook, Limit, Log, LogTarget, Policy, Reject, Rule, Statement,
+    States, Transport, Value, Verdict,
+};
+
+/// The interface index of `lo`, the first interface of every network namespace.
+const LOOPBACK: u128 = 1;
+
+const ICMP: u128 = 1;
+const TCP: u128 = 6;
+const ICMPV6: u128 = 58;
+
+/// Denied packets logged in a second, and at once; the others are only counted.
+const LOG_LIMIT: Limit = Limit { rate: 10, burst: 20 };
+
+/// RFC 792: destination unreachable (with fragmentation needed), time exceeded, parameter
+/// problem, echo request.
+const ICMP_TYPES: [u128; 4] = [3, 11, 12, 8];
+
+/// RFC 4443: destination unreachable, packet too big, time exceeded, parameter problem, echo
+/// request.
+const ICMPV6_TYPES: [u128; 5] = [1, 2, 3, 4, 128];
+
+/// RFC 2710 and RFC 3810: multicast listener query, report, done, and version 2 report.
+const MLD_TYPES: [u128; 4] = [130, 131, 132, 143];
+
+/// RFC 4861: router solicitation and advertisement, neighbour solicitation and advertisement.
+const NEIGHBOUR_TYPES: [u128; 4] = [133, 134, 135, 136];
+
+const REDIRECT: u128 = 5;
+const REDIRECT_V6: u128 = 137;
+
+/// `fe80::/10`
+const LINK_LOCAL: Value = Value::Prefix { address: 0xfe80 << 112, length: 10 };
+
+impl Compiler<'_> {
+    pub(super) fn base_chain(&mut self, side: Side, mode: Mode, dispatch: Dispatch) {
+        let related = format!("{}_related", side.name());
+        let invalid = format!("{}_invalid", side.name());
+        let icmp = format!("{}_icmp", side.name());
+        let icmpv6 = format!("{}_icmpv6", side.name());
+        let loopback = match side {
+            Side::Input => Field::Iif,
+            Side::Output => Field::Oif,
+        };
+        let accept = Statement::Verdict(Verdict::Accept);
+        let goto = |chain: &String| Statement::Verdict(Verdict::Goto(chain.clone()));
+        let mut rules = vec![
+            built_in("established", [Statement::states(States::ESTABLISHED), accept.clone()]),
+            built_in("related", [Statement::states(States::RELATED), goto(&related)]),
+            built_in("invalid", [Statement::states(States::INVALID), goto(&invalid)]),
+            built_in("loopback", [Statement::matches(loopback, LOOPBACK), accept]),
+            built_in("ICMP", [Statement::matches(Field::L4Proto, ICMP), Statement::jump(&icmp)]),
+            built_in(
+                "ICMPv6",
+                [Statement::matches(Field::L4Proto, ICMPV6), Statement::jump(&icmpv6)],
+            ),
+        ];
+        rules.extend(dispatch.services);
+        rules.extend(dhcp_client(side));
+        rules.extend(dispatch.any);
+        let deny = match side {
+            Side::Input => self.policy.deny.input,
+            Side::Output => self.policy.deny.output,
+        };
+        rules.extend(self.closing(side.name(), mode, deny));
+
+        let base = Base::filter(side.hook(), chain_policy(mode));
+        self.add_chain(side.name(), Some(base), rules);
+        let rules = self.related(side, mode);
+        self.add_chain(&related, None, rules);
+        let rules = self.invalid(side, mode);
+        self.add_chain(&invalid, None, rules);
+        let rules = self.icmp(side, mode);
+        self.add_chain(&icmp, None, rules);
+        let rules = self.icmpv6(side, mode);
+        self.add_chain(&icmpv6, None, rules);
+    }
+
+    /// What is routed through this server. Forward follows input's mode.
+    pub(super) fn forward(&mut self) {
+        let mode = self.policy.mode.input;
+        match self.policy.forward {
+            _ if mode == Mode::Off => {}
+            Forward::Unmanaged => {}
+            Forward::Accept => {
+                self.add_chain(
+                    "forward",
+                    Some(Base::filter(Hook::Forward, Policy::Accept)),
+                    vec![],
+                );
+            }
+            Forward::Drop => {
+                let rules = self.closing("forward", mode, DenyAction::Drop);
+                let base = Base::filter(Hook::Forward, chain_policy(mode));
+                self.add_chain("forward", Some(base), rules);
+            }
+        }
+    }
+
+    fn add_chain(&mut self, name: &str, base: Option<Base>, rules: Vec<Rule>) {
+        self.table.chains.insert(name.to_owned(), Chain { base, rules });
+    }
+
+    /// Both counters of `what` exist in either mode, so that a switch of modes adds no object.
+    fn counter(&mut self, what: &str, mode: Mode) -> Statement {
+        let denied = format!("denied.{what}");
+        let would = format!("would-deny.{what}");
+        let counter = Statement::counter(if mode == Mode::Observe { &would } else { &denied });
+        self.table.counters.extend([denied, would]);
+        counter
+    }
+
+    /// Logs below a rate, then counts and drops. Two rules: a limit in front of a drop would let
+    /// the excess through.
+    fn closing(&mut self, side: &str, mode: Mode, deny: DenyAction) -> Vec<Rule> {
+        let counter = self.counter(side, mode);
+        let mut rules = vec![log(side, "denied", mode)];
+        match (mode, deny) {
+            (Mode::Observe | Mode::Off, _) => {
+                rules.push(built_in("count what would be denied", [counter]));
+            }
+            (Mode::Enforce, DenyAction::Drop) => {
+                rules.push(built_in("drop", [counter, Statement::Verdict(Verdict::Drop)]));
+            }
+            (Mode::Enforce, DenyAction::Reject) => {
+                let tcp = Statement::matches(Field::L4Proto, TCP);
+                let reset = Statement::Reject(Reject::TcpReset);
+                rules.push(built_in("reject", [tcp, counter.clone(), reset]));
+                let prohibited = Statement::Reject(Reject::AdminProhibited);
+                rules.push(built_in("reject", [counter, prohibited]));
+            }
+        }
+        rules
+    }
+
+    /// ICMP errors about a connection that exists, and connections that a helper expects. A
+    /// redirect is related too, and never accepted.
+    fn related(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
+        vec![
+            self.refuse_redirect(side, Family::V4, mode),
+            built_in("related", [Statement::Verdict(Verdict::Accept)]),
+        ]
+    }
+
+    fn invalid(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
+        let counter = self.counter(&format!("{}.invalid", side.name()), mode);
+        let verdict = match mode {
+            Mode::Enforce => Verdict::Drop,
+            Mode::Observe | Mode::Off => Verdict::Accept,
+        };
+        vec![
+            log(side.name(), "invalid", mode),
+            built_in("invalid", [counter, Statement::Verdict(verdict)]),
+        ]
+    }
+
+    fn refuse_redirect(&mut self, side: Side, family: Family, mode: Mode) -> Rule {
+        let kind = match family {
+            Family::V4 => REDIRECT,
+            Family::V6 => REDIRECT_V6,
+        };
+        let mut statements = vec![
+            Statement::matches(Field::IcmpType(family), kind),
+            self.counter(&format!("{}.redirect", side.name()), mode),
+        ];
+        if mode == Mode::Enforce {
+            statements.push(Statement::Verdict(Verdict::Drop));
+        }
+        Rule::new("built-in: no redirects", statements)
+    }
+
+    fn icmp(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
+        let mut rules = vec![self.refuse_redirect(side, Family::V4, mode)];
+        rules.extend(ICMP_TYPES.map(|kind| accept_icmp("ICMP", Family::V4, kind)));
+        rules
+    }
+
+    fn icmpv6(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
+        let mut rules = vec![self.refuse_redirect(side, Family::V6, mode)];
+        // Hop limit 255 proves that no router forwarded the packet (RFC 4861, 7.1).
+        rules.extend(NEIGHBOUR_TYPES.map(|kind| {
+            built_in(
+                "neighbour discovery",
+                [
+                    Statement::matches(Field::IcmpType(Family::V6), kind),
+                    Statement::matches(Field::HopLimit, 255),
+                    Statement::Verdict(Verdict::Accept),
+                ],
+            )
+        }));
+        rules.extend(ICMPV6_TYPES.map(|kind| accept_icmp("ICMPv6", Family::V6, kind)));
+        rules.extend(MLD_TYPES.map(|kind| accept_icmp("multicast listeners", Family::V6, kind)));
+        rules
+    }
+}
+
+fn chain_policy(mode: Mode) -> Policy {
+    match mode {
+        Mode::Enforce => Policy::Drop,
+        Mode::Observe | Mode::Off => Policy::Accept,
+    }
+}
+
+fn built_in(what: &str, statements: impl IntoIterator<Item = Statement>) -> Rule {
+    Rule::new(format!("built-in: {what}"), statements.into_iter().collect())
+}
+
+fn accept_icmp(what: &str, family: Family, kind: u128) -> Rule {
+    let matches = Statement::matches(Field::IcmpType(family), kind);
+    built_in(what, [matches, Statement::Verdict(Verdict::Accept)])
+}
+
+fn log(side: &str, what: &str, mode: Mode) -> Rule {
+    let prefix = match (mode, what) {
+        (Mode::Observe, "invalid") => format!("tierwall {side} would drop invalid: "),
+        (Mode::Observe, _) => format!("tierwall {side} would deny: "),
+        _ => format!("tierwall {side} {what}: "),
+    };
+    let log = Log { prefix, target: LogTarget::Kernel };
+    built_in("log", [Statement::Limit(LOG_LIMIT), Statement::Log(log)])
+}
+
+/// DHCP (RFC 2131) and DHCPv6 (RFC 8415) as a client. Answers come from a server the request was
+/// not addressed to, so they are not established.
+fn dhcp_client(side: Side) -> [Rule; 2] {
+    let ports = |destination, source| {
+        [
+            Statement::matches(Field::Dport(Transport::Udp), destination),
+            Statement::matches(Field::Sport(Transport::Udp), source),
+        ]
+    };
+    let accept = [Statement::Verdict(Verdict::Accept)];
+    let (v4, v6) = match side {
+        Side::Input => (ports(68, 67), ports(546, 547)),
+        Side::Output => (ports(67, 68), ports(547, 546)),
+    };
+    let link_local = Statement::Match { field: Field::Saddr(Family::V6), value: LINK_LOCAL };
+    let v6: Vec<Statement> = std::iter::once(link_local).chain(v6).chain(accept.clone()).collect();
+    [built_in("DHCP client", v4.into_iter().chain(accept)), built_in("DHCPv6 client", v6)]
+}

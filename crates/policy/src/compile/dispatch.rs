@@ -1,0 +1,237 @@
+//! From a service to the chains of the allows that hold there, by one map lookup.
+//!
+//! Port ranges of different allows may overlap: the ports are cut into disjoint segments, on each
+//! of which the same allows hold. A segment of one allow leads straight to its chain; one of
+//! several leads to a chain that jumps to each. Whole protocols and `any` are asked after the
+//! ports, since an accept there must not hide a counter of a closer allow.
+
+use super::{Active, Compiler, Side};
+use ruleset::{
+    Address, AddressRange, AddressSet, Chain, Elements, Family, Field, Interval, KeyType, Rule,
+    Set, SetSpec, Statement, Transport, Verdict,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Comment of the rules that look in a map. Allows' comments all begin with `allow`.
+const BY_PORT: &str = "dispatch by port";
+const BY_PROTOCOL: &str = "dispatch by protocol";
+const BY_PEER: &str = "dispatch by peer";
+
+/// The rules of a base chain that lead to the allows.
+pub(super) struct Dispatch {
+    /// By port, then by protocol.
+    pub(super) services: Vec<Rule>,
+    /// Allows of every service.
+    pub(super) any: Option<Rule>,
+}
+
+/// Positions in the list of active allows.
+type Group = BTreeSet<usize>;
+
+impl Compiler<'_> {
+    pub(super) fn dispatch(&mut self, side: Side, active: &[Active<'_>]) -> Dispatch {
+        let mut targets = Targets { side, active, chains: BTreeMap::new() };
+        let mut services = Vec::new();
+        for transport in Transport::ALL {
+            let segments = segments(transport, active);
+            if segments.is_empty() {
+                continue;
+            }
+            let elements = segments.into_iter().map(|(first, last, group)| {
+                let name = || format!("{}_{transport}_{first}", side.name());
+                let chain = targets.chain(self, group, name);
+                (Interval { first: first.into(), last: last.into() }, Verdict::Jump(chain))
+            });
+            let elements = elements.collect();
+            let map = format!("{}_{transport}", side.name());
+            self.add_map(&map, KeyType::Port, elements);
+            let statement = Statement::dispatch(Field::Dport(transport), map);
+            services.push(Rule::new(BY_PORT, vec![statement]));
+        }
+
+        let mut protocols: BTreeMap<u8, Group> = BTreeMap::new();
+        for (position, allow) in active.iter().enumerate() {
+            for protocol in &allow.allow.service.protocols {
+                protocols.entry(*protocol).or_default().insert(position);
+            }
+        }
+        if !protocols.is_empty() {
+            let elements = protocols.into_iter().map(|(protocol, group)| {
+                let name = || format!("{}_protocol_{protocol}", side.name());
+                let chain = targets.chain(self, group, name);
+                (Interval::single(protocol.into()), Verdict::Jump(chain))
+            });
+            let elements = elements.collect();
+            let map = format!("{}_protocols", side.name());
+            self.add_map(&map, KeyType::Protocol, elements);
+            let statement = Statement::dispatch(Field::L4Proto, map);
+            services.push(Rule::new(BY_PROTOCOL, vec![statement]));
+        }
+
+        let of_any = |(_, allow): &(usize, &Active<'_>)| allow.allow.service.any;
+        let group: Group =
+            active.iter().enumerate().filter(of_any).map(|(position, _)| position).collect();
+        let any = (!group.is_empty()).then(|| {
+            let comment = match group.first() {
+                Some(only) if group.len() == 1 => self.labels.comment(active[*only].index),
+                _ => "dispatch of any service",
+            };
+            let comment = comment.to_owned();
+            let chain = targets.chain(self, group, || format!("{}_any", side.name()));
+            Rule::new(comment, vec![Statement::jump(chain)])
+        });
+        Dispatch { services, any }
+    }
+
+    fn add_map(&mut self, name: &str, key: KeyType, elements: BTreeMap<Interval, Verdict>) {
+        // Protocols are single numbers: a hash. The others may be ranges, now or after an edit.
+        let spec = match key {
+            KeyType::Protocol => SetSpec::exact(key, None),
+            _ => SetSpec::intervals(key),
+        };
+        let map = Set { spec: spec.into_map(), elements: Elements::Verdicts(elements) };
+        self.table.sets.insert(name.to_owned(), map);
+    }
+}
+
+/// The disjoint port ranges of `transport` on which the same allows hold, ascending.
+fn segments(transport: Transport, active: &[Active<'_>]) -> Vec<(u16, u16, Group)> {
+    // At each port, which allows begin and which end before it.
+    let mut edges: BTreeMap<u32, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+    for (position, allow) in active.iter().enumerate() {
+        for range in allow.allow.service.ports.get(&transport).into_iter().flatten() {
+            edges.entry((*range.start()).into()).or_default().0.push(position);
+            edges.entry(u32::from(*range.end()) + 1).or_default().1.push(position);
+        }
+    }
+    let mut segments: Vec<(u16, u16, Group)> = Vec::new();
+    let mut open = Group::new();
+    let mut since = 0;
+    for (port, (begin, end)) in edges {
+        if !open.is_empty() {
+            segments.push((since as u16, (port - 1) as u16, open.clone()));
+        }
+        end.iter().for_each(|position| {
+            open.remove(position);
+        });
+        open.extend(begin);
+        since = port;
+    }
+    // An allow that ends where it begins again leaves two segments with the same allows.
+    segments.dedup_by(|next, kept| {
+        let joined = kept.2 == next.2 && u32::from(kept.1) + 1 == u32::from(next.0);
+        if joined {
+            kept.1 = next.1;
+        }
+        joined
+    });
+    segments
+}
+
+/// The chains made so far for groups of allows: equal groups share one.
+struct Targets<'a> {
+    side: Side,
+    active: &'a [Active<'a>],
+    chains: BTreeMap<Group, String>,
+}
+
+impl Targets<'_> {
+    /// The chain that leads to every allow of `group`, called `name` if one has to be made.
+    fn chain(
+        &mut self,
+        compiler: &mut Compiler<'_>,
+        group: Group,
+        name: impl FnOnce() -> String,
+    ) -> String {
+        if let Some(known) = self.chains.get(&group) {
+            return known.clone();
+        }
+        let own_chain = |position: &usize| {
+            self.side.allow_chain(compiler.labels.slug(self.active[*position].index))
+        };
+        let chain = match group.first() {
+            Some(only) if group.len() == 1 => own_chain(only),
+            _ => {
+                let name = name();
+                let mut rules = Vec::new();
+                let by_peer = self.peer_maps(compiler, &group, &name, &mut rules);
+                rules.extend(group.difference(&by_peer).map(|position| {
+                    let comment = compiler.labels.comment(self.active[*position].index);
+                    Rule::new(comment, vec![Statement::jump(own_chain(position))])
+                }));
+                compiler.table.chains.insert(name.clone(), Chain { base: None, rules });
+                name
+            }
+        };
+        self.chains.insert(group, chain.clone());
+        chain
+    }
+
+    /// Dispatches the allows of the group that name literal peers only by the peer's address, so
+    /// that thousands of them cost what one does. Returns those that are dispatched.
+    fn peer_maps(
+        &self,
+        compiler: &mut Compiler<'_>,
+        group: &Group,
+        name: &str,
+        rules: &mut Vec<Rule>,
+    ) -> Group {
+        let peer = |position: &usize| self.active[*position].peer;
+        let mut literal: Vec<usize> = group
+            .iter()
+            .copied()
+            .filter(|position| {
+                let peer = peer(position);
+                !peer.any && !peer.every_server && peer.tiers.is_empty()
+            })
+            .collect();
+        if literal.len() < 2 {
+            return Group::new();
+        }
+        // A map has one verdict an address. Where peers overlap, the narrower allow is dispatched
+        // and the wider one asked in turn.
+        literal.sort_by_key(|position| (span(&peer(position).v4), span(&peer(position).v6)));
+        let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
+        let mut dispatched = Group::new();
+        for position in literal {
+            let chain = self.side.allow_chain(compiler.labels.slug(self.active[position].index));
+            let peer = peer(&position);
+            if is_free(&v4, &peer.v4) && is_free(&v6, &peer.v6) {
+                occupy(&mut v4, &peer.v4, &chain);
+                occupy(&mut v6, &peer.v6, &chain);
+                dispatched.insert(position);
+            }
+        }
+        for (family, elements, suffix) in [(Family::V4, v4, "v4"), (Family::V6, v6, "v6")] {
+            if !elements.is_empty() {
+                let map = format!("{name}_{suffix}");
+                compiler.add_map(&map, KeyType::Address(family), elements);
+                let statement = Statement::dispatch(self.side.peer(family), map);
+                rules.push(Rule::new(BY_PEER, vec![statement]));
+            }
+        }
+        dispatched
+    }
+}
+
+/// How many addresses, less one a range: enough to order by.
+fn span<A: Address>(set: &AddressSet<A>) -> u128 {
+    let width = |range: &AddressRange<A>| range.last.to_number() - range.first.to_number();
+    set.ranges().iter().fold(0, |sum: u128, range| sum.saturating_add(width(range)))
+}
+
+fn interval<A: Address>(range: &AddressRange<A>) -> Interval {
+    Interval { first: range.first.to_number(), last: range.last.to_number() }
+}
+
+fn is_free<A: Address>(taken: &BTreeMap<Interval, Verdict>, set: &AddressSet<A>) -> bool {
+    set.ranges().iter().map(interval).all(|range| {
+        let mut before = taken.range(..=Interval { first: range.last, last: u128::MAX });
+        before.next_back().is_none_or(|(other, _)| other.last < range.first)
+    })
+}
+
+fn occupy<A: Address>(taken: &mut BTreeMap<Interval, Verdict>, set: &AddressSet<A>, chain: &str) {
+    let elements = set.ranges().iter().map(interval);
+    taken.extend(elements.map(|range| (range, Verdict::Jump(chain.to_owned()))));
+}

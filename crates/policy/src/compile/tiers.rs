@@ -1,0 +1,102 @@
+//! The sets of a tier: what an auditor lists, and what rules look in.
+
+use super::Compiler;
+use ruleset::{
+    Address, AddressSet, Elements, Family, KeyType, Set, SetSpec, Statement, split_singles,
+};
+
+/// Above this many elements a tier's single addresses move to a hash set of their own, where a
+/// change costs the same at any size: an interval set rebuilds itself at every commit.
+const LARGE: usize = 10_000;
+
+/// Below this many they move back. The gap keeps a tier at the border from crossing it with every
+/// edit.
+const NO_LONGER_LARGE: usize = 8_000;
+
+impl Compiler<'_> {
+    /// The ways in which `field` can be in `tier`, as a statement each: one lookup, or two where
+    /// the tier is large. Makes the sets on first use.
+    pub(super) fn tier_lookups(
+        &mut self,
+        field: impl Fn(Family) -> ruleset::Field,
+        family: Family,
+        tier: &str,
+    ) -> Vec<Statement> {
+        let name = match family {
+            Family::V4 => format!("{tier}_v4"),
+            Family::V6 => format!("{tier}_v6"),
+        };
+        if !self.table.sets.contains_key(&name) {
+            let members = &self.policy.tiers[tier];
+            match family {
+                Family::V4 => self.add_tier_sets(&name, &members.v4, family, Elements::Ipv4),
+                Family::V6 => self.add_tier_sets(&name, &members.v6, family, Elements::Ipv6),
+            }
+        }
+        let mut lookups = vec![Statement::lookup(field(family), name.clone())];
+        let hosts = hosts_name(&name);
+        if self.table.sets.contains_key(&hosts) {
+            lookups.push(Statement::lookup(field(family), hosts));
+        }
+        lookups
+    }
+
+    fn add_tier_sets<A: Address>(
+        &mut self,
+        name: &str,
+        members: &AddressSet<A>,
+        family: Family,
+        elements: fn(AddressSet<A>) -> Elements,
+    ) {
+        let key = KeyType::Address(family);
+        let hosts = hosts_name(name);
+        let previous = self
+            .host
+            .previous
+            .and_then(|ruleset| ruleset.table.as_ref()?.sets.get(&hosts))
+            .and_then(|set| set.spec.size);
+        let border = if previous.is_some() { NO_LONGER_LARGE } else { LARGE };
+        let ranges = if members.len() > border {
+            let (singles, ranges) = split_singles(members);
+            let size = hosts_size(singles.len(), previous);
+            let spec = SetSpec::exact(key, Some(size));
+            self.table.sets.insert(hosts, Set { spec, elements: elements(singles) });
+            ranges
+        } else {
+            members.clone()
+        };
+        let set = Set { spec: SetSpec::intervals(key), elements: elements(ranges) };
+        self.table.sets.insert(name.to_owned(), set);
+    }
+}
+
+fn hosts_name(name: &str) -> String {
+    format!("{name}_hosts")
+}
+
+/// The declared size of a hash set: the kernel makes that many places and refuses more. A quarter
+/// of headroom, in steps, so that a growing tier seldom outgrows it; the previous size as long as
+/// it fits and isn't far too large.
+fn hosts_size(needed: usize, previous: Option<u32>) -> u32 {
+    const STEP: usize = 4096;
+    let wanted = (needed + needed / 4 + 1).next_multiple_of(STEP);
+    let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+    match previous {
+        Some(size) if size as usize >= needed && size / 4 <= wanted => size,
+        _ => wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hosts_size;
+
+    #[test]
+    fn sizes_leave_headroom_and_stay_while_they_fit() {
+        assert_eq!(hosts_size(10_001, None), 16_384);
+        assert_eq!(hosts_size(1_000_000, None), 1_253_376);
+        assert_eq!(hosts_size(16_000, Some(16_384)), 16_384);
+        assert_eq!(hosts_size(16_385, Some(16_384)), 24_576);
+        assert_eq!(hosts_size(10_000, Some(1_000_000)), 16_384);
+    }
+}

@@ -1,0 +1,264 @@
+//! Evaluation: the verdict of a table on a packet, and the rule that gave it.
+//!
+//! This is nf_tables' own walk (kernel `nft_do_chain`) over values: rules in order, jumps with a
+//! stack, the policy of the base chain at the end. Rate limits let every packet through, since a
+//! value has no clock; in our tables they stand only before logs.
+
+use crate::statement::{Family, Field, Reject, Statement, States, Transport, Value, Verdict};
+use crate::table::{Elements, Hook, Interval, Policy, Table};
+use std::net::IpAddr;
+
+/// The kernel's limit of nested jumps (`NFT_JUMP_STACK_SIZE`).
+const STACK_LIMIT: usize = 16;
+
+/// A packet as a base chain sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it is seen.
+    pub hook: Hook,
+    /// The interface index it came in by, or goes out by; 1 is `lo`.
+    pub interface: u32,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Where it goes to; of the same family as the source.
+    pub destination: IpAddr,
+    /// The transport protocol (IANA number).
+    pub protocol: u8,
+    /// Ports, where the protocol has any.
+    pub ports: Option<(u16, u16)>,
+    /// The ICMP or ICMPv6 type, for those protocols.
+    pub icmp_type: Option<u8>,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// The state of its connection.
+    pub state: States,
+    /// The user whose socket sent it; output only.
+    pub user: Option<u32>,
+}
+
+/// A place in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleRef<'a> {
+    /// The chain.
+    pub chain: &'a str,
+    /// The rule's index in it.
+    pub index: usize,
+    /// The rule's comment.
+    pub comment: &'a str,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It passes.
+    Accept,
+    /// It disappears.
+    Drop,
+    /// It is answered with an error.
+    Reject(Reject),
+}
+
+/// The verdict on a packet and how it came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evaluation<'a> {
+    /// The verdict.
+    pub outcome: Outcome,
+    /// The rule that gave it; none where the chain's policy did, or no chain is hooked there.
+    pub rule: Option<RuleRef<'a>>,
+    /// The counters the packet counted in, in order.
+    pub counters: Vec<&'a str>,
+    /// The rules with a log statement that it matched.
+    pub logged: Vec<RuleRef<'a>>,
+}
+
+impl Table {
+    /// The verdict on `packet`.
+    pub fn evaluate(&self, packet: &Packet) -> Evaluation<'_> {
+        let mut evaluation = Evaluation {
+            outcome: Outcome::Accept,
+            rule: None,
+            counters: Vec::new(),
+            logged: Vec::new(),
+        };
+        let base = self.chains.iter().find_map(|(name, chain)| {
+            chain.base.as_ref().filter(|base| base.hook == packet.hook).map(|base| (name, base))
+        });
+        if let Some((name, base)) = base {
+            let mut walk = Walk { table: self, packet, evaluation: &mut evaluation };
+            match walk.chain(name, 0) {
+                End::Decided(outcome) => evaluation.outcome = outcome,
+                End::Exhausted => {
+                    evaluation.outcome = match base.policy {
+                        Policy::Accept => Outcome::Accept,
+                        Policy::Drop => Outcome::Drop,
+                    };
+                }
+            }
+        }
+        evaluation
+    }
+}
+
+/// How a chain ended.
+enum End {
+    Decided(Outcome),
+    /// By its last rule or a return.
+    Exhausted,
+}
+
+/// What a statement did.
+enum Step<'a> {
+    Next,
+    NoMatch,
+    Verdict(&'a Verdict),
+    Reject(Reject),
+}
+
+struct Walk<'a, 'e> {
+    table: &'a Table,
+    packet: &'e Packet,
+    evaluation: &'e mut Evaluation<'a>,
+}
+
+impl<'a> Walk<'a, '_> {
+    fn chain(&mut self, name: &'a str, depth: usize) -> End {
+        let Some(chain) = self.table.chains.get(name) else { return End::Exhausted };
+        for (index, rule) in chain.rules.iter().enumerate() {
+            let place = RuleRef { chain: name, index, comment: &rule.comment };
+            for statement in &rule.statements {
+                match self.statement(statement, place) {
+                    Step::Next => {}
+                    Step::NoMatch => break,
+                    Step::Reject(reject) => {
+                        self.evaluation.rule = Some(place);
+                        return End::Decided(Outcome::Reject(reject));
+                    }
+                    Step::Verdict(verdict) => match self.verdict(verdict, place, depth) {
+                        Some(end) => return end,
+                        None => break,
+                    },
+                }
+            }
+        }
+        End::Exhausted
+    }
+
+    /// How `verdict` ends the chain; none where evaluation goes on with its next rule.
+    fn verdict(&mut self, verdict: &'a Verdict, place: RuleRef<'a>, depth: usize) -> Option<End> {
+        match verdict {
+            Verdict::Accept | Verdict::Drop => {
+                self.evaluation.rule = Some(place);
+                let outcome =
+                    if *verdict == Verdict::Accept { Outcome::Accept } else { Outcome::Drop };
+                Some(End::Decided(outcome))
+            }
+            Verdict::Return => Some(End::Exhausted),
+            // The kernel refuses tables that nest deeper.
+            Verdict::Jump(_) | Verdict::Goto(_) if depth >= STACK_LIMIT => Some(End::Exhausted),
+            Verdict::Jump(target) => match self.chain(target, depth + 1) {
+                End::Exhausted => None,
+                decided @ End::Decided(_) => Some(decided),
+            },
+            Verdict::Goto(target) => Some(self.chain(target, depth + 1)),
+        }
+    }
+
+    fn statement(&mut self, statement: &'a Statement, place: RuleRef<'a>) -> Step<'a> {
+        let matched = match statement {
+            Statement::Match { field, value } => self.matches(*field, *value),
+            Statement::Lookup { field, set } => {
+                let found =
+                    |key| self.table.sets.get(set).is_some_and(|set| set.elements.contains(key));
+                self.packet.field(*field).is_some_and(found)
+            }
+            Statement::Dispatch { field, map } => {
+                let table = self.table;
+                let elements = table.sets.get(map).map(|map| &map.elements);
+                let verdict = self.packet.field(*field).and_then(|key| elements?.verdict(key));
+                return verdict.map_or(Step::NoMatch, Step::Verdict);
+            }
+            Statement::Counter(name) => {
+                self.evaluation.counters.push(name);
+                true
+            }
+            Statement::Limit(_) => true,
+            Statement::Log(_) => {
+                self.evaluation.logged.push(place);
+                true
+            }
+            Statement::Reject(Reject::TcpReset) if self.packet.protocol != 6 => false,
+            Statement::Reject(reject) => return Step::Reject(*reject),
+            Statement::Verdict(verdict) => return Step::Verdict(verdict),
+            // Unknown: never taken for a match.
+            Statement::Opaque(_) => false,
+        };
+        if matched { Step::Next } else { Step::NoMatch }
+    }
+
+    fn matches(&self, field: Field, value: Value) -> bool {
+        match (field, value) {
+            (Field::CtState, Value::States(states)) => states.intersects(self.packet.state),
+            (_, Value::Number(number)) => self.packet.field(field) == Some(number),
+            (_, Value::Prefix { address, length }) => {
+                let width = if self.packet.source.is_ipv4() { 32 } else { 128 };
+                let host_bits = u32::from(width - length.min(width));
+                let network = |number: u128| number.checked_shr(host_bits).unwrap_or(0);
+                self.packet.field(field).is_some_and(|own| network(own) == network(address))
+            }
+            (_, Value::States(_)) => false,
+        }
+    }
+}
+
+impl Packet {
+    /// The packet's field as a number; none where it has no such field.
+    fn field(&self, field: Field) -> Option<u128> {
+        let number = |address: IpAddr, family: Family| match address {
+            IpAddr::V4(address) if family == Family::V4 => Some(address.to_bits().into()),
+            IpAddr::V6(address) if family == Family::V6 => Some(address.to_bits()),
+            _ => None,
+        };
+        let ports =
+            |transport: Transport| self.ports.filter(|_| self.protocol == transport.protocol());
+        match field {
+            Field::CtState => Some(self.state.0.into()),
+            Field::Iif => (self.hook != Hook::Output).then_some(self.interface.into()),
+            Field::Oif => (self.hook != Hook::Input).then_some(self.interface.into()),
+            Field::L4Proto => Some(self.protocol.into()),
+            Field::SkUid => self.user.map(u128::from),
+            Field::Saddr(family) => number(self.source, family),
+            Field::Daddr(family) => number(self.destination, family),
+            Field::Sport(transport) => ports(transport).map(|(source, _)| source.into()),
+            Field::Dport(transport) => ports(transport).map(|(_, destination)| destination.into()),
+            Field::IcmpType(family) => {
+                let protocol = if family == Family::V4 { 1 } else { 58 };
+                self.icmp_type.filter(|_| self.protocol == protocol).map(u128::from)
+            }
+            Field::HopLimit => self.source.is_ipv6().then_some(self.hop_limit.into()),
+        }
+    }
+}
+
+impl Elements {
+    /// Whether `key` is in the set.
+    pub fn contains(&self, key: u128) -> bool {
+        match self {
+            Self::Ipv4(set) => u32::try_from(key).is_ok_and(|key| set.contains(key.into())),
+            Self::Ipv6(set) => set.contains(key.into()),
+            Self::Keys(keys) => {
+                let mut up_to = keys.range(..=Interval { first: key, last: u128::MAX });
+                up_to.next_back().is_some_and(|interval| key <= interval.last)
+            }
+            Self::Verdicts(_) => self.verdict(key).is_some(),
+            Self::Opaque(_) => false,
+        }
+    }
+
+    /// The verdict that the map holds for `key`.
+    pub fn verdict(&self, key: u128) -> Option<&Verdict> {
+        let Self::Verdicts(verdicts) = self else { return None };
+        let mut up_to = verdicts.range(..=Interval { first: key, last: u128::MAX });
+        let (interval, verdict) = up_to.next_back()?;
+        (key <= interval.last).then_some(verdict)
+    }
+}

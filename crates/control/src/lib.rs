@@ -1,1 +1,48 @@
-//! (in progress)
+//! The messages between daemon and command line, and the client's end of the socket.
+//!
+//! One request a connection: a line of JSON each way, ended by `\n`. Every line carries the
+//! protocol's version, so that a command line meets a daemon of another version with a sentence
+//! and not with a puzzle: see [`decode`].
+
+mod client;
+mod message;
+
+pub use client::{Client, ClientError};
+pub use message::{
+    CommitSummary, DecodeError, Enforcement, Failure, FailureKind, MAX_REQUEST, MAX_RESPONSE,
+    Request, Response, SetChange, SideMode, Status, TierSummary, VERSION, decode, encode,
+};
+
+use std::path::{Path, PathBuf};
+
+/// Where the daemon keeps its socket unless told otherwise.
+pub const RUNTIME_DIRECTORY: &str = "/run/tierwall";
+
+/// Where the daemon keeps its state unless told otherwise.
+pub const STATE_DIRECTORY: &str = "/var/lib/tierwall";
+
+/// The policy file unless told otherwise.
+pub const POLICY_FILE: &str = "/etc/tierwall/tierwall.toml";
+
+/// The daemon's socket in its runtime directory.
+pub fn socket_path(runtime_directory: &Path) -> PathBuf {
+    runtime_directory.join("control.sock")
+}
+
+/// Exit codes of `tierwall` and `tierwalld`, as tierwall(1) documents them.
+pub mod exit {
+    /// Done, or nothing to do.
+    pub const OK: u8 = 0;
+    /// Something failed: the kernel, a file, or the daemon can't be reached.
+    pub const FAILED: u8 = 1;
+    /// `plan --detailed-exitcode`: there are changes.
+    pub const CHANGES: u8 = 2;
+    /// The policy has errors, or warnings under `--strict`.
+    pub const BAD_POLICY: u8 = 3;
+    /// The right to change the network is missing.
+    pub const NOT_PERMITTED: u8 = 4;
+    /// There is a table `inet filter` that tierwall did not make.
+    pub const FOREIGN_TABLE: u8 = 5;
+    /// The command line can't be understood (`EX_USAGE` of sysexits.h).
+    pub const USAGE: u8 = 64;
+}

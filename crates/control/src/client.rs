@@ -1,0 +1,77 @@
+//! The command line's end: connect, ask, read the answer.
+
+use crate::message::{DecodeError, MAX_RESPONSE, Request, Response, decode, encode};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the daemon may take: a commit of a million elements takes seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+}
+
+/// Why the daemon gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No daemon listens there.
+    #[error("tierwalld is not running: nothing listens at {}", .path.display())]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket may not be opened by this user.
+    #[error("no right to talk to tierwalld at {}: run as root", .path.display())]
+    NotPermitted {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("tierwalld did not answer")]
+    Broken(#[from] io::Error),
+    /// The answer can't be understood.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+impl Client {
+    /// Connects to the daemon's socket.
+    ///
+    /// # Errors
+    /// When nothing listens there, or this user may not connect.
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).map_err(|source| {
+            let path = path.to_owned();
+            match source.kind() {
+                io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path, source },
+                _ => ClientError::NotRunning { path, source },
+            }
+        })?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        Ok(Self { stream })
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// When the connection breaks or the answer can't be understood.
+    pub fn ask(mut self, request: &Request) -> Result<Response, ClientError> {
+        self.stream.write_all(&encode(request))?;
+        let mut line = Vec::new();
+        BufReader::new((&self.stream).take(MAX_RESPONSE as u64)).read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(decode(&line)?)
+    }
+}

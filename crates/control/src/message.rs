@@ -1,0 +1,228 @@
+//! What is said over the socket.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The version of the messages. It grows when a change is not understood by the other side.
+pub const VERSION: u32 = 1;
+
+/// The longest request in bytes, its line end included.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// The longest response in bytes, its line end included.
+pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// What the daemon does and holds.
+    Status,
+    /// Take the table away and stay idle.
+    Teardown,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Teardown`]: whether there was a table to take away.
+    TornDown(bool),
+    /// The request could not be fulfilled.
+    Failed(Failure),
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind, for the exit code.
+    pub kind: FailureKind,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The caller may not do that.
+    NotPermitted,
+    /// The request can't be understood, or is of another version.
+    BadRequest,
+    /// The kernel refused, or something else went wrong.
+    Failed,
+}
+
+/// What holds on this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforcement {
+    /// The policy is committed.
+    Committed,
+    /// The table was taken away by `tierwall teardown`; nothing is filtered until the daemon is
+    /// restarted.
+    TornDown,
+}
+
+/// The mode of a side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum SideMode {
+    Enforce,
+    Observe,
+    Off,
+}
+
+/// The daemon's answer to `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it became ready, in seconds since the epoch.
+    pub since: u64,
+    /// The policy file.
+    pub policy_file: String,
+    /// Whether the policy holds.
+    pub enforcement: Enforcement,
+    /// The kernel's nftables generation after our last commit.
+    pub generation: u32,
+    /// The tiers this server is in.
+    pub role: BTreeSet<String>,
+    /// Whether they follow from its addresses.
+    pub role_auto: bool,
+    /// The mode of input.
+    pub input: SideMode,
+    /// The mode of output.
+    pub output: SideMode,
+    /// Every tier of the policy.
+    pub tiers: Vec<TierSummary>,
+    /// The number of allows in the policy.
+    pub allows: usize,
+    /// The last batch that was committed; none where the kernel was in the wanted state already.
+    pub last_commit: Option<CommitSummary>,
+    /// Warnings of the policy, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// One tier in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TierSummary {
+    /// Its name.
+    pub name: String,
+    /// Merged IPv4 members: addresses, prefixes and ranges count as one each.
+    pub v4: usize,
+    /// Merged IPv6 members.
+    pub v6: usize,
+    /// Whether its sets are in the kernel here, because an allow of this server names it.
+    pub in_use: bool,
+}
+
+/// One committed batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitSummary {
+    /// When, in seconds since the epoch.
+    pub time: u64,
+    /// Why: `start`, …
+    pub reason: String,
+    /// The generation it made.
+    pub generation: u32,
+    /// Elements added and deleted by set.
+    pub sets: BTreeMap<String, SetChange>,
+    /// Rules added.
+    pub rules_added: usize,
+    /// Rules deleted.
+    pub rules_deleted: usize,
+    /// The size of the batch in bytes.
+    pub bytes: usize,
+    /// From handing it to the kernel to its acknowledgement, in microseconds.
+    pub duration_us: u64,
+}
+
+/// What changed in one set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SetChange {
+    pub added: usize,
+    pub deleted: usize,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    version: u32,
+    body: &'a T,
+}
+
+/// Why a line is not a message.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The line is not JSON, or not of this shape.
+    #[error("not a tierwall message: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// The other side speaks another version.
+    #[error(
+        "the other side speaks version {found} of the protocol, this one version {VERSION}: restart tierwalld after an upgrade"
+    )]
+    Version {
+        /// What it speaks.
+        found: u64,
+    },
+}
+
+/// A message as a line, `\n` included.
+///
+/// # Panics
+/// Never: the messages hold nothing that JSON can't say.
+pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
+    let envelope = Envelope { version: VERSION, body };
+    let mut line = serde_json::to_vec(&envelope).expect("messages are plain data with string keys");
+    line.push(b'\n');
+    line
+}
+
+/// The message of a line.
+///
+/// # Errors
+/// When it is not a message, or one of another version: that is looked at first, since its body
+/// may have any shape.
+pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, DecodeError> {
+    let mut value: serde_json::Value = serde_json::from_slice(line)?;
+    let version = value.get("version").and_then(serde_json::Value::as_u64);
+    match version {
+        Some(found) if found != u64::from(VERSION) => Err(DecodeError::Version { found }),
+        _ => {
+            let body = value.get_mut("body").map(serde_json::Value::take).unwrap_or_default();
+            Ok(serde_json::from_value(body)?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_back_as_it_was() {
+        let line = encode(&Request::Teardown);
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(decode::<Request>(&line).ok(), Some(Request::Teardown));
+    }
+
+    #[test]
+    fn another_version_is_told_before_the_body_is_read() {
+        let error = decode::<Request>(br#"{"version":2,"body":{"dance":1}}"#).err();
+        assert!(error.is_some_and(|e| e.to_string().contains("version 2")));
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        for line in [&b""[..], b"\0\xff", b"{}", b"[1]", b"{\"version\":1}", b"7"] {
+            assert!(matches!(decode::<Request>(line), Err(DecodeError::Malformed(_))), "{line:?}");
+        }
+    }
+}

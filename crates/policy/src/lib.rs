@@ -1,7 +1,49 @@
-//! The tierwall policy language.
+//! The tierwall policy language: from the text of `tierwall.toml` to a validated [`Policy`].
+//!
+//! [`load`] reads the policy file, the files it includes and the list files of its tiers. It
+//! gives a [`Policy`] in which every name is resolved and every address set merged, or else all
+//! that is wrong, each problem with its place, the line underlined, and a hint
+//! ([`Diagnostics`]). A policy is the same on every server; what it means for one follows from
+//! that server's [`Role`] ([`role_of`], [`Role::parse_as`]) and its users ([`resolve_users`]),
+//! which are pure functions of what the caller knows about the server. [`compile()`] makes a
+//! server's part of the policy into its table, and [`Reach`] says what a table opens.
+//!
+//! The crate reads the files it is given and does no other I/O: no clock, no environment, no
+//! address or user of this machine.
+
+mod allow;
 mod compile;
-mod model;
+mod diagnostic;
+mod document;
+mod file;
+mod gap;
+mod include;
+mod lint;
+mod list;
+mod load;
+mod member;
+pub mod model;
+mod name;
+mod port;
+mod protocol;
+mod reach;
+mod render;
 mod role;
+mod service;
+mod setting;
+mod source;
+mod syntax;
+mod tier;
+mod user;
+
 pub use compile::{Host, Labels, compile};
-pub use model::*;
-pub use role::Role;
+pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity};
+pub use include::{Input, InputKind};
+pub use load::{Loaded, Options, load, load_text};
+pub use member::{Member, MemberError};
+pub use model::Policy;
+pub use reach::{Direction, Opening, Reach, tier_of_set};
+pub use render::Style;
+pub use role::{AsError, Role, check_role, role_of};
+pub use source::{Source, Sources};
+pub use user::resolve_users;

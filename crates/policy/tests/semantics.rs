@@ -8,10 +8,11 @@ use ruleset::{AddressRange, AddressSet, Hook, Operation, Ruleset, States, Transp
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use tierwall_policy::{
-    Allow, AllowKey, Boot, Deny, DenyAction, Endpoint, Forward, Host, Location, Mode, Modes,
-    Policy, Role, RoleSetting, Service, Tier, User, Watch, compile,
+use tierwall_policy::model::{
+    Allow, AllowKey, Boot, Deny, DenyAction, Endpoint, Forward, Location, Mode, Modes, Policy,
+    RoleSetting, Service, Tier, User, Watch,
 };
+use tierwall_policy::{Host, Role, compile};
 
 const TIERS: [&str; 4] = ["web", "app", "db", "admin"];
 const USERS: [(&str, u32); 2] = [("alice", 1000), ("bob", 1001)];

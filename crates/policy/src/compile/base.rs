@@ -153,14 +153,15 @@ impl Compiler<'_> {
     }
 
     fn invalid(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
-        let counter = self.counter(&format!("{}.invalid", side.name()), mode);
+        let counter = format!("invalid.{}", side.name());
+        self.table.counters.insert(counter.clone());
         let verdict = match mode {
             Mode::Enforce => Verdict::Drop,
             Mode::Observe | Mode::Off => Verdict::Accept,
         };
         vec![
             log(side.name(), "invalid", mode),
-            built_in("invalid", [counter, Statement::Verdict(verdict)]),
+            built_in("invalid", [Statement::Counter(counter), Statement::Verdict(verdict)]),
         ]
     }
 
@@ -171,7 +172,7 @@ impl Compiler<'_> {
         };
         let mut statements = vec![
             Statement::matches(Field::IcmpType(family), kind),
-            self.counter(&format!("{}.redirect", side.name()), mode),
+            self.counter(side.name(), mode),
         ];
         if mode == Mode::Enforce {
             statements.push(Statement::Verdict(Verdict::Drop));
@@ -233,16 +234,16 @@ fn log(side: &str, what: &str, mode: Mode) -> Rule {
 /// DHCP (RFC 2131) and DHCPv6 (RFC 8415) as a client. Answers come from a server the request was
 /// not addressed to, so they are not established.
 fn dhcp_client(side: Side) -> [Rule; 2] {
-    let ports = |destination, source| {
+    let ports = |source, destination| {
         [
-            Statement::matches(Field::Dport(Transport::Udp), destination),
             Statement::matches(Field::Sport(Transport::Udp), source),
+            Statement::matches(Field::Dport(Transport::Udp), destination),
         ]
     };
     let accept = [Statement::Verdict(Verdict::Accept)];
     let (v4, v6) = match side {
-        Side::Input => (ports(68, 67), ports(546, 547)),
-        Side::Output => (ports(67, 68), ports(547, 546)),
+        Side::Input => (ports(67, 68), ports(547, 546)),
+        Side::Output => (ports(68, 67), ports(546, 547)),
     };
     let link_local = Statement::Match { field: Field::Saddr(Family::V6), value: LINK_LOCAL };
     let v6: Vec<Statement> = std::iter::once(link_local).chain(v6).chain(accept.clone()).collect();

@@ -1,0 +1,357 @@
+//! What is wrong with the files, for people: what it is, where it stands, and the way out.
+//!
+//! A diagnostic holds the line it speaks of, so it can be shown long after the file is gone, in
+//! another process too. How it looks is the business of [`crate::render`].
+
+use crate::model::Location;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// There is no policy.
+    Error,
+    /// There is one, but probably not the one meant.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// A line of a file, or the part of a long one around what is underlined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// How many characters of the line stand before `text`.
+    pub skipped: usize,
+    /// The line or its part.
+    pub text: String,
+    /// The bytes of `text` to underline, on character borders.
+    pub underline: Range<usize>,
+}
+
+impl Excerpt {
+    /// Characters shown on each side of what is underlined, and at most of that itself. A list on
+    /// one line can be megabytes long.
+    const REACH: usize = 200;
+
+    /// `underline` is cut to the line.
+    pub(crate) fn new(line: &str, underline: Range<usize>) -> Self {
+        let border = |at: usize| {
+            let at = at.min(line.len());
+            (0..=at).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0)
+        };
+        let start = border(underline.start);
+        let end = border(underline.end.min(start + Self::REACH)).max(start);
+        let (first, last) = (border(start.saturating_sub(Self::REACH)), border(end + Self::REACH));
+        Self {
+            skipped: line[..first].chars().count(),
+            text: line[first..last].to_owned(),
+            underline: start - first..end - first,
+        }
+    }
+}
+
+/// A place in a file, and what to say there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// The file.
+    pub file: Arc<PathBuf>,
+    /// Line and column, both counted from 1, the column in characters; none for the whole file.
+    pub position: Option<(usize, usize)>,
+    /// The line, where its text is at hand.
+    pub excerpt: Option<Excerpt>,
+    /// What to say there; often empty.
+    pub text: String,
+}
+
+impl Label {
+    /// The file as a whole.
+    pub(crate) fn file(file: Arc<PathBuf>, text: impl Into<String>) -> Self {
+        Self { file, position: None, excerpt: None, text: text.into() }
+    }
+
+    /// A place in a file.
+    pub(crate) fn at(location: Location, text: impl Into<String>) -> Self {
+        let position = Some((location.line, location.column));
+        Self { file: location.file, position, excerpt: None, text: text.into() }
+    }
+
+    pub(crate) fn with_excerpt(mut self, excerpt: Excerpt) -> Self {
+        self.excerpt = Some(excerpt);
+        self
+    }
+
+    /// The place, unless this is about the whole file.
+    pub fn location(&self) -> Option<Location> {
+        let (line, column) = self.position?;
+        Some(Location { file: self.file.clone(), line, column })
+    }
+}
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What kind it is, for programs: lower case, words joined by `-`. Never renamed.
+    pub code: &'static str,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where.
+    pub place: Option<Label>,
+    /// Other places that have to do with it.
+    pub related: Vec<Label>,
+    /// The way out, in one line.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    pub(crate) fn error(
+        code: &'static str,
+        place: impl Into<Option<Label>>,
+        message: impl Into<String>,
+    ) -> Self {
+        let (severity, message, place) = (Severity::Error, message.into(), place.into());
+        Self { severity, code, message, place, related: Vec::new(), hint: None }
+    }
+
+    pub(crate) fn warning(
+        code: &'static str,
+        place: impl Into<Option<Label>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, place, message) }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    pub(crate) fn related(mut self, label: Label) -> Self {
+        self.related.push(label);
+        self
+    }
+
+    /// Whether there is no policy because of it.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+/// On one line, as compilers do and editors understand: `file:line:column: error: message`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}:", printable(&place.file.to_string_lossy()))?;
+            if let Some((line, column)) = place.position {
+                write!(f, "{line}:{column}:")?;
+            }
+            f.write_str(" ")?;
+        }
+        write!(f, "{}: {}", self.severity, self.message)
+    }
+}
+
+/// For programs: `severity`, `code`, `message`, `file`, `line`, `column`, `hint` and `related`.
+impl Serialize for Diagnostic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Place<'a> {
+            file: Option<std::borrow::Cow<'a, str>>,
+            line: Option<usize>,
+            column: Option<usize>,
+        }
+        #[derive(Serialize)]
+        struct Related<'a> {
+            message: &'a str,
+            #[serde(flatten)]
+            place: Place<'a>,
+        }
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            severity: Severity,
+            code: &'a str,
+            message: &'a str,
+            #[serde(flatten)]
+            place: Place<'a>,
+            hint: Option<&'a str>,
+            related: Vec<Related<'a>>,
+        }
+        fn place(label: Option<&Label>) -> Place<'_> {
+            let position = label.and_then(|label| label.position);
+            Place {
+                file: label.map(|label| label.file.to_string_lossy()),
+                line: position.map(|(line, _)| line),
+                column: position.map(|(_, column)| column),
+            }
+        }
+        Whole {
+            severity: self.severity,
+            code: self.code,
+            message: &self.message,
+            place: place(self.place.as_ref()),
+            hint: self.hint.as_deref(),
+            related: self
+                .related
+                .iter()
+                .map(|label| Related { message: &label.text, place: place(Some(label)) })
+                .collect(),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// All that is wrong, in the order of the files and of their lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Diagnostics(Vec<Diagnostic>);
+
+impl Diagnostics {
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        self.0.push(diagnostic);
+    }
+
+    /// Adds those of another step, such as the ones about this server's role.
+    pub fn extend(&mut self, others: impl IntoIterator<Item = Diagnostic>) {
+        self.0.extend(others);
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.0.retain(keep);
+    }
+
+    /// Puts them in the order of `files`, then of lines; files not named there come last.
+    pub(crate) fn sort(&mut self, files: &BTreeMap<Arc<PathBuf>, usize>) {
+        self.0.sort_by_cached_key(|diagnostic| {
+            let place = diagnostic.place.as_ref();
+            let file = place.map(|label| label.file.clone());
+            let rank = file.as_ref().map(|file| files.get(file).copied().unwrap_or(usize::MAX));
+            (rank, file, place.and_then(|label| label.position))
+        });
+    }
+
+    /// One after another.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.0.iter()
+    }
+
+    /// The same, to change them.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Diagnostic> {
+        self.0.iter_mut()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there is no policy because of one of them.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(Diagnostic::is_error)
+    }
+
+    /// Turns warnings into errors: what `--strict` means.
+    pub fn deny_warnings(&mut self) {
+        for diagnostic in &mut self.0 {
+            diagnostic.severity = Severity::Error;
+        }
+    }
+}
+
+impl IntoIterator for Diagnostics {
+    type Item = Diagnostic;
+    type IntoIter = std::vec::IntoIter<Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+/// Each on one line.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for diagnostic in &self.0 {
+            writeln!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A text from a file without what could move the cursor or hide other text: control characters
+/// are escaped.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
+        if is_invisible(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
+}
+
+/// Control characters, line separators and marks that reorder text.
+pub(crate) fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A word from a file, set off from the message around it and cut to a readable length.
+pub(crate) fn quote(word: &str) -> String {
+    const LONGEST: usize = 64;
+    let shown = printable(word);
+    match shown.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}…`", &shown[..end]),
+        None => format!("`{shown}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn excerpts_of_any_line_hold_what_is_underlined(line in ".{0,900}", at in 0usize..1000, len in 0usize..1000) {
+            let excerpt = Excerpt::new(&line, at..at + len);
+            prop_assert!(excerpt.text.get(excerpt.underline.clone()).is_some());
+            prop_assert!(excerpt.text.len() <= 3 * Excerpt::REACH + 12);
+            let rest: String = line.chars().skip(excerpt.skipped).collect();
+            prop_assert!(rest.starts_with(&excerpt.text));
+        }
+    }
+
+    #[test]
+    fn words_from_files_cannot_move_the_cursor() {
+        assert_eq!(quote("a\u{1b}[2Jb\u{202e}"), "`a\\u{1b}[2Jb\\u{202e}`");
+        assert_eq!(quote(&"x".repeat(65)), format!("`{}…`", "x".repeat(64)));
+    }
+}

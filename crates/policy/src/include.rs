@@ -1,0 +1,282 @@
+//! The policy file and the files it includes, read in order.
+//!
+//! An included file holds tiers, services, allows and further includes. Each file is read once,
+//! whichever patterns match it; one that leads back to itself is an error.
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
+use crate::document::{Document, Reader, Text};
+use crate::file::{self, FileError};
+use crate::gap::Gaps;
+use crate::load::Options;
+use crate::setting::Settings;
+use crate::source::{Place, Source, Sources};
+use crate::syntax::{self, Trust};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How many files deep includes may lead.
+const DEEPEST: usize = 16;
+
+/// What of the file system the policy depends on: a change there may change the policy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Input {
+    /// The path, as the files that name it make it.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: InputKind,
+}
+
+/// What a path is to the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InputKind {
+    /// The policy file or an included one. It may be missing.
+    Policy,
+    /// A list file. It may be missing.
+    List,
+    /// A directory that an include with wildcards looks in: new files there may match.
+    Directory,
+}
+
+/// What the load collects on its way.
+pub(crate) struct Reading<'o> {
+    pub(crate) options: &'o Options,
+    pub(crate) diagnostics: Diagnostics,
+    pub(crate) inputs: BTreeSet<Input>,
+    pub(crate) sources: Sources,
+    pub(crate) gaps: Gaps,
+    /// What every file says, the policy file first.
+    pub(crate) documents: Vec<Document>,
+    pub(crate) settings: Settings,
+    /// Syntax errors, which are never dropped for an untrusted line.
+    pub(crate) syntax: Diagnostics,
+    pub(crate) trust: BTreeMap<Arc<PathBuf>, Trust>,
+    /// Files that have been read, by their one true path.
+    seen: BTreeSet<PathBuf>,
+    /// The files that include one another on the way to the one being read.
+    stack: Vec<(PathBuf, Arc<PathBuf>)>,
+}
+
+impl<'o> Reading<'o> {
+    pub(crate) fn new(options: &'o Options) -> Self {
+        Self {
+            options,
+            diagnostics: Diagnostics::default(),
+            inputs: BTreeSet::new(),
+            sources: Sources::default(),
+            gaps: Gaps::default(),
+            documents: Vec::new(),
+            settings: Settings::default(),
+            syntax: Diagnostics::default(),
+            trust: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            stack: Vec::new(),
+        }
+    }
+
+    /// Reads the policy file and all that it includes.
+    pub(crate) fn policy_file(&mut self, path: &Path) {
+        self.inputs.insert(Input { path: path.into(), kind: InputKind::Policy });
+        match file::read(path, self.options.check_permissions) {
+            Ok(bytes) => self.policy_bytes(path, bytes),
+            Err(error) => {
+                self.gaps.lost_file = true;
+                let label = Label::file(Arc::new(path.into()), "");
+                let hint = match error {
+                    FileError::Directory(_) => Some("name the policy file in it".to_owned()),
+                    ref error => error.hint(),
+                };
+                let diagnostic = Diagnostic::error(error.code(), label, error.to_string());
+                self.diagnostics.push(diagnostic.hint(hint));
+            }
+        }
+    }
+
+    /// The same, with the content of the policy file at hand.
+    pub(crate) fn policy_bytes(&mut self, path: &Path, bytes: Vec<u8>) {
+        let name = Arc::new(path.to_owned());
+        self.stack.push((true_path(path), name.clone()));
+        self.seen.insert(true_path(path));
+        self.content(&name, bytes, None);
+        self.stack.pop();
+    }
+
+    /// Reads the text of a file, then what it includes.
+    fn content(&mut self, name: &Arc<PathBuf>, bytes: Vec<u8>, named_at: Option<&Place>) {
+        let text = match file::decode(name, bytes) {
+            Ok(text) => text,
+            Err(mut diagnostic) => {
+                self.gaps.lost_file = true;
+                diagnostic.related.extend(named_at.map(|place| place.labelled("included here")));
+                return self.diagnostics.push(diagnostic);
+            }
+        };
+        let source = Arc::new(Source::new(name.as_ref(), text));
+        self.sources.push(source.clone());
+        let (table, trust) = syntax::parse(&source, &mut self.syntax);
+        if !trust.is_whole() {
+            self.gaps.broken.push(source.clone());
+        }
+        self.trust.insert(source.name().clone(), trust);
+        let mut reader = Reader { source: &source, diagnostics: &mut self.diagnostics };
+        match named_at {
+            None => self.settings = reader.settings(&table),
+            Some(_) => {
+                let policy = self.stack[0].1.display().to_string();
+                reader.no_settings(&table, &policy);
+            }
+        }
+        let document = reader.document(&table);
+        let patterns = document.include.clone();
+        self.documents.push(document);
+        for pattern in &patterns {
+            self.include(pattern);
+        }
+    }
+
+    /// Reads the files of one pattern.
+    fn include(&mut self, pattern: &Text) {
+        let wild = pattern.value.contains(['*', '?', '[']);
+        let paths = if wild {
+            self.matches(pattern)
+        } else {
+            vec![relative(&pattern.place, &pattern.value)]
+        };
+        for path in paths {
+            self.inputs.insert(Input { path: path.clone(), kind: InputKind::Policy });
+            let truth = true_path(&path);
+            if let Some(start) = self.stack.iter().position(|(open, _)| *open == truth) {
+                let diagnostic = self.include_loop(pattern, start, &path, wild);
+                self.diagnostics.push(diagnostic);
+                continue;
+            }
+            if self.stack.len() > DEEPEST {
+                let message = format!("files include one another over {DEEPEST} levels");
+                let label = pattern.place.label();
+                self.gaps.lost_file = true;
+                self.diagnostics.push(Diagnostic::error("include-loop", label, message));
+                return;
+            }
+            if !self.seen.insert(truth.clone()) {
+                continue;
+            }
+            match file::read(&path, self.options.check_permissions) {
+                Ok(bytes) => {
+                    let name = Arc::new(path);
+                    self.stack.push((truth, name.clone()));
+                    self.content(&name, bytes, Some(&pattern.place));
+                    self.stack.pop();
+                }
+                Err(error) => self.unread(pattern, &error),
+            }
+        }
+    }
+
+    fn unread(&mut self, pattern: &Text, error: &FileError) {
+        self.gaps.lost_file = true;
+        let hint = match error {
+            FileError::Missing(_) => relative_hint(&pattern.place, &pattern.value),
+            error => error.hint(),
+        };
+        let label = pattern.place.label();
+        let diagnostic = Diagnostic::error(error.code(), label, error.to_string());
+        self.diagnostics.push(diagnostic.hint(hint));
+    }
+
+    fn include_loop(&self, pattern: &Text, start: usize, path: &Path, wild: bool) -> Diagnostic {
+        let names = self.stack[start..].iter().map(|(_, name)| name.as_path()).chain([path]);
+        let names: Vec<String> = names.map(|name| name.display().to_string()).collect();
+        let is_itself = names.len() == 2;
+        let message = match is_itself {
+            true => format!("{} includes itself", names[0]),
+            false => format!("these files include each other: {}", names.join(" → ")),
+        };
+        let hint = match is_itself && wild {
+            true => "keep included files in a directory of their own, such as conf.d/*.toml",
+            false => "remove this include",
+        };
+        Diagnostic::error("include-loop", pattern.place.label(), message).hint(hint.to_owned())
+    }
+
+    /// The files that match a pattern, sorted; none is fine.
+    fn matches(&mut self, pattern: &Text) -> Vec<PathBuf> {
+        let base = directory(&pattern.place);
+        let whole = match Path::new(&pattern.value).is_absolute() {
+            true => pattern.value.clone(),
+            // Wildcards in the directory's own name are no pattern.
+            false => Path::new(&glob::Pattern::escape(&base.to_string_lossy()))
+                .join(&pattern.value)
+                .to_string_lossy()
+                .into_owned(),
+        };
+        // Hidden files are what editors leave behind.
+        let options = glob::MatchOptions {
+            require_literal_leading_dot: true,
+            require_literal_separator: true,
+            ..glob::MatchOptions::new()
+        };
+        let found = match glob::glob_with(&whole, options) {
+            Ok(found) => found,
+            Err(error) => {
+                let message = format!("{} is not a pattern: {}", quote(&pattern.value), error.msg);
+                let diagnostic = Diagnostic::error("bad-pattern", pattern.place.label(), message);
+                self.diagnostics
+                    .push(diagnostic.hint("write one such as conf.d/*.toml".to_owned()));
+                return Vec::new();
+            }
+        };
+        let mut paths = Vec::new();
+        for entry in found {
+            match entry {
+                Ok(path) => paths.push(path),
+                Err(error) => {
+                    let (path, source) = (error.path().to_owned(), error.into());
+                    self.unread(pattern, &FileError::Read { path, source });
+                }
+            }
+        }
+        paths.sort();
+        self.watch_directories(&whole, options);
+        paths
+    }
+
+    /// A new file may match in every directory that the front of the pattern matches.
+    fn watch_directories(&mut self, pattern: &str, options: glob::MatchOptions) {
+        let mut front = Path::new(pattern).parent();
+        while let Some(parent) = front {
+            let parent_pattern = match parent.as_os_str().is_empty() {
+                true => ".".to_owned(),
+                false => parent.to_string_lossy().into_owned(),
+            };
+            let directories = glob::glob_with(&parent_pattern, options).into_iter().flatten();
+            for path in directories.flatten().filter(|path| path.is_dir()) {
+                self.inputs.insert(Input { path, kind: InputKind::Directory });
+            }
+            if !parent_pattern.contains(['*', '?']) && Path::new(&parent_pattern).is_dir() {
+                break;
+            }
+            front = parent.parent();
+        }
+    }
+}
+
+/// The directory of the file that a place is in.
+fn directory(place: &Place) -> &Path {
+    place.source.name().parent().unwrap_or(Path::new(""))
+}
+
+/// A path that is relative to the file that names it.
+pub(crate) fn relative(place: &Place, path: &str) -> PathBuf {
+    directory(place).join(path)
+}
+
+/// The hint on a file that is not there.
+pub(crate) fn relative_hint(place: &Place, path: &str) -> Option<String> {
+    let file = place.source.name().display();
+    (!Path::new(path).is_absolute()).then(|| format!("file names are relative to {file}"))
+}
+
+/// The path by which a file is known, however it is named. A missing one is known by its name.
+fn true_path(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,205 @@
+//! Lints: a policy that is right, but probably not what was meant.
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
+use crate::model::{Allow, Endpoint, Policy, RoleSetting, Service, Tier};
+use ruleset::{Address, AddressSet};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Reports what is suspicious about a policy without errors, for every server alike.
+pub(crate) fn lint(policy: &Policy) -> Diagnostics {
+    let mut diagnostics = Diagnostics::default();
+    empty_tiers(policy, &mut diagnostics);
+    unused_tiers(policy, &mut diagnostics);
+    covered_allows(policy, &mut diagnostics);
+    diagnostics
+}
+
+fn is_empty(tier: &Tier) -> bool {
+    tier.v4.is_empty() && tier.v6.is_empty()
+}
+
+/// A tier without members that an allow names.
+fn empty_tiers(policy: &Policy, diagnostics: &mut Diagnostics) {
+    for (name, tier) in policy.tiers.iter().filter(|(_, tier)| is_empty(tier)) {
+        let names_it =
+            |allow: &&Allow| allow.from.tiers.contains(name) || allow.to.tiers.contains(name);
+        let Some(allow) = policy.allows.iter().find(names_it) else { continue };
+        let message = format!("the tier {} is empty, but an allow names it", quote(name));
+        let label = Label::at(tier.location.clone(), "");
+        let diagnostic = Diagnostic::warning("empty-tier", label, message)
+            .related(Label::at(allow.location.clone(), "named here"))
+            .hint("add its members, or remove it".to_owned());
+        diagnostics.push(diagnostic);
+    }
+}
+
+/// A tier that neither an allow nor the role names. `"*"` stands for all of them.
+fn unused_tiers(policy: &Policy, diagnostics: &mut Diagnostics) {
+    let sides = || policy.allows.iter().flat_map(|allow| [&allow.from, &allow.to]);
+    if sides().any(|side| side.every_server) {
+        return;
+    }
+    let mut used: BTreeSet<&String> = sides().flat_map(|side| &side.tiers).collect();
+    if let RoleSetting::Tiers { tiers, .. } = &policy.role {
+        used.extend(tiers);
+    }
+    for (name, tier) in policy.tiers.iter().filter(|(name, _)| !used.contains(name)) {
+        let message = format!("nobody uses the tier {}", quote(name));
+        let label = Label::at(tier.location.clone(), "");
+        let diagnostic = Diagnostic::warning("unused-tier", label, message)
+            .hint("name it in an allow, or remove it".to_owned());
+        diagnostics.push(diagnostic);
+    }
+}
+
+/// An allow that changes nothing, since another one lets through all that it does. Of two that
+/// cover each other the later is reported.
+fn covered_allows(policy: &Policy, diagnostics: &mut Diagnostics) {
+    let covers = Covers { policy, everybody: std::cell::OnceCell::new() };
+    for (index, allow) in policy.allows.iter().enumerate() {
+        let covering = policy.allows.iter().enumerate().find(|(other, candidate)| {
+            *other != index
+                && covers.allow(candidate, allow)
+                && (*other < index || !covers.allow(allow, candidate))
+        });
+        let Some((_, other)) = covering else { continue };
+        let key = other.key.to_string();
+        let message = format!("this allow opens nothing that {} doesn't", quote(&key));
+        let label = Label::at(allow.location.clone(), "");
+        let diagnostic = Diagnostic::warning("covered-allow", label, message)
+            .related(Label::at(other.location.clone(), "the wider one"))
+            .hint("remove one of the two".to_owned());
+        diagnostics.push(diagnostic);
+    }
+}
+
+/// What it takes for one thing to cover another.
+struct Covers<'p> {
+    policy: &'p Policy,
+    /// The union of all tiers: `"*"` as a peer.
+    everybody: std::cell::OnceCell<(AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>)>,
+}
+
+impl Covers<'_> {
+    /// Whether every server that acts on `inner` lets the same through by `outer`, on each side.
+    fn allow(&self, outer: &Allow, inner: &Allow) -> bool {
+        // The cheap questions first: there may be thousands of allows, each asked about each.
+        let accepts = acts(&inner.to);
+        let opens = acts(&inner.from);
+        if accepts && !acts_for(&outer.to, &inner.to)
+            || opens && !acts_for(&outer.from, &inner.from)
+        {
+            return false;
+        }
+        let users = outer.users.is_empty()
+            || !inner.users.is_empty() && inner.users.iter().all(|user| has_user(outer, user));
+        (!opens || users)
+            && service(&outer.service, &inner.service)
+            && (!accepts || self.peer(&outer.from, &inner.from))
+            && (!opens || self.peer(&outer.to, &inner.to))
+    }
+
+    /// Whether `outer` holds every address of `inner`.
+    fn peer(&self, outer: &Endpoint, inner: &Endpoint) -> bool {
+        if outer.any || inner.any {
+            return outer.any;
+        }
+        let tiers = match (outer.every_server, inner.every_server) {
+            (true, _) => Vec::new(),
+            (false, true) => self.policy.tiers.iter().collect(),
+            (false, false) => {
+                let named = inner.tiers.difference(&outer.tiers);
+                named.filter_map(|name| self.policy.tiers.get_key_value(name)).collect()
+            }
+        };
+        let tiers: Vec<&Tier> = tiers.into_iter().map(|(_, tier)| tier).collect();
+        let v4 = || self.parts(outer, |tier| &tier.v4, |side| &side.v4, |(v4, _)| v4);
+        let v6 = || self.parts(outer, |tier| &tier.v6, |side| &side.v6, |(_, v6)| v6);
+        tiers.iter().all(|tier| hold(v4(), &tier.v4) && hold(v6(), &tier.v6))
+            && hold(v4(), &inner.v4)
+            && hold(v6(), &inner.v6)
+    }
+
+    /// The address sets of one family that an endpoint is made of.
+    fn parts<'a, A: Address>(
+        &'a self,
+        side: &'a Endpoint,
+        of_tier: fn(&'a Tier) -> &'a AddressSet<A>,
+        of_side: fn(&'a Endpoint) -> &'a AddressSet<A>,
+        of_all: fn(&'a (AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>)) -> &'a AddressSet<A>,
+    ) -> impl Iterator<Item = &'a AddressSet<A>> + Clone {
+        let tiers = side.tiers.iter().filter_map(|name| self.policy.tiers.get(name)).map(of_tier);
+        let all = side.every_server.then(|| of_all(self.everybody()));
+        std::iter::once(of_side(side)).chain(tiers).chain(all)
+    }
+
+    fn everybody(&self) -> &(AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>) {
+        self.everybody.get_or_init(|| {
+            let tiers = || self.policy.tiers.values();
+            (
+                tiers().flat_map(|tier| tier.v4.ranges()).copied().collect(),
+                tiers().flat_map(|tier| tier.v6.ranges()).copied().collect(),
+            )
+        })
+    }
+}
+
+/// Whether the sets together hold every address of `inner`.
+fn hold<'a, A: Address>(
+    mut outer: impl Iterator<Item = &'a AddressSet<A>> + Clone,
+    inner: &AddressSet<A>,
+) -> bool {
+    if inner.is_empty() || outer.clone().any(|set| set.covers(inner)) {
+        return true;
+    }
+    // Each range of `inner` may lie in another set, or across the border of two.
+    let touches = inner
+        .ranges()
+        .first()
+        .is_some_and(|range| outer.clone().any(|set| set.contains(range.first)));
+    touches
+        && outer
+            .by_ref()
+            .flat_map(AddressSet::ranges)
+            .copied()
+            .collect::<AddressSet<A>>()
+            .covers(inner)
+}
+
+fn acts(side: &Endpoint) -> bool {
+    side.every_server || !side.tiers.is_empty()
+}
+
+/// Whether every server that `inner` means is meant by `outer`.
+fn acts_for(outer: &Endpoint, inner: &Endpoint) -> bool {
+    outer.every_server || !inner.every_server && inner.tiers.is_subset(&outer.tiers)
+}
+
+/// Whether an allow is for a user, wherever the file names it.
+fn has_user(allow: &Allow, user: &crate::model::User) -> bool {
+    use crate::model::User::{Name, Uid};
+    allow.users.iter().any(|own| match (own, user) {
+        (Uid(own), Uid(user)) => own == user,
+        (Name { name: own, .. }, Name { name: user, .. }) => own == user,
+        _ => false,
+    })
+}
+
+fn service(outer: &Service, inner: &Service) -> bool {
+    if outer.any || inner.any {
+        return outer.any;
+    }
+    inner.protocols.is_subset(&outer.protocols)
+        && inner.ports.iter().all(|(transport, ranges)| {
+            outer.protocols.contains(&transport.protocol())
+                || outer.ports.get(transport).is_some_and(|outer| {
+                    ranges.iter().all(|range| {
+                        let wider = |o: &std::ops::RangeInclusive<u16>| {
+                            o.start() <= range.start() && range.end() <= o.end()
+                        };
+                        outer.iter().any(wider)
+                    })
+                })
+        })
+}

@@ -1,0 +1,139 @@
+//! From files to a policy, or to all that is wrong with them.
+//!
+//! Every file is read and shaped first, since an allow may name a tier of any file; then tiers,
+//! services and allows are resolved, in this order. Nothing stops at the first problem.
+
+use crate::allow::{Resolver, unknown_tier};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label};
+use crate::document::Document;
+use crate::include::{Input, Reading};
+use crate::lint;
+use crate::model::{Policy, RoleSetting, Tier};
+use crate::service::Services;
+use crate::source::Sources;
+use crate::tier;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How to load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Refuse a file that root doesn't own or that others may write.
+    pub check_permissions: bool,
+    /// Take warnings for errors.
+    pub strict: bool,
+}
+
+/// Permissions are checked, warnings are warnings.
+impl Default for Options {
+    fn default() -> Self {
+        Self { check_permissions: true, strict: false }
+    }
+}
+
+/// What a load gives.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The policy; none where there is an error.
+    pub policy: Option<Policy>,
+    /// What is wrong, in the order of the files.
+    pub diagnostics: Diagnostics,
+    /// What of the file system this depends on, also where it failed.
+    pub inputs: BTreeSet<Input>,
+    /// The texts, for [`Sources::illustrate`].
+    pub sources: Sources,
+}
+
+/// Loads the policy file and all that it names.
+pub fn load(path: &Path, options: &Options) -> Loaded {
+    let mut reading = Reading::new(options);
+    reading.policy_file(path);
+    finish(reading)
+}
+
+/// The same, with the content of the policy file given. Files that it names are relative to `path`
+/// and read from disk.
+pub fn load_text(path: &Path, text: impl Into<Vec<u8>>, options: &Options) -> Loaded {
+    let mut reading = Reading::new(options);
+    reading.policy_bytes(path, text.into());
+    finish(reading)
+}
+
+fn finish(mut reading: Reading<'_>) -> Loaded {
+    let documents = std::mem::take(&mut reading.documents);
+    let mut policy = resolve(&documents, &mut reading);
+    let Reading { mut diagnostics, syntax, trust, gaps, sources, inputs, options, .. } = reading;
+    let is_empty = documents.iter().all(|document| {
+        document.tiers.is_empty() && document.allows.is_empty() && document.include.is_empty()
+    });
+    if let (true, true, Some(root)) = (is_empty, gaps.is_empty(), sources.files().first()) {
+        let what =
+            if root.text().trim().is_empty() { "is empty" } else { "holds no tier and no allow" };
+        let message = format!("{} {what}", root.name().display());
+        let label = Label::file(root.name().clone(), "");
+        let hint = "it would deny everything: define [tiers], and at least one [[allow]]";
+        diagnostics.push(Diagnostic::error("empty-policy", label, message).hint(hint.to_owned()));
+    }
+    // What the parser made of a broken line says nothing about what was meant.
+    diagnostics.retain(|diagnostic| {
+        let place = diagnostic.place.as_ref();
+        let line = place.and_then(|label| Some((trust.get(&label.file)?, label.position?.0)));
+        line.is_none_or(|(trust, line)| trust.covers(line))
+    });
+    diagnostics.extend(syntax);
+    if !diagnostics.has_errors() && gaps.is_empty() {
+        let mut lints = lint::lint(&policy);
+        lints.iter_mut().for_each(|lint| sources.illustrate(lint));
+        diagnostics.extend(lints);
+    }
+    if options.strict {
+        diagnostics.deny_warnings();
+    }
+    let files = sources.files().iter().map(|source| source.name().clone());
+    let order: BTreeMap<Arc<PathBuf>, usize> = files.zip(0..).collect();
+    diagnostics.sort(&order);
+    policy.allows.shrink_to_fit();
+    let policy = Some(policy).filter(|_| !diagnostics.has_errors());
+    Loaded { policy, diagnostics, inputs, sources }
+}
+
+fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
+    let tiers = tier::resolve(documents.iter().flat_map(|document| &document.tiers), reading);
+    let role = role(reading, &tiers);
+    let settings = &reading.settings;
+    let (watch, boot, deny) = (settings.watch, settings.boot, settings.deny);
+    let (mode, forward) = (settings.mode, settings.forward);
+    let services = documents.iter().flat_map(|document| &document.services);
+    let services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
+    let resolver = Resolver {
+        tiers: &tiers,
+        services,
+        gaps: &reading.gaps,
+        diagnostics: &mut reading.diagnostics,
+    };
+    let allows = resolver.allows(documents.iter().flat_map(|document| &document.allows));
+    Policy { role, watch, boot, deny, mode, forward, tiers, allows }
+}
+
+fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {
+    let texts = &reading.settings.role;
+    let Some(first) = texts.first() else { return RoleSetting::Auto };
+    if texts.len() == 1 && first.value == "auto" {
+        return RoleSetting::Auto;
+    }
+    let mut names = BTreeSet::new();
+    for text in texts {
+        if tiers.contains_key(&text.value) {
+            names.insert(text.value.clone());
+        } else if text.value == "auto" {
+            let message = "`auto` can't be one of several roles";
+            let diagnostic = Diagnostic::error("bad-setting", text.place.label(), message);
+            let hint = "write role = \"auto\" alone, or name the tiers";
+            reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
+        } else if !reading.gaps.may_define(&text.value) {
+            reading.diagnostics.push(unknown_tier(text, tiers, &["auto"]));
+        }
+    }
+    RoleSetting::Tiers { tiers: names, location: first.place.location() }
+}

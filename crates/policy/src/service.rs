@@ -1,0 +1,215 @@
+//! Services: literals such as `tcp/22`, and the names that `[services]` gives to them.
+
+use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::document::{ServiceText, Text};
+use crate::gap::Gaps;
+use crate::model::Service;
+use crate::name;
+use crate::port::{self, Part, PartError};
+use crate::protocol;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// How deep names of services may lead to other names.
+const DEEPEST: usize = 16;
+
+/// Services that many know by a name, for the hint on one that is not defined.
+const WELL_KNOWN: [(&str, &str); 18] = [
+    ("ssh", "tcp/22"),
+    ("smtp", "tcp/25"),
+    ("dns", "udp/53"),
+    ("domain", "udp/53"),
+    ("http", "tcp/80"),
+    ("ntp", "udp/123"),
+    ("snmp", "udp/161"),
+    ("ldap", "tcp/389"),
+    ("https", "tcp/443"),
+    ("syslog", "udp/514"),
+    ("ldaps", "tcp/636"),
+    ("nfs", "tcp/2049"),
+    ("mysql", "tcp/3306"),
+    ("rdp", "tcp/3389"),
+    ("postgres", "tcp/5432"),
+    ("postgresql", "tcp/5432"),
+    ("redis", "tcp/6379"),
+    ("wireguard", "udp/51820"),
+];
+
+/// The definitions of `[services]` in all files.
+pub(crate) struct Services<'d> {
+    definitions: BTreeMap<&'d str, &'d ServiceText>,
+    /// What has been resolved; none where there was an error, which has been reported.
+    resolved: BTreeMap<&'d str, Option<Service>>,
+}
+
+impl<'d> Services<'d> {
+    /// Checks the names and resolves every definition.
+    pub(crate) fn new(
+        texts: impl IntoIterator<Item = &'d ServiceText>,
+        gaps: &Gaps,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
+        let mut services = Self { definitions: BTreeMap::new(), resolved: BTreeMap::new() };
+        let mut names = Vec::new();
+        for text in texts {
+            check_name(&text.name, diagnostics);
+            match services.definitions.entry(&text.name.value) {
+                Entry::Vacant(entry) => {
+                    names.push(*entry.key());
+                    entry.insert(text);
+                }
+                Entry::Occupied(entry) => {
+                    let first = &entry.get().name;
+                    diagnostics.push(defined_twice("service", &text.name, first));
+                }
+            }
+        }
+        for name in names {
+            services.named(name, &mut Vec::new(), gaps, diagnostics);
+        }
+        services
+    }
+
+    /// The names that are defined.
+    fn names(&self) -> impl Iterator<Item = &'d str> + Clone {
+        self.definitions.keys().copied()
+    }
+
+    /// What the `service` of an allow opens. None where there was an error.
+    pub(crate) fn resolve(
+        &mut self,
+        texts: &'d [Text],
+        gaps: &Gaps,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Service> {
+        self.parts(texts, &mut Vec::new(), gaps, diagnostics)
+    }
+
+    fn parts(
+        &mut self,
+        texts: &'d [Text],
+        path: &mut Vec<&'d str>,
+        gaps: &Gaps,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Service> {
+        let mut service = Service::default();
+        let mut is_whole = true;
+        for text in texts {
+            let part = match text.value.parse() {
+                Ok(Part::Name) => self.reference(text, path, gaps, diagnostics),
+                Ok(part) => Some(part.into_service()),
+                Err(error) => {
+                    diagnostics.push(bad_part(text, &error));
+                    None
+                }
+            };
+            match part {
+                Some(part) => port::append(&mut service, part),
+                None => is_whole = false,
+            }
+        }
+        port::merge(&mut service);
+        is_whole.then_some(service)
+    }
+
+    fn reference(
+        &mut self,
+        text: &'d Text,
+        path: &mut Vec<&'d str>,
+        gaps: &Gaps,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Service> {
+        let name = text.value.as_str();
+        if let Some(first) = path.iter().position(|open| *open == name) {
+            let names: Vec<String> =
+                path[first..].iter().chain([&name]).map(|name| quote(name)).collect();
+            let message = format!("these services name each other: {}", names.join(" → "));
+            let diagnostic = Diagnostic::error("service-loop", text.place.label(), message);
+            diagnostics.push(diagnostic.hint("write the ports of one of them".to_owned()));
+            return None;
+        }
+        if path.len() > DEEPEST {
+            let message = format!("services name each other over {DEEPEST} levels");
+            diagnostics.push(Diagnostic::error("service-loop", text.place.label(), message));
+            return None;
+        }
+        if !self.definitions.contains_key(name) {
+            if !gaps.may_define(name) {
+                diagnostics.push(self.unknown(text));
+            }
+            return None;
+        }
+        self.named(name, path, gaps, diagnostics)
+    }
+
+    /// The definition of a name that is defined.
+    fn named(
+        &mut self,
+        name: &'d str,
+        path: &mut Vec<&'d str>,
+        gaps: &Gaps,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Service> {
+        if let Some(service) = self.resolved.get(name) {
+            return service.clone();
+        }
+        let definition = *self.definitions.get(name)?;
+        if definition.parts.is_empty() {
+            let message = format!("the service {} holds nothing", quote(name));
+            let place = definition.name.place.label();
+            let diagnostic = Diagnostic::error("empty-list", place, message);
+            diagnostics
+                .push(diagnostic.hint("write at least one port, such as \"tcp/22\"".to_owned()));
+        }
+        path.push(name);
+        let service = self.parts(&definition.parts, path, gaps, diagnostics);
+        path.pop();
+        let service = service.filter(|_| !definition.parts.is_empty());
+        self.resolved.insert(name, service.clone());
+        service
+    }
+
+    fn unknown(&self, text: &Text) -> Diagnostic {
+        let name = text.value.as_str();
+        let known = self.names().chain(protocol::names());
+        let hint = match name::closest(name, known) {
+            Some(meant) => Some(format!("did you mean {}?", quote(meant))),
+            None => WELL_KNOWN
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, literal)| format!("define it: {name} = \"{literal}\" in [services]"))
+                .or_else(|| name::suggest(name, self.names(), "defined services")),
+        };
+        let hint = hint.unwrap_or_else(|| {
+            "write a port such as \"tcp/443\", or define the name in [services]".into()
+        });
+        let message = format!("no service or protocol is named {}", quote(name));
+        Diagnostic::error("unknown-service", text.place.label(), message).hint(hint)
+    }
+}
+
+fn bad_part(text: &Text, error: &PartError) -> Diagnostic {
+    Diagnostic::error(error.code(), text.place.label(), error.to_string()).hint(error.hint())
+}
+
+fn check_name(name: &Text, diagnostics: &mut Diagnostics) {
+    let word = &name.value;
+    if let Err(error) = name::check(word) {
+        let message = format!("the service name {} {error}", quote(word));
+        let diagnostic = Diagnostic::error("bad-name", name.place.label(), message);
+        diagnostics.push(diagnostic.hint(name::NameError::HINT.to_owned()));
+    } else if let Some(number) = protocol::number(word) {
+        let message = format!("{} is already the name of an IP protocol", quote(word));
+        let hint = format!("service = \"{word}\" means protocol {number}: choose another name");
+        let diagnostic = Diagnostic::error("bad-name", name.place.label(), message);
+        diagnostics.push(diagnostic.hint(hint));
+    }
+}
+
+/// A name that two files, or two tables of one, define.
+pub(crate) fn defined_twice(kind: &str, second: &Text, first: &Text) -> Diagnostic {
+    let message = format!("the {kind} {} is defined twice", quote(&second.value));
+    Diagnostic::error("duplicate-key", second.place.label(), message)
+        .related(first.place.labelled("first defined here"))
+        .hint("join the two, or rename one".to_owned())
+}

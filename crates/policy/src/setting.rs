@@ -1,0 +1,132 @@
+//! The settings: keys at the top of the policy file, each with a few words to choose from.
+
+use crate::diagnostic::{Diagnostic, quote};
+use crate::document::{ALLOW, Reader, SETTINGS, SHARED, Text};
+use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Watch};
+use crate::name;
+use crate::syntax::Value;
+use toml::de::{DeTable, DeValue};
+
+/// The settings of a policy file. The role is still text, since it names tiers.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// Empty where the key is missing.
+    pub(crate) role: Vec<Text>,
+    pub(crate) watch: Watch,
+    pub(crate) boot: Boot,
+    pub(crate) deny: Deny,
+    pub(crate) mode: Modes,
+    pub(crate) forward: Forward,
+}
+
+const WATCH: [(&str, Watch); 2] = [("members", Watch::Members), ("all", Watch::All)];
+const BOOT: [(&str, Boot); 2] = [("open", Boot::Open), ("closed", Boot::Closed)];
+const DENY: [(&str, DenyAction); 2] = [("drop", DenyAction::Drop), ("reject", DenyAction::Reject)];
+const MODE: [(&str, Mode); 3] =
+    [("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)];
+const FORWARD: [(&str, Forward); 3] =
+    [("drop", Forward::Drop), ("accept", Forward::Accept), ("unmanaged", Forward::Unmanaged)];
+
+impl Reader<'_> {
+    /// The settings of the policy file.
+    pub(crate) fn settings(&mut self, table: &DeTable<'_>) -> Settings {
+        let known: Vec<&str> = SETTINGS.into_iter().chain(SHARED).collect();
+        self.unknown_keys(table, &known, |key| {
+            ALLOW.contains(&key).then(|| format!("{} belongs below an [[allow]]", quote(key)))
+        });
+        let mut settings = Settings::default();
+        if let Some(role) = table.get("role") {
+            settings.role = self.role(role);
+        }
+        if let Some(value) = table.get("watch") {
+            settings.watch = self.choice("watch", value, &WATCH).unwrap_or_default();
+        }
+        if let Some(value) = table.get("boot") {
+            settings.boot = self.choice("boot", value, &BOOT).unwrap_or_default();
+        }
+        if let Some(value) = table.get("forward") {
+            settings.forward = self.choice("forward", value, &FORWARD).unwrap_or_default();
+        }
+        if let Some(value) = table.get("deny") {
+            let default = settings.deny;
+            let (input, output) = self.sides("deny", value, &DENY);
+            settings.deny = Deny {
+                input: input.unwrap_or(default.input),
+                output: output.unwrap_or(default.output),
+            };
+        }
+        if let Some(value) = table.get("mode") {
+            let (input, output) = self.sides("mode", value, &MODE);
+            settings.mode =
+                Modes { input: input.unwrap_or_default(), output: output.unwrap_or_default() };
+        }
+        settings
+    }
+
+    /// Refuses settings in an included file.
+    pub(crate) fn no_settings(&mut self, table: &DeTable<'_>, policy: &str) {
+        self.unknown_keys(table, &SHARED, |key| {
+            SETTINGS.contains(&key).then(|| {
+                format!(
+                    "settings belong in {policy}; included files hold tiers, services and allows"
+                )
+            })
+        });
+    }
+
+    fn role(&mut self, value: &Value<'_>) -> Vec<Text> {
+        let Some(role) = self.texts("role", value) else { return Vec::new() };
+        if role.is_empty() {
+            let place = self.place(value.span()).label();
+            let diagnostic = Diagnostic::error("empty-list", place, "`role` names no tier")
+                .hint("name the tier of this server, or write role = \"auto\"".to_owned());
+            self.diagnostics.push(diagnostic);
+        }
+        role
+    }
+
+    /// One of a few words.
+    fn choice<T: Copy>(
+        &mut self,
+        what: &str,
+        value: &Value<'_>,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let words = || choices.iter().map(|(word, _)| *word);
+        let DeValue::String(text) = value.get_ref() else {
+            let wanted: Vec<String> = words().map(|word| format!("\"{word}\"")).collect();
+            self.mistyped(what, value, &wanted.join(" or "), "");
+            return None;
+        };
+        let found = choices.iter().find(|(word, _)| word == text).map(|(_, choice)| *choice);
+        if found.is_none() {
+            let message = format!("{} can't be {}", quote(what), quote(text));
+            let hint = name::suggest(text, words(), "possible values");
+            let place = self.place(value.span()).label();
+            self.diagnostics.push(Diagnostic::error("bad-setting", place, message).hint(hint));
+        }
+        found
+    }
+
+    /// One word for both sides, or `{ input = …, output = … }`.
+    fn sides<T: Copy>(
+        &mut self,
+        what: &str,
+        value: &Value<'_>,
+        choices: &[(&str, T)],
+    ) -> (Option<T>, Option<T>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            let both = self.choice(what, value, choices);
+            return (both, both);
+        };
+        self.unknown_keys(table, &["input", "output"], |key| {
+            (key == "forward")
+                .then(|| "forward has a setting of its own: forward = \"drop\"".into())
+        });
+        let mut side = |key: &str| {
+            let value = table.get(key)?;
+            self.choice(&format!("{what}.{key}"), value, choices)
+        };
+        (side("input"), side("output"))
+    }
+}

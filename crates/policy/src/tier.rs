@@ -1,0 +1,143 @@
+//! Tiers: their names, and their members from the file itself and from list files.
+
+use crate::diagnostic::{Diagnostic, Excerpt, Label, quote};
+use crate::document::{MemberText, SETTINGS, Text, TierText};
+use crate::include::Reading;
+use crate::list::{self, Members};
+use crate::member::{Member, MemberError};
+use crate::model::{Location, Tier};
+use crate::name;
+use crate::service::defined_twice;
+use crate::{file, include};
+use ruleset::AddressSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bad members reported of one tier or list file. The others are counted: a wrong column in a file
+/// of a million lines is one mistake.
+const REPORTED: usize = 20;
+
+/// The tiers of all files, by name.
+pub(crate) fn resolve<'d>(
+    texts: impl IntoIterator<Item = &'d TierText>,
+    reading: &mut Reading<'_>,
+) -> BTreeMap<String, Tier> {
+    let mut tiers = BTreeMap::new();
+    let mut defined: BTreeMap<&str, &Text> = BTreeMap::new();
+    let mut lists = BTreeSet::new();
+    for text in texts {
+        let name = &text.name;
+        if let Err(error) = name::check(&name.value) {
+            let message = format!("the tier name {} {error}", quote(&name.value));
+            let diagnostic = Diagnostic::error("bad-name", name.place.label(), message);
+            reading.diagnostics.push(diagnostic.hint(name::NameError::HINT.to_owned()));
+        }
+        let members = members(text, &mut lists, reading);
+        if let Some(first) = defined.get(name.value.as_str()) {
+            reading.diagnostics.push(defined_twice("tier", name, first));
+            continue;
+        }
+        defined.insert(&name.value, name);
+        let tier = Tier {
+            v4: AddressSet::new(members.v4),
+            v6: AddressSet::new(members.v6),
+            location: name.place.location(),
+        };
+        tiers.insert(name.value.clone(), tier);
+    }
+    tiers
+}
+
+fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading<'_>) -> Members {
+    let mut members = Members::default();
+    let mut bad = 0;
+    for member in &tier.members {
+        match member {
+            MemberText::File(name) => list_file(name, &mut members, lists, reading),
+            MemberText::Member(text) => match text.value.parse::<Member>() {
+                Ok(member) => members.push(member),
+                Err(error) => {
+                    bad += 1;
+                    if bad <= REPORTED {
+                        reading.diagnostics.push(bad_member(tier, text, &error));
+                    }
+                }
+            },
+        }
+    }
+    if bad > REPORTED {
+        let message =
+            format!("{} more members of {} are bad", bad - REPORTED, quote(&tier.name.value));
+        reading.diagnostics.push(Diagnostic::error("more", tier.name.place.label(), message));
+    }
+    members
+}
+
+fn bad_member(tier: &TierText, text: &Text, error: &MemberError) -> Diagnostic {
+    let word = text.value.as_str();
+    let is_word = matches!(error, MemberError::NotAnAddress { .. }) && name::check(word).is_ok();
+    let hint = if is_word && SETTINGS.contains(&tier.name.value.as_str()) {
+        let setting = quote(&tier.name.value);
+        Some(format!("the setting {setting} stands above [tiers], where this line is a tier"))
+    } else if is_word {
+        Some("tiers hold addresses, not other tiers or host names".to_owned())
+    } else {
+        error.hint()
+    };
+    Diagnostic::error("bad-address", text.place.label(), error.to_string()).hint(hint)
+}
+
+/// Reads a list file. One that several tiers share is read for each, and judged once.
+fn list_file(
+    name: &Text,
+    members: &mut Members,
+    lists: &mut BTreeSet<PathBuf>,
+    reading: &mut Reading<'_>,
+) {
+    let path = include::relative(&name.place, &name.value);
+    let is_new = lists.insert(path.clone());
+    reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
+    let bytes = match file::read(&path, reading.options.check_permissions) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let diagnostic = Diagnostic::error(error.code(), name.place.label(), error.to_string());
+            let hint = match error {
+                file::FileError::Directory(_) => {
+                    Some("name a file with one member a line".to_owned())
+                }
+                file::FileError::Missing(_) => include::relative_hint(&name.place, &name.value),
+                error => error.hint(),
+            };
+            reading.diagnostics.push(diagnostic.hint(hint));
+            return;
+        }
+    };
+    let path = Arc::new(path);
+    let text = match file::decode(&path, bytes) {
+        Ok(text) => text,
+        Err(diagnostic) if is_new => {
+            let named = name.place.labelled("named here");
+            return reading.diagnostics.push(diagnostic.related(named));
+        }
+        Err(_) => return,
+    };
+    let mut bad = 0;
+    list::parse(text.trim_start_matches('\u{feff}'), members, |line| {
+        bad += 1;
+        if is_new && bad <= REPORTED {
+            let column = line.text[..line.member.start].chars().count() + 1;
+            let location = Location { file: path.clone(), line: line.number, column };
+            let excerpt = Excerpt::new(line.text, line.member);
+            let label = Label::at(location, "").with_excerpt(excerpt);
+            let diagnostic = Diagnostic::error("bad-address", label, line.error.to_string());
+            reading.diagnostics.push(diagnostic.hint(line.error.hint()));
+        }
+    });
+    if is_new && bad > REPORTED {
+        let message = format!("{} more lines of {} are bad", bad - REPORTED, path.display());
+        let hint = "a list file holds one address, prefix or range a line; `#` starts a comment";
+        let diagnostic = Diagnostic::error("more", Label::file(path.clone(), ""), message);
+        reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
+    }
+}

@@ -3,6 +3,7 @@
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::model::{Allow, Endpoint, Policy, RoleSetting, Service, Tier};
 use ruleset::{Address, AddressSet};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -56,7 +57,7 @@ fn unused_tiers(policy: &Policy, diagnostics: &mut Diagnostics) {
 /// An allow that changes nothing, since another one lets through all that it does. Of two that
 /// cover each other the later is reported.
 fn covered_allows(policy: &Policy, diagnostics: &mut Diagnostics) {
-    let covers = Covers { policy, everybody: std::cell::OnceCell::new() };
+    let covers = Covers { policy, everybody: OnceCell::new() };
     for (index, allow) in policy.allows.iter().enumerate() {
         let covering = policy.allows.iter().enumerate().find(|(other, candidate)| {
             *other != index
@@ -77,8 +78,14 @@ fn covered_allows(policy: &Policy, diagnostics: &mut Diagnostics) {
 /// What it takes for one thing to cover another.
 struct Covers<'p> {
     policy: &'p Policy,
-    /// The union of all tiers: `"*"` as a peer.
-    everybody: std::cell::OnceCell<(AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>)>,
+    /// What `"*"` is as a peer.
+    everybody: OnceCell<Union>,
+}
+
+/// The addresses of all tiers.
+struct Union {
+    v4: AddressSet<Ipv4Addr>,
+    v6: AddressSet<Ipv6Addr>,
 }
 
 impl Covers<'_> {
@@ -114,8 +121,8 @@ impl Covers<'_> {
             }
         };
         let tiers: Vec<&Tier> = tiers.into_iter().map(|(_, tier)| tier).collect();
-        let v4 = || self.parts(outer, |tier| &tier.v4, |side| &side.v4, |(v4, _)| v4);
-        let v6 = || self.parts(outer, |tier| &tier.v6, |side| &side.v6, |(_, v6)| v6);
+        let v4 = || self.parts(outer, |tier| &tier.v4, |side| &side.v4, |all| &all.v4);
+        let v6 = || self.parts(outer, |tier| &tier.v6, |side| &side.v6, |all| &all.v6);
         tiers.iter().all(|tier| hold(v4(), &tier.v4) && hold(v6(), &tier.v6))
             && hold(v4(), &inner.v4)
             && hold(v6(), &inner.v6)
@@ -127,20 +134,20 @@ impl Covers<'_> {
         side: &'a Endpoint,
         of_tier: fn(&'a Tier) -> &'a AddressSet<A>,
         of_side: fn(&'a Endpoint) -> &'a AddressSet<A>,
-        of_all: fn(&'a (AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>)) -> &'a AddressSet<A>,
+        of_all: fn(&'a Union) -> &'a AddressSet<A>,
     ) -> impl Iterator<Item = &'a AddressSet<A>> + Clone {
         let tiers = side.tiers.iter().filter_map(|name| self.policy.tiers.get(name)).map(of_tier);
         let all = side.every_server.then(|| of_all(self.everybody()));
         std::iter::once(of_side(side)).chain(tiers).chain(all)
     }
 
-    fn everybody(&self) -> &(AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>) {
+    fn everybody(&self) -> &Union {
         self.everybody.get_or_init(|| {
             let tiers = || self.policy.tiers.values();
-            (
-                tiers().flat_map(|tier| tier.v4.ranges()).copied().collect(),
-                tiers().flat_map(|tier| tier.v6.ranges()).copied().collect(),
-            )
+            Union {
+                v4: tiers().flat_map(|tier| tier.v4.ranges()).copied().collect(),
+                v6: tiers().flat_map(|tier| tier.v6.ranges()).copied().collect(),
+            }
         })
     }
 }

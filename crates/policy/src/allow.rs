@@ -111,17 +111,14 @@ impl<'d> Resolver<'_, 'd> {
         let service = text.service.as_ref().and_then(|texts| self.service(texts));
         let users = text.users.as_ref().map_or(Some(Vec::new()), |users| self.users(users));
         let acts = |side: &Endpoint| side.every_server || !side.tiers.is_empty();
-        if let (Some(from), Some(to)) = (&from, &to)
-            && !acts(from)
-            && !acts(to)
+        if let Some((from, to)) =
+            from.as_ref().zip(to.as_ref()).filter(|(from, to)| !acts(from) && !acts(to))
         {
             self.nobody_acts(text, from, to);
             return None;
         }
-        if let (Some(from), Some(user)) =
-            (&from, text.users.iter().flat_map(|users| &users.items).next())
-            && !acts(from)
-        {
+        let user = text.users.iter().flat_map(|users| &users.items).next();
+        if let (Some(user), true) = (user, from.as_ref().is_some_and(|from| !acts(from))) {
             let message = "no server would know this user's connections";
             let hint = "a user binds the sender: name a tier or \"*\" in `from`, or remove `user`";
             let place = user.place().label();

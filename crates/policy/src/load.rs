@@ -85,7 +85,7 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     diagnostics.extend(syntax);
     if !diagnostics.has_errors() && gaps.is_empty() {
         let mut lints = lint::lint(&policy);
-        lints.iter_mut().for_each(|lint| sources.illustrate(lint));
+        sources.illustrate(&mut lints);
         diagnostics.extend(lints);
     }
     if options.strict {
@@ -119,9 +119,7 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
 
 fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {
     let Some(role) = &reading.settings.role else { return RoleSetting::Auto };
-    if let [only] = &role.items[..]
-        && only.value == "auto"
-    {
+    if matches!(&role.items[..], [only] if only.value == "auto") {
         return RoleSetting::Auto;
     }
     let mut names = BTreeSet::new();

@@ -195,12 +195,13 @@ fn address(text: &str) -> Result<IpAddr, MemberError> {
     let address: IpAddr = text
         .parse()
         .map_err(|_| MemberError::NotAnAddress { text: text.into(), hint: address_hint(text) })?;
-    if let IpAddr::V6(address) = address
-        && let Some(meant) = address.to_ipv4_mapped()
-    {
-        return Err(MemberError::Mapped { address, meant });
+    match address {
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(meant) => Err(MemberError::Mapped { address, meant }),
+            None => Ok(address.into()),
+        },
+        IpAddr::V4(_) => Ok(address),
     }
-    Ok(address)
 }
 
 fn range(text: &str, first: &str, last: &str) -> Result<Member, MemberError> {

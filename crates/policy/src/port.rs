@@ -196,10 +196,8 @@ fn port_hint(transport: Transport, text: &str) -> Option<String> {
             text.split(',').map(|part| format!("\"{transport}/{}\"", part.trim())).collect();
         return Some(format!("write a list: [{}]", parts.join(", ")));
     }
-    if let Some((first, last)) = text.split_once(':')
-        && is_number(first)
-        && is_number(last)
-    {
+    let ends = text.split_once(':').filter(|(first, last)| is_number(first) && is_number(last));
+    if let Some((first, last)) = ends {
         return Some(format!("write \"{transport}/{first}-{last}\""));
     }
     Some("ports are numbers; [services] gives them names".into())
@@ -217,9 +215,9 @@ fn unknown_protocol(text: &str, protocol: &str, ports: &str) -> PartError {
 
 /// What may have been meant by a text that is neither literal nor name.
 fn service_hint(text: &str) -> String {
-    if let Some((protocol, port)) = text.split_once([':', ' '])
-        && Transport::ALL.iter().any(|transport| transport.name() == protocol)
-    {
+    let is_transport = |name: &str| Transport::ALL.iter().any(|known| known.name() == name);
+    let parts = text.split_once([':', ' ']).filter(|(protocol, _)| is_transport(protocol));
+    if let Some((protocol, port)) = parts {
         return format!("write \"{protocol}/{}\"", port.trim());
     }
     if text.contains(',') {

@@ -47,7 +47,7 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
 }
 
 fn shown(loaded: &Loaded, mut diagnostics: Diagnostics) -> String {
-    diagnostics.iter_mut().for_each(|diagnostic| loaded.sources.illustrate(diagnostic));
+    loaded.sources.illustrate(&mut diagnostics);
     diagnostics.render(Style::Plain)
 }
 

@@ -156,10 +156,12 @@ impl Covers<'_> {
         if side.any {
             return Span((0, 0), (u8::MAX, u128::MAX));
         }
-        let v4 = self.v4(side).filter_map(of);
-        let v6 = self.v6(side).filter_map(of);
+        let is_named = |name: &String| side.every_server || side.tiers.contains(name);
+        let tiers = self.policy.tiers.iter().filter(|(name, _)| is_named(name));
+        let borders = tiers.flat_map(|(_, tier)| [of(&tier.v4), of(&tier.v6)]);
+        let borders = borders.chain([of(&side.v4), of(&side.v6)]).flatten();
         // No address at all is held by everything.
-        Span::around(v4.chain(v6)).unwrap_or(Span((u8::MAX, u128::MAX), (0, 0)))
+        Span::around(borders).unwrap_or(Span((u8::MAX, u128::MAX), (0, 0)))
     }
 
     /// Whether every server that acts on `inner` lets the same through by `outer`, on each side.
@@ -217,7 +219,9 @@ impl Covers<'_> {
         of_all: fn(&'a Union) -> &'a AddressSet<A>,
     ) -> impl Iterator<Item = &'a AddressSet<A>> + Clone {
         let tiers = side.tiers.iter().filter_map(|name| self.policy.tiers.get(name)).map(of_tier);
-        let all = side.every_server.then(|| of_all(self.everybody()));
+        // Made on first use only: a copy of every tier is large.
+        let all =
+            side.every_server.then_some(()).into_iter().map(move |()| of_all(self.everybody()));
         std::iter::once(of_side(side)).chain(tiers).chain(all)
     }
 

@@ -6,10 +6,12 @@
 //! the netlink crate carries them to the kernel and back. No I/O, no clock, no environment.
 
 pub mod address;
+mod plan;
 mod statement;
 mod table;
 
 pub use address::{Address, AddressRange, AddressSet};
+pub use plan::{Operation, Plan};
 pub use statement::{
     Family, Field, Limit, Log, LogTarget, Opaque, Reject, Statement, States, Transport, Value,
     Verdict,

@@ -24,7 +24,12 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod attribute;
+mod expression;
+mod lift;
+mod lower;
 mod message;
+mod object;
+mod rule;
 mod uapi;
 mod userdata;
 

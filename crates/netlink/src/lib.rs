@@ -23,13 +23,34 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+mod address;
 mod attribute;
+mod batch;
+mod collect;
+mod commit;
+mod connection;
+mod dump;
+mod element;
+mod error;
 mod expression;
 mod lift;
 mod lower;
 mod message;
 mod object;
+mod probe;
+mod refusal;
 mod rule;
+mod set;
+mod socket;
+mod table;
 mod uapi;
 mod userdata;
 
+pub use address::addresses;
+pub use batch::Batch;
+pub use commit::Committed;
+pub use connection::{Connection, Generation};
+pub use dump::{Handles, KernelTable};
+pub use error::{CommitError, EncodeError, Error};
+pub use probe::Features;
+pub use refusal::{Place, Refusal, Verb};

@@ -236,17 +236,21 @@ fn pair<K: Copy + Ord>(mut points: Vec<Point<K>>, keys: &Keys<K>) -> Result<Vec<
     Ok(intervals)
 }
 
-/// An element's key, for messages.
+/// An element of ours in words.
 pub(crate) fn describe(element: Attribute<'_>, spec: &SetSpec) -> Option<String> {
-    let key = element.nested().flatten().find(|attribute| attribute.kind == NFTA_SET_ELEM_KEY)?;
-    let key = value(key).ok()??;
+    let part = |kind| element.nested().flatten().find(|attribute| attribute.kind == kind);
+    let key = value(part(NFTA_SET_ELEM_KEY)?).ok()??;
     if key.len() != spec.key.length() || key.len() > 16 {
         return None;
     }
     let number = key_number(key, host_order(spec.key));
-    Some(match spec.key {
+    let show = |number: u128| match spec.key {
         KeyType::Address(Family::V4) => Ipv4Addr::from_bits(number as u32).to_string(),
         KeyType::Address(Family::V6) => Ipv6Addr::from_bits(number).to_string(),
         _ => number.to_string(),
+    };
+    Some(match part(NFTA_SET_ELEM_FLAGS) {
+        Some(_) => format!("the element that ends at {}", show(number.checked_sub(1)?)),
+        None => format!("element {}", show(number)),
     })
 }

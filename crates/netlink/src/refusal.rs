@@ -172,7 +172,7 @@ fn place(message: &[u8], offset: usize, operation: &Operation) -> Option<String>
 
 fn element_at(list: Attribute<'_>, at: usize, offset: usize, spec: &SetSpec) -> Option<String> {
     let (_, element, _) = attribute_at(list.payload, at, offset)?;
-    Some(format!("element {}", collect::describe(element, spec)?))
+    collect::describe(element, spec)
 }
 
 /// The attribute that spans `offset`: its index, itself, and where its payload starts. `start` is

@@ -1,0 +1,1 @@
+//! Placeholder until rustables is looked at.

@@ -24,6 +24,8 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod address;
+#[cfg(test)]
+mod arbitrary;
 mod attribute;
 mod batch;
 mod collect;
@@ -43,6 +45,8 @@ mod rule;
 mod set;
 mod socket;
 mod table;
+#[cfg(test)]
+mod tests;
 mod uapi;
 mod userdata;
 

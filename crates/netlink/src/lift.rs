@@ -199,9 +199,10 @@ fn prefix(field: Field, load: &Load, mask: &[u8], bytes: &[u8]) -> Option<Statem
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arbitrary::any_statement;
     use crate::lower::lower;
     use proptest::prelude::*;
-    use ruleset::{Limit, Log, LogTarget, Opaque, Verdict};
+    use ruleset::Opaque;
 
     fn decoded(expressions: Vec<Expression>) -> Vec<Decoded> {
         let raw =
@@ -282,70 +283,6 @@ mod tests {
         ] {
             assert!(lower(std::slice::from_ref(&statement)).is_err(), "{statement:?}");
         }
-    }
-
-    fn family() -> impl Strategy<Value = Family> {
-        prop::sample::select(Family::BOTH.to_vec())
-    }
-
-    fn any_field() -> impl Strategy<Value = Field> {
-        let transport = || prop::sample::select(Transport::ALL.to_vec());
-        prop_oneof![
-            Just(Field::Iif),
-            Just(Field::Oif),
-            Just(Field::L4Proto),
-            Just(Field::SkUid),
-            Just(Field::HopLimit),
-            family().prop_map(Field::Saddr),
-            family().prop_map(Field::Daddr),
-            transport().prop_map(Field::Sport),
-            transport().prop_map(Field::Dport),
-            family().prop_map(Field::IcmpType),
-        ]
-    }
-
-    fn any_match() -> impl Strategy<Value = Statement> {
-        let number = (any_field(), any::<u128>()).prop_map(|(field, number)| {
-            let width = 8 * load(field).length;
-            let number = if width == 128 { number } else { number % (1 << width) };
-            Statement::matches(field, number)
-        });
-        let prefix = (family(), any::<bool>(), any::<u128>(), any::<u8>()).prop_map(
-            |(family, source, number, length)| {
-                let field = if source { Field::Saddr(family) } else { Field::Daddr(family) };
-                let width = 8 * load(field).length as u8;
-                let length = 1 + length % (width - 1);
-                let all = u128::MAX >> (128 - width);
-                let address = number & all & (all << (width - length));
-                Statement::Match { field, value: Value::Prefix { address, length } }
-            },
-        );
-        prop_oneof![number, prefix, any::<u32>().prop_map(|m| Statement::states(States(m)))]
-    }
-
-    fn any_statement() -> impl Strategy<Value = Statement> {
-        let group = (any::<u16>(), any::<u16>(), any::<u32>())
-            .prop_map(|(group, threshold, snaplen)| LogTarget::Group { group, threshold, snaplen });
-        let log = ("[a-z ]{1,20}", prop_oneof![Just(LogTarget::Kernel), group])
-            .prop_map(|(prefix, target)| Statement::Log(Log { prefix, target }));
-        let verdict = prop_oneof![
-            Just(Verdict::Accept),
-            Just(Verdict::Drop),
-            Just(Verdict::Return),
-            "[a-z]{1,8}".prop_map(Verdict::Jump),
-            "[a-z]{1,8}".prop_map(Verdict::Goto),
-        ];
-        prop_oneof![
-            6 => any_match(),
-            2 => (any_field(), "[a-z]{1,8}").prop_map(|(f, s)| Statement::lookup(f, s)),
-            2 => (any_field(), "[a-z]{1,8}").prop_map(|(f, s)| Statement::dispatch(f, s)),
-            1 => "[a-z]{1,8}".prop_map(Statement::Counter),
-            1 => (1u64..1000, 1u32..1000).prop_map(|(r, b)| Statement::Limit(Limit { rate: r, burst: b })),
-            1 => log,
-            1 => Just(Statement::Reject(Reject::TcpReset)),
-            1 => Just(Statement::Reject(Reject::AdminProhibited)),
-            1 => verdict.prop_map(Statement::Verdict),
-        ]
     }
 
     proptest! {

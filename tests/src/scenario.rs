@@ -167,8 +167,9 @@ fn pass<'a>(
         .iter()
         .map(|tried| {
             let limit = match expected(tried.line) {
-                Expectation::Open => OPEN_LIMIT,
-                _ => DENIED_LIMIT,
+                // An error comes at once too, but the kernel may hold ICMP errors back for a second.
+                Expectation::Open | Expectation::Rejected => OPEN_LIMIT,
+                Expectation::Denied | Expectation::Dropped => DENIED_LIMIT,
             };
             let probe = Probe::new(tried.target, tried.line.service, limit);
             Probe { source: Some(tried.source), user: tried.line.user.clone(), ..probe }

@@ -23,7 +23,7 @@ pub enum Service {
 }
 
 /// The protocols without ports that have a name here.
-const PROTOCOLS: [(&str, u8); 4] = [("gre", 47), ("esp", 50), ("ah", 51), ("vrrp", 112)];
+const PROTOCOLS: [(&str, u8); 3] = [("gre", 47), ("esp", 50), ("vrrp", 112)];
 
 impl Service {
     /// The port; 0 for a protocol that has none.
@@ -75,7 +75,7 @@ impl FromStr for Service {
         match PROTOCOLS.iter().find(|(name, _)| *name == text) {
             Some((_, number)) => Ok(Self::Protocol(*number)),
             None => {
-                bail!("can't probe `{text}`: expected tcp/PORT, udp/PORT, gre, esp, ah or vrrp")
+                bail!("can't probe `{text}`: expected tcp/PORT, udp/PORT, gre, esp or vrrp")
             }
         }
     }

@@ -22,10 +22,13 @@ scenarios! {
     auto_role_two_interfaces: "auto-role-two-interfaces",
     deny_actions: "deny-actions",
     egress_allow_list: "egress-allow-list",
+    files_and_includes: "files-and-includes",
     first_steps: "first-steps",
     ipv6: "ipv6",
+    observe: "observe",
     overlapping_ports: "overlapping-ports",
     strict_three_tier: "strict-three-tier",
+    users: "users",
 }
 
 fn folder(name: &str) -> std::path::PathBuf {

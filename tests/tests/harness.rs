@@ -22,7 +22,7 @@ table inet filter {
         tcp dport 1002 reject with tcp reset
         th dport 1003 reject with icmpx port-unreachable
         th dport 1004 reject with icmpx admin-prohibited
-        meta l4proto vrrp drop
+        meta l4proto 112 drop
     }
     chain output {
         type filter hook output priority filter; policy accept;

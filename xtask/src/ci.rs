@@ -1,6 +1,6 @@
 //! What has to pass before a change goes in.
 
-use crate::{demo_build, demo_run, licences, needs, run, test_build, test_run};
+use crate::{build, demo_run, licences, needs, run, test_run};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::process::{Command, ExitCode, Stdio};
@@ -29,13 +29,10 @@ pub(crate) fn ci() -> Result<ExitCode> {
     });
     report.step("licences", |_| licences::check());
     report.step("tests", |results| {
-        run::succeed(&mut test_build())?;
+        run::succeed(&mut build())?;
         tests(&mut test_run()?, results)
     });
-    report.step("demo", |_| {
-        run::succeed(&mut demo_build())?;
-        run::succeed(&mut demo_run())
-    });
+    report.step("demo", |_| run::succeed(&mut demo_run()));
     Ok(report.finish())
 }
 
@@ -83,7 +80,7 @@ fn toolchain() -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests, keeping their result lines.
+/// Runs the tests, keeping the result lines of programs that have any.
 fn tests(command: &mut Command, results: &mut Vec<String>) -> Result<()> {
     if std::io::stdout().is_terminal() {
         command.arg("--color=always");
@@ -94,7 +91,7 @@ fn tests(command: &mut Command, results: &mut Vec<String>) -> Result<()> {
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         println!("{line}");
-        if line.starts_with("test result:") {
+        if line.starts_with("test result:") && !line.contains("0 passed; 0 failed; 0 ignored") {
             results.push(line);
         }
     }

@@ -50,7 +50,9 @@ fn unshare(root: bool) -> Command {
     if !root {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args(["--mount-proc", "--pid", "--fork", "--kill-child"]);
+    // Only /proc is mounted, which unshare makes private by itself; changing the whole tree as it
+    // does by default fails in a chroot.
+    command.args(["--mount-proc", "--propagation", "unchanged", "--pid", "--fork", "--kill-child"]);
     // `ip` and `nft` are in directories that aren't in every user's PATH.
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));

@@ -72,8 +72,9 @@ fn demo_run() -> Command {
 
 fn test(arguments: &[String]) -> Result<ExitCode> {
     needs::ensure(&[needs::DEMO, needs::TEST])?;
+    let mut tests = test_run()?;
     run::succeed(&mut build())?;
-    run::succeed(test_run()?.args(arguments))?;
+    run::succeed(tests.args(arguments))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -226,14 +226,12 @@ pub fn run_all(attempts: &[Attempt<'_>]) -> Result<Vec<Outcome>> {
     let mut outcomes: Vec<(usize, Outcome)> = thread::scope(|scope| {
         let worker = || {
             let mut done = Vec::new();
-            while let Some((index, (probe, host, _))) = {
+            loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                attempts.get(index).map(|attempt| (index, attempt))
-            } {
+                let Some((probe, host, _)) = attempts.get(index) else { return Ok(done) };
                 host.namespace.enter()?;
                 done.push((index, probe.run_inside()?));
             }
-            Ok(done)
         };
         let workers: Vec<_> =
             (0..attempts.len().min(PARALLEL)).map(|_| scope.spawn(worker)).collect();

@@ -1,3 +1,26 @@
-//! What the kernel tests stand on: network namespaces, hosts with real daemons, probes.
+//! What the kernel tests and the demo stand on.
+//!
+//! ```text
+//! namespace ─► network ─► listener ─┐
+//!                 │                 ├─► scenario ─► the verdict of every probe
+//!                 ├─► server ─► daemon
+//!                 └─► probe ────────┘
+//! ```
+//!
+//! A [`network::Network`] is a segment of hosts, each in a network namespace of its own. On some
+//! of them a [`server::Server`] runs a real `tierwalld`; [`listener`]s answer on every host, and
+//! [`probe`]s are real connections between them. A [`scenario`] is all of that from three files.
+//!
+//! Nothing here touches the network of the machine, and nothing reads the kernel's tables: what
+//! counts is which packets arrive.
 
+pub mod binaries;
+pub mod daemon;
+pub mod listener;
 pub mod namespace;
+pub mod network;
+pub mod probe;
+pub mod scenario;
+pub mod server;
+pub mod service;
+pub mod verdict;

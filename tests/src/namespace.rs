@@ -5,9 +5,10 @@
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 /// An owned network namespace, with `lo` up.
@@ -35,12 +36,21 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Moves the calling thread inside, for good: for threads that were started for that. Sockets
+    /// it opens and processes it starts belong to the namespace.
+    ///
+    /// # Errors
+    /// Without CAP_SYS_ADMIN.
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).context("can't enter a namespace of our own")
+    }
+
     /// Runs `body` on a thread inside the namespace. Sockets it opens and processes it starts
     /// belong to the namespace for good.
     pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                setns(&self.file, CloneFlags::CLONE_NEWNET).expect("setns into our own namespace");
+                self.enter().expect("who made the namespace may enter it");
                 body()
             });
             inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -52,8 +62,33 @@ impl Namespace {
     /// # Errors
     /// When it can't be started or fails; the message holds its standard error.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.command_with_input(program, arguments, "")
+    }
+
+    /// The same with `input` on its standard input: `ip -batch -`, `nft -f -`.
+    ///
+    /// # Errors
+    /// When it can't be started or fails; the message holds its standard error.
+    pub fn command_with_input(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String> {
         let output = self
-            .run(|| Command::new(program).args(arguments).output())
+            .run(|| {
+                let mut child = Command::new(program)
+                    .args(arguments)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()?;
+                if let Some(mut stdin) = child.stdin.take() {
+                    // A program that ends before it has read all says why on its standard error.
+                    let _ = stdin.write_all(input.as_bytes());
+                }
+                child.wait_with_output()
+            })
             .with_context(|| format!("can't run {program}"))?;
         anyhow::ensure!(
             output.status.success(),
@@ -62,6 +97,15 @@ impl Namespace {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Sets a kernel parameter of this namespace: `net.ipv4.conf.all.rp_filter`.
+    ///
+    /// # Errors
+    /// When there is no such parameter or `/proc/sys` is read-only.
+    pub fn sysctl(&self, parameter: &str, value: &str) -> Result<()> {
+        let path = PathBuf::from("/proc/sys").join(parameter.replace('.', "/"));
+        self.run(|| fs::write(&path, value)).with_context(|| format!("can't set {parameter}"))
     }
 
     /// A path that names the namespace to other programs (`ip link set … netns PATH`) while this

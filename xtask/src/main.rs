@@ -1,2 +1,107 @@
-//! (in progress)
-fn main() {}
+//! What is done with this repository: see [`HELP`].
+//!
+//! `cargo xtask` is an alias in `.cargo/config.toml`. This program compiles in seconds on a machine
+//! that has nothing but Rust, and sees to the rest.
+
+mod ci;
+mod licences;
+mod needs;
+mod run;
+
+use anyhow::{Result, bail};
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  demo [--json]   build tierwall and watch it at work: a network of servers in namespaces, a real
+                  tierwalld on each, and who reaches whom on what; touches nothing outside of it
+  test [ARG…]     build and run every test; ARGs go to `cargo test`; kernel tests need root
+  bench [--json]  measure tierwall beside its peers, in one run; takes a minute or two
+  ci              what has to pass before a change goes in: format, lints, documentation,
+                  licences, tests, demo
+  help            this text
+
+Missing system packages are installed with apt-get where there is one; elsewhere their names are
+printed.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<ExitCode> {
+    let Some((command, rest)) = arguments.split_first() else {
+        eprintln!("{HELP}");
+        return Ok(ExitCode::from(64));
+    };
+    match (command.as_str(), rest) {
+        ("demo", _) => demo(rest),
+        ("test", _) => test(rest),
+        ("bench", _) => bench(rest),
+        ("ci", []) => ci::ci(),
+        ("help" | "--help" | "-h", _) => {
+            println!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        ("ci", [argument, ..]) => bail!("ci takes no argument, but got `{argument}`"),
+        _ => bail!("no command is called `{command}`; `cargo xtask help` lists them"),
+    }
+}
+
+/// Builds, then becomes the demo, so that Ctrl-C is its own business.
+fn demo(arguments: &[String]) -> Result<ExitCode> {
+    needs::ensure(&[needs::DEMO])?;
+    run::succeed(&mut build())?;
+    Err(run::replace(demo_run().args(arguments)))
+}
+
+/// Every program of the workspace. A debug build: made in half the time of a release build, and
+/// shared with the tests, which couldn't make cargo build the programs of other packages.
+fn build() -> Command {
+    run::cargo(&["build", "--workspace", "--bins"])
+}
+
+fn demo_run() -> Command {
+    run::cargo(&["run", "--quiet", "--package", "tierwall-tests", "--bin", "tierwall-demo", "--"])
+}
+
+/// Builds with optimisation, then becomes the benchmark.
+fn bench(arguments: &[String]) -> Result<ExitCode> {
+    needs::ensure(&[needs::DEMO])?;
+    if !run::is_root()? {
+        bail!("the benchmark needs root, to make network namespaces: run this as root");
+    }
+    run::succeed(&mut run::cargo(&["build", "--workspace", "--bins", "--release"]))?;
+    let package = ["--package", "tierwall-tests", "--bin", "tierwall-bench"];
+    let mut bench = run::cargo(&["run", "--quiet", "--release"]);
+    Err(run::replace(bench.args(package).arg("--").args(arguments)))
+}
+
+fn test(arguments: &[String]) -> Result<ExitCode> {
+    needs::ensure(&[needs::DEMO, needs::TEST])?;
+    let mut tests = test_run()?;
+    run::succeed(&mut build())?;
+    run::succeed(tests.args(arguments))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the tests as root: this user, or through sudo.
+fn test_run() -> Result<Command> {
+    let mut command = run::cargo(&["test", "--workspace"]);
+    if !run::is_root()? {
+        if !needs::has_program("sudo") {
+            bail!("kernel tests need root, to make network namespaces: run this as root");
+        }
+        eprintln!("kernel tests need root, to make network namespaces: running them with sudo");
+        // Only the test programs: what cargo builds stays this user's.
+        command.env(run::runner_variable()?, "sudo --preserve-env");
+    }
+    Ok(command)
+}

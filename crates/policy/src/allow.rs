@@ -1,10 +1,10 @@
 //! The allows: who is meant by each side, what they open, and the key that identifies each.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, is_invisible, quote};
-use crate::document::{AllowText, Text, UserText};
+use crate::document::{AllowText, List, Text, UserText};
 use crate::gap::Gaps;
 use crate::member::{Member, MemberError};
-use crate::model::{Allow, AllowKey, Endpoint, Tier, User};
+use crate::model::{Allow, AllowKey, Endpoint, Service, Tier, User};
 use crate::name;
 use crate::service::Services;
 use crate::source::Place;
@@ -106,21 +106,19 @@ impl<'d> Resolver<'_, 'd> {
 
     /// One allow; none where it has an error, which is reported.
     fn allow(&mut self, text: &'d AllowText) -> Option<Allow> {
-        let from = text.from.as_ref().and_then(|texts| self.endpoint("from", texts, text));
-        let to = text.to.as_ref().and_then(|texts| self.endpoint("to", texts, text));
-        let service = text.service.as_ref().and_then(|texts| self.service(texts, text));
-        let users = text.users.as_ref().and_then(|users| self.users(users));
+        let from = text.from.as_ref().and_then(|texts| self.endpoint("from", texts));
+        let to = text.to.as_ref().and_then(|texts| self.endpoint("to", texts));
+        let service = text.service.as_ref().and_then(|texts| self.service(texts));
+        let users = text.users.as_ref().map_or(Some(Vec::new()), |users| self.users(users));
         let acts = |side: &Endpoint| side.every_server || !side.tiers.is_empty();
-        if let (Some(from), Some(to)) = (&from, &to)
-            && !acts(from)
-            && !acts(to)
+        if let Some((from, to)) =
+            from.as_ref().zip(to.as_ref()).filter(|(from, to)| !acts(from) && !acts(to))
         {
             self.nobody_acts(text, from, to);
             return None;
         }
-        if let (Some(from), Some(user)) = (&from, text.users.iter().flatten().next())
-            && !acts(from)
-        {
+        let user = text.users.iter().flat_map(|users| &users.items).next();
+        if let (Some(user), true) = (user, from.as_ref().is_some_and(|from| !acts(from))) {
             let message = "no server would know this user's connections";
             let hint = "a user binds the sender: name a tier or \"*\" in `from`, or remove `user`";
             let place = user.place().label();
@@ -136,30 +134,28 @@ impl<'d> Resolver<'_, 'd> {
         Some(Allow { key, location, from: from?, to: to?, service: service?, users: users? })
     }
 
-    fn service(&mut self, texts: &'d [Text], allow: &AllowText) -> Option<crate::model::Service> {
+    fn service(&mut self, texts: &'d List<Text>) -> Option<Service> {
         if texts.is_empty() {
-            let hint = "write service = \"any\" to allow everything";
-            self.empty("`service` opens nothing", allow, hint);
-            return None;
+            self.empty(texts, "`service` opens nothing", "write \"any\" to open everything");
         }
         self.services.resolve(texts, self.gaps, self.diagnostics)
     }
 
-    fn empty(&mut self, message: &str, allow: &AllowText, hint: &str) {
-        let diagnostic = Diagnostic::error("empty-list", allow.place.label(), message);
+    fn empty<T>(&mut self, list: &List<T>, message: &str, hint: &str) {
+        let diagnostic = Diagnostic::error("empty-list", list.place.label(), message);
         self.diagnostics.push(diagnostic.hint(hint.to_owned()));
     }
 
-    fn endpoint(&mut self, side: &str, texts: &[Text], allow: &AllowText) -> Option<Endpoint> {
+    fn endpoint(&mut self, side: &str, texts: &List<Text>) -> Option<Endpoint> {
         if texts.is_empty() {
             let message = format!("`{side}` names nobody");
-            self.empty(&message, allow, "name a tier, an address, \"any\" or \"*\"");
+            self.empty(texts, &message, "name a tier, an address, \"any\" or \"*\"");
             return None;
         }
         let mut endpoint = Endpoint::default();
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        let mut is_whole = true;
-        for text in texts {
+        let mut is_whole = texts.is_whole;
+        for text in &texts.items {
             match text.value.as_str() {
                 "any" => endpoint.any = true,
                 "*" => endpoint.every_server = true,
@@ -215,9 +211,13 @@ impl<'d> Resolver<'_, 'd> {
         self.diagnostics.push(diagnostic.hint(hint));
     }
 
-    fn users(&mut self, texts: &[UserText]) -> Option<Vec<User>> {
-        let users: Vec<Option<User>> = texts.iter().map(|text| self.user(text)).collect();
-        users.into_iter().collect()
+    fn users(&mut self, texts: &List<UserText>) -> Option<Vec<User>> {
+        if texts.is_empty() {
+            self.empty(texts, "`user` names nobody", "leave the key out to allow every user");
+            return None;
+        }
+        let users: Vec<Option<User>> = texts.items.iter().map(|text| self.user(text)).collect();
+        users.into_iter().collect::<Option<_>>().filter(|_| texts.is_whole)
     }
 
     fn user(&mut self, text: &UserText) -> Option<User> {
@@ -272,16 +272,16 @@ pub(crate) fn unknown_tier(
 
 /// What an allow says, on one line; see [`AllowKey`].
 fn content(text: &AllowText) -> Option<String> {
-    let join = |texts: &[Text]| {
+    let join = |texts: &List<Text>| {
         let words: Vec<String> =
-            texts.iter().map(|text| text.value.split_whitespace().collect()).collect();
+            texts.items.iter().map(|text| text.value.split_whitespace().collect()).collect();
         words.join(",")
     };
     let (from, to) = (join(text.from.as_ref()?), join(text.to.as_ref()?));
     let mut content = format!("{from} -> {to} {}", join(text.service.as_ref()?));
-    let users = text.users.as_ref()?;
-    if !users.is_empty() {
+    if let Some(users) = &text.users {
         let users: Vec<String> = users
+            .items
             .iter()
             .map(|user| match user {
                 UserText::Name(name) => name.value.clone(),

@@ -17,6 +17,22 @@ pub(crate) struct Text {
     pub(crate) place: Place,
 }
 
+/// A list, or a single value in its place.
+#[derive(Debug, Clone)]
+pub(crate) struct List<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) place: Place,
+    /// Whether every element was of the right type; others are reported and left out.
+    pub(crate) is_whole: bool,
+}
+
+impl<T> List<T> {
+    /// Whether the file says so: `[]`.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_whole && self.items.is_empty()
+    }
+}
+
 /// What one file says.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
@@ -46,19 +62,18 @@ pub(crate) enum MemberText {
 #[derive(Debug)]
 pub(crate) struct ServiceText {
     pub(crate) name: Text,
-    pub(crate) parts: Vec<Text>,
+    pub(crate) parts: List<Text>,
 }
 
-/// An `[[allow]]`. None for a key that is missing or wrong, which has been reported.
+/// An `[[allow]]`. None for a key that is missing, which has been reported unless it may be.
 #[derive(Debug)]
 pub(crate) struct AllowText {
     pub(crate) place: Place,
     pub(crate) name: Option<Text>,
-    pub(crate) from: Option<Vec<Text>>,
-    pub(crate) to: Option<Vec<Text>>,
-    pub(crate) service: Option<Vec<Text>>,
-    /// None where the key is there and wrong, empty where it is missing.
-    pub(crate) users: Option<Vec<UserText>>,
+    pub(crate) from: Option<List<Text>>,
+    pub(crate) to: Option<List<Text>>,
+    pub(crate) service: Option<List<Text>>,
+    pub(crate) users: Option<List<UserText>>,
 }
 
 /// An element of `user`.
@@ -108,7 +123,7 @@ impl Reader<'_> {
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
             match key.get_ref().as_ref() {
-                "include" => document.include = self.texts("include", value).unwrap_or_default(),
+                "include" => document.include = self.texts("include", value).items,
                 "tiers" => document.tiers = self.tiers(value),
                 "services" => document.services = self.services(value),
                 "allow" => document.allows = self.allows(value),
@@ -143,36 +158,37 @@ impl Reader<'_> {
         for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref();
             let hint = hint(name).or_else(|| name::suggest(name, known.iter().copied(), "keys"));
-            let message = format!("{} is not a key that is known here", quote(name));
+            let message = format!("unknown key {}", quote(name));
             let place = self.place(key.span()).label();
             self.diagnostics.push(Diagnostic::error("unknown-key", place, message).hint(hint));
         }
     }
 
+    /// A value, or a list of them. `read` reports an element of the wrong type.
+    fn list<T>(
+        &mut self,
+        value: &Value<'_>,
+        mut read: impl FnMut(&mut Self, &Value<'_>) -> Option<T>,
+    ) -> List<T> {
+        let items: Vec<Option<T>> = match value.get_ref() {
+            DeValue::Array(array) => array.iter().map(|element| read(self, element)).collect(),
+            _ => vec![read(self, value)],
+        };
+        let is_whole = items.iter().all(Option::is_some);
+        let place = self.place(value.span());
+        List { items: items.into_iter().flatten().collect(), place, is_whole }
+    }
+
     /// A string, or a list of them.
-    pub(crate) fn texts(&mut self, what: &str, value: &Value<'_>) -> Option<Vec<Text>> {
-        let wanted = "a text in quotes or a list of them";
-        match value.get_ref() {
-            DeValue::String(text) => Some(vec![self.text_at(text, value)]),
-            DeValue::Array(array) => {
-                let mut texts = Vec::with_capacity(array.len());
-                let mut whole = true;
-                for element in array.iter() {
-                    match element.get_ref() {
-                        DeValue::String(text) => texts.push(self.text_at(text, element)),
-                        _ => {
-                            self.mistyped(what, element, wanted, &quoting_hint(what, element));
-                            whole = false;
-                        }
-                    }
-                }
-                whole.then_some(texts)
-            }
+    pub(crate) fn texts(&mut self, what: &str, value: &Value<'_>) -> List<Text> {
+        self.list(value, |reader, element| match element.get_ref() {
+            DeValue::String(text) => Some(reader.text_at(text, element)),
             _ => {
-                self.mistyped(what, value, wanted, &quoting_hint(what, value));
+                let wanted = "a text in quotes or a list of them";
+                reader.mistyped(what, element, wanted, &quoting_hint(what, element));
                 None
             }
-        }
+        })
     }
 
     fn tiers(&mut self, value: &Value<'_>) -> Vec<TierText> {
@@ -235,11 +251,9 @@ impl Reader<'_> {
         };
         let mut services: Vec<_> = table
             .iter()
-            .filter_map(|(key, value)| {
-                Some(ServiceText {
-                    name: self.text_at(key.get_ref(), key),
-                    parts: self.texts(key.get_ref(), value)?,
-                })
+            .map(|(key, value)| ServiceText {
+                name: self.text_at(key.get_ref(), key),
+                parts: self.texts(key.get_ref(), value),
             })
             .collect();
         services.sort_by_key(|service| service.name.place.span.start);
@@ -273,14 +287,14 @@ impl Reader<'_> {
         let place = self.place(span);
         let name = table.get("name").and_then(|value| self.single("name", value));
         let mut side = |key| match table.get(key) {
-            Some(value) => self.texts(key, value),
+            Some(value) => Some(self.texts(key, value)),
             None => {
                 self.missing(table, &place, key);
                 None
             }
         };
         let (from, to, service) = (side("from"), side("to"), side("service"));
-        let users = table.get("user").map_or_else(|| Some(Vec::new()), |user| self.users(user));
+        let users = table.get("user").map(|users| self.list(users, Self::user));
         AllowText { place, name, from, to, service, users }
     }
 
@@ -315,23 +329,6 @@ impl Reader<'_> {
         self.diagnostics.push(diagnostic.hint(hint.to_owned()));
     }
 
-    fn users(&mut self, value: &Value<'_>) -> Option<Vec<UserText>> {
-        let elements: Vec<&Value<'_>> = match value.get_ref() {
-            DeValue::Array(array) => array.iter().collect(),
-            _ => vec![value],
-        };
-        if elements.is_empty() {
-            let place = self.place(value.span()).label();
-            let diagnostic = Diagnostic::error("empty-list", place, "`user` names nobody")
-                .hint("leave the key out to allow every user".to_owned());
-            self.diagnostics.push(diagnostic);
-            return None;
-        }
-        let users: Vec<Option<UserText>> =
-            elements.into_iter().map(|user| self.user(user)).collect();
-        users.into_iter().collect()
-    }
-
     fn user(&mut self, value: &Value<'_>) -> Option<UserText> {
         match value.get_ref() {
             DeValue::String(name) => Some(UserText::Name(self.text_at(name, value))),
@@ -361,7 +358,7 @@ fn kind(value: &Value<'_>) -> &'static str {
     match value.get_ref() {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

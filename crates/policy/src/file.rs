@@ -42,9 +42,6 @@ impl FileError {
             Self::Owner { path, .. } => {
                 Some(format!("who owns it decides who gets in: chown root {}", path.display()))
             }
-            Self::Directory(path) => {
-                Some(format!("to include its files write \"{}/*.toml\"", path.display()))
-            }
             _ => None,
         }
     }
@@ -99,25 +96,25 @@ fn judge(path: &Path, metadata: &Metadata, check_permissions: bool) -> Result<()
 }
 
 /// The text of a file, or what keeps it from being one.
-pub(crate) fn decode(name: &Arc<PathBuf>, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+pub(crate) fn decode(name: &Arc<PathBuf>, bytes: Vec<u8>) -> Result<String, Box<Diagnostic>> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        let message = format!("{} is UTF-16, not UTF-8", name.display());
+        let message = "this file is UTF-16, not UTF-8";
         let diagnostic = Diagnostic::error("not-utf8", Label::file(name.clone(), ""), message);
-        return Err(diagnostic.hint("save it again as UTF-8".to_owned()));
+        return Err(Box::new(diagnostic.hint("save it again as UTF-8".to_owned())));
     }
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        let message = format!("{} holds a NUL byte", name.display());
+        let message = "this file holds a NUL byte";
         let diagnostic = Diagnostic::error("nul-byte", byte_label(name, &bytes, at), message);
         let hint = "it is no text file, or was being written when the system stopped";
-        return Err(diagnostic.hint(hint.to_owned()));
+        return Err(Box::new(diagnostic.hint(hint.to_owned())));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let byte = error.as_bytes()[at];
-        let message = format!("{} is not UTF-8", name.display());
+        let message = "this file is not UTF-8";
         let label = byte_label(name, error.as_bytes(), at);
         let hint = format!("byte 0x{byte:02x} fits no character: save the file again as UTF-8");
-        Diagnostic::error("not-utf8", label, message).hint(hint)
+        Box::new(Diagnostic::error("not-utf8", label, message).hint(hint))
     })
 }
 

@@ -84,6 +84,7 @@ impl<'o> Reading<'o> {
                 let label = Label::file(Arc::new(path.into()), "");
                 let hint = match error {
                     FileError::Directory(_) => Some("name the policy file in it".to_owned()),
+                    FileError::Missing(_) => Some("write one, or name another file".to_owned()),
                     ref error => error.hint(),
                 };
                 let diagnostic = Diagnostic::error(error.code(), label, error.to_string());
@@ -108,7 +109,7 @@ impl<'o> Reading<'o> {
             Err(mut diagnostic) => {
                 self.gaps.lost_file = true;
                 diagnostic.related.extend(named_at.map(|place| place.labelled("included here")));
-                return self.diagnostics.push(diagnostic);
+                return self.diagnostics.push(*diagnostic);
             }
         };
         let source = Arc::new(Source::new(name.as_ref(), text));
@@ -154,7 +155,9 @@ impl<'o> Reading<'o> {
                 let message = format!("files include one another over {DEEPEST} levels");
                 let label = pattern.place.label();
                 self.gaps.lost_file = true;
-                self.diagnostics.push(Diagnostic::error("include-loop", label, message));
+                let diagnostic = Diagnostic::error("include-loop", label, message);
+                let hint = "include the files from the policy file itself";
+                self.diagnostics.push(diagnostic.hint(hint.to_owned()));
                 return;
             }
             if !self.seen.insert(truth.clone()) {
@@ -176,6 +179,9 @@ impl<'o> Reading<'o> {
         self.gaps.lost_file = true;
         let hint = match error {
             FileError::Missing(_) => relative_hint(&pattern.place, &pattern.value),
+            FileError::Directory(_) => {
+                Some(format!("to include its files write \"{}/*.toml\"", pattern.value))
+            }
             error => error.hint(),
         };
         let label = pattern.place.label();
@@ -220,6 +226,7 @@ impl<'o> Reading<'o> {
             Err(error) => {
                 let message = format!("{} is not a pattern: {}", quote(&pattern.value), error.msg);
                 let diagnostic = Diagnostic::error("bad-pattern", pattern.place.label(), message);
+                self.gaps.lost_file = true;
                 self.diagnostics
                     .push(diagnostic.hint("write one such as conf.d/*.toml".to_owned()));
                 return Vec::new();
@@ -273,7 +280,8 @@ pub(crate) fn relative(place: &Place, path: &str) -> PathBuf {
 /// The hint on a file that is not there.
 pub(crate) fn relative_hint(place: &Place, path: &str) -> Option<String> {
     let file = place.source.name().display();
-    (!Path::new(path).is_absolute()).then(|| format!("file names are relative to {file}"))
+    (!Path::new(path).is_absolute())
+        .then(|| format!("file names are relative to the directory of {file}"))
 }
 
 /// The path by which a file is known, however it is named. A missing one is known by its name.

@@ -3,6 +3,7 @@
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::model::{Allow, Endpoint, Policy, RoleSetting, Service, Tier};
 use ruleset::{Address, AddressSet};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -56,14 +57,18 @@ fn unused_tiers(policy: &Policy, diagnostics: &mut Diagnostics) {
 /// An allow that changes nothing, since another one lets through all that it does. Of two that
 /// cover each other the later is reported.
 fn covered_allows(policy: &Policy, diagnostics: &mut Diagnostics) {
-    let covers = Covers { policy, everybody: std::cell::OnceCell::new() };
+    let covers = Covers { policy, everybody: OnceCell::new() };
+    let hulls: Vec<Hull> = policy.allows.iter().map(|allow| covers.hull(allow)).collect();
+    let is_covered = |inner: usize, outer: usize| {
+        hulls[outer].may_cover(&hulls[inner])
+            && covers.allow(&policy.allows[outer], &policy.allows[inner])
+    };
     for (index, allow) in policy.allows.iter().enumerate() {
-        let covering = policy.allows.iter().enumerate().find(|(other, candidate)| {
-            *other != index
-                && covers.allow(candidate, allow)
-                && (*other < index || !covers.allow(allow, candidate))
+        let covering = (0..policy.allows.len()).find(|other| {
+            let is_later = *other > index;
+            *other != index && is_covered(index, *other) && !(is_later && is_covered(*other, index))
         });
-        let Some((_, other)) = covering else { continue };
+        let Some(other) = covering.map(|other| &policy.allows[other]) else { continue };
         let key = other.key.to_string();
         let message = format!("this allow opens nothing that {} doesn't", quote(&key));
         let label = Label::at(allow.location.clone(), "");
@@ -74,27 +79,99 @@ fn covered_allows(policy: &Policy, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Borders of what an allow is about: one covers another only if its borders are as wide. Each of
+/// thousands of allows is held against each, so most answers must cost nothing.
+struct Hull {
+    /// Protocol and port.
+    service: Span<(u8, u16)>,
+    /// IP version and address, where the allow makes a server open connections.
+    to: Span<(u8, u128)>,
+    /// The same, where it makes one accept them.
+    from: Span<(u8, u128)>,
+    opens: bool,
+    accepts: bool,
+}
+
+/// The lowest and the highest of something.
+#[derive(Clone, Copy)]
+struct Span<T>(T, T);
+
+impl<T: Ord + Copy> Span<T> {
+    fn holds(&self, other: &Self) -> bool {
+        self.0 <= other.0 && other.1 <= self.1
+    }
+
+    /// The span of all these; none of none.
+    fn around(all: impl Iterator<Item = Self>) -> Option<Self> {
+        all.reduce(|a, b| Self(a.0.min(b.0), a.1.max(b.1)))
+    }
+}
+
+impl Hull {
+    fn may_cover(&self, inner: &Self) -> bool {
+        self.service.holds(&inner.service)
+            && (!inner.opens || self.opens && self.to.holds(&inner.to))
+            && (!inner.accepts || self.accepts && self.from.holds(&inner.from))
+    }
+}
+
 /// What it takes for one thing to cover another.
 struct Covers<'p> {
     policy: &'p Policy,
-    /// The union of all tiers: `"*"` as a peer.
-    everybody: std::cell::OnceCell<(AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>)>,
+    /// What `"*"` is as a peer.
+    everybody: OnceCell<Union>,
+}
+
+/// The addresses of all tiers.
+struct Union {
+    v4: AddressSet<Ipv4Addr>,
+    v6: AddressSet<Ipv6Addr>,
 }
 
 impl Covers<'_> {
+    fn hull(&self, allow: &Allow) -> Hull {
+        let Service { any, protocols, ports } = &allow.service;
+        let whole = protocols.iter().map(|number| Span((*number, 0), (*number, u16::MAX)));
+        let ports = ports.iter().filter_map(|(transport, ranges)| {
+            let number = transport.protocol();
+            Some(Span((number, *ranges.first()?.start()), (number, *ranges.last()?.end())))
+        });
+        let everything = any.then_some(Span((0, 0), (u8::MAX, u16::MAX)));
+        let nothing = Span((0, 1), (0, 1));
+        Hull {
+            service: Span::around(everything.into_iter().chain(whole).chain(ports))
+                .unwrap_or(nothing),
+            to: self.address_hull(&allow.to),
+            from: self.address_hull(&allow.from),
+            opens: acts(&allow.from),
+            accepts: acts(&allow.to),
+        }
+    }
+
+    fn address_hull(&self, side: &Endpoint) -> Span<(u8, u128)> {
+        fn of<A: Address>(set: &AddressSet<A>) -> Option<Span<(u8, u128)>> {
+            let (first, last) = (set.ranges().first()?.first, set.ranges().last()?.last);
+            Some(Span((A::BITS, first.to_number()), (A::BITS, last.to_number())))
+        }
+        if side.any {
+            return Span((0, 0), (u8::MAX, u128::MAX));
+        }
+        let is_named = |name: &String| side.every_server || side.tiers.contains(name);
+        let tiers = self.policy.tiers.iter().filter(|(name, _)| is_named(name));
+        let borders = tiers.flat_map(|(_, tier)| [of(&tier.v4), of(&tier.v6)]);
+        let borders = borders.chain([of(&side.v4), of(&side.v6)]).flatten();
+        // No address at all is held by everything.
+        Span::around(borders).unwrap_or(Span((u8::MAX, u128::MAX), (0, 0)))
+    }
+
     /// Whether every server that acts on `inner` lets the same through by `outer`, on each side.
     fn allow(&self, outer: &Allow, inner: &Allow) -> bool {
-        // The cheap questions first: there may be thousands of allows, each asked about each.
         let accepts = acts(&inner.to);
         let opens = acts(&inner.from);
-        if accepts && !acts_for(&outer.to, &inner.to)
-            || opens && !acts_for(&outer.from, &inner.from)
-        {
-            return false;
-        }
         let users = outer.users.is_empty()
             || !inner.users.is_empty() && inner.users.iter().all(|user| has_user(outer, user));
-        (!opens || users)
+        (!accepts || acts_for(&outer.to, &inner.to))
+            && (!opens || acts_for(&outer.from, &inner.from) && users)
             && service(&outer.service, &inner.service)
             && (!accepts || self.peer(&outer.from, &inner.from))
             && (!opens || self.peer(&outer.to, &inner.to))
@@ -114,11 +191,23 @@ impl Covers<'_> {
             }
         };
         let tiers: Vec<&Tier> = tiers.into_iter().map(|(_, tier)| tier).collect();
-        let v4 = || self.parts(outer, |tier| &tier.v4, |side| &side.v4, |(v4, _)| v4);
-        let v6 = || self.parts(outer, |tier| &tier.v6, |side| &side.v6, |(_, v6)| v6);
-        tiers.iter().all(|tier| hold(v4(), &tier.v4) && hold(v6(), &tier.v6))
-            && hold(v4(), &inner.v4)
-            && hold(v6(), &inner.v6)
+        tiers.iter().all(|tier| hold(self.v4(outer), &tier.v4) && hold(self.v6(outer), &tier.v6))
+            && hold(self.v4(outer), &inner.v4)
+            && hold(self.v6(outer), &inner.v6)
+    }
+
+    fn v4<'a>(
+        &'a self,
+        side: &'a Endpoint,
+    ) -> impl Iterator<Item = &'a AddressSet<Ipv4Addr>> + Clone {
+        self.parts(side, |tier| &tier.v4, |side| &side.v4, |all| &all.v4)
+    }
+
+    fn v6<'a>(
+        &'a self,
+        side: &'a Endpoint,
+    ) -> impl Iterator<Item = &'a AddressSet<Ipv6Addr>> + Clone {
+        self.parts(side, |tier| &tier.v6, |side| &side.v6, |all| &all.v6)
     }
 
     /// The address sets of one family that an endpoint is made of.
@@ -127,20 +216,22 @@ impl Covers<'_> {
         side: &'a Endpoint,
         of_tier: fn(&'a Tier) -> &'a AddressSet<A>,
         of_side: fn(&'a Endpoint) -> &'a AddressSet<A>,
-        of_all: fn(&'a (AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>)) -> &'a AddressSet<A>,
+        of_all: fn(&'a Union) -> &'a AddressSet<A>,
     ) -> impl Iterator<Item = &'a AddressSet<A>> + Clone {
         let tiers = side.tiers.iter().filter_map(|name| self.policy.tiers.get(name)).map(of_tier);
-        let all = side.every_server.then(|| of_all(self.everybody()));
+        // Made on first use only: a copy of every tier is large.
+        let all =
+            side.every_server.then_some(()).into_iter().map(move |()| of_all(self.everybody()));
         std::iter::once(of_side(side)).chain(tiers).chain(all)
     }
 
-    fn everybody(&self) -> &(AddressSet<Ipv4Addr>, AddressSet<Ipv6Addr>) {
+    fn everybody(&self) -> &Union {
         self.everybody.get_or_init(|| {
             let tiers = || self.policy.tiers.values();
-            (
-                tiers().flat_map(|tier| tier.v4.ranges()).copied().collect(),
-                tiers().flat_map(|tier| tier.v6.ranges()).copied().collect(),
-            )
+            Union {
+                v4: tiers().flat_map(|tier| tier.v4.ranges()).copied().collect(),
+                v6: tiers().flat_map(|tier| tier.v6.ranges()).copied().collect(),
+            }
         })
     }
 }

@@ -63,22 +63,25 @@ pub(crate) fn parse<'t>(text: &'t str, members: &mut Members, mut bad: impl FnMu
             Ok(member) => members.push(member),
             Err(error) => {
                 let start = content.len() - content.trim_start().len();
-                let member = start..start + member.len();
-                bad(BadLine { number, text: line, member, error: with_list_hint(error) });
+                let error = with_list_hint(member, error);
+                bad(BadLine { number, text: line, member: start..start + member.len(), error });
             }
         }
     }
 }
 
 /// In a file, several on a line are separated by line ends, and only `#` starts a comment.
-fn with_list_hint(error: MemberError) -> MemberError {
+fn with_list_hint(member: &str, error: MemberError) -> MemberError {
+    let hint = if member.contains(';') || member.contains("//") {
+        "comments start with `#`"
+    } else if member.contains([',', '"', '\'']) || member.contains(char::is_whitespace) {
+        "a list file holds one member a line, without quotes or commas"
+    } else {
+        return error;
+    };
     match error {
-        MemberError::NotAnAddress { text, .. } if text.contains(';') || text.contains("//") => {
-            MemberError::NotAnAddress { text, hint: Some("comments start with `#`".into()) }
-        }
-        MemberError::NotAnAddress { text, .. } if text.contains([',', ' ', '\t', '"']) => {
-            let hint = "a list file holds one member a line, without quotes or commas";
-            MemberError::NotAnAddress { text, hint: Some(hint.into()) }
+        MemberError::NotAnAddress { .. } | MemberError::NotALength { .. } => {
+            MemberError::NotAnAddress { text: member.into(), hint: Some(hint.into()) }
         }
         other => other,
     }

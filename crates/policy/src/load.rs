@@ -64,13 +64,14 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     let documents = std::mem::take(&mut reading.documents);
     let mut policy = resolve(&documents, &mut reading);
     let Reading { mut diagnostics, syntax, trust, gaps, sources, inputs, options, .. } = reading;
-    let is_empty = documents.iter().all(|document| {
-        document.tiers.is_empty() && document.allows.is_empty() && document.include.is_empty()
-    });
-    if let (true, true, Some(root)) = (is_empty, gaps.is_empty(), sources.files().first()) {
-        let what =
-            if root.text().trim().is_empty() { "is empty" } else { "holds no tier and no allow" };
-        let message = format!("{} {what}", root.name().display());
+    let is_empty =
+        documents.iter().all(|document| document.tiers.is_empty() && document.allows.is_empty());
+    let is_empty = is_empty && gaps.is_empty() && !diagnostics.has_errors();
+    if let (true, Some(root)) = (is_empty, sources.files().first()) {
+        let message = match root.text().trim().is_empty() {
+            true => "the policy is empty",
+            false => "the policy holds no tier and no allow",
+        };
         let label = Label::file(root.name().clone(), "");
         let hint = "it would deny everything: define [tiers], and at least one [[allow]]";
         diagnostics.push(Diagnostic::error("empty-policy", label, message).hint(hint.to_owned()));
@@ -84,7 +85,7 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     diagnostics.extend(syntax);
     if !diagnostics.has_errors() && gaps.is_empty() {
         let mut lints = lint::lint(&policy);
-        lints.iter_mut().for_each(|lint| sources.illustrate(lint));
+        sources.illustrate(&mut lints);
         diagnostics.extend(lints);
     }
     if options.strict {
@@ -117,13 +118,12 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
 }
 
 fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {
-    let texts = &reading.settings.role;
-    let Some(first) = texts.first() else { return RoleSetting::Auto };
-    if texts.len() == 1 && first.value == "auto" {
+    let Some(role) = &reading.settings.role else { return RoleSetting::Auto };
+    if matches!(&role.items[..], [only] if only.value == "auto") {
         return RoleSetting::Auto;
     }
     let mut names = BTreeSet::new();
-    for text in texts {
+    for text in &role.items {
         if tiers.contains_key(&text.value) {
             names.insert(text.value.clone());
         } else if text.value == "auto" {
@@ -135,5 +135,5 @@ fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSettin
             reading.diagnostics.push(unknown_tier(text, tiers, &["auto"]));
         }
     }
-    RoleSetting::Tiers { tiers: names, location: first.place.location() }
+    RoleSetting::Tiers { tiers: names, location: role.place.location() }
 }

@@ -76,8 +76,14 @@ pub enum MemberError {
         /// The address without its host bits.
         network: IpAddr,
     },
+    /// `10.0.0.1-`
+    #[error("{} is half a range", quote(.text))]
+    HalfRange {
+        /// The text.
+        text: String,
+    },
     /// `10.0.0.0/33`
-    #[error("the prefix length {} is too large", quote(.length))]
+    #[error("the prefix length {length} is too large")]
     LengthTooLarge {
         /// The length as written.
         length: String,
@@ -85,9 +91,9 @@ pub enum MemberError {
         largest: u8,
     },
     /// `10.0.0.0/x`
-    #[error("{} is not a prefix length", quote(.text))]
+    #[error("{} is not a prefix", quote(.text))]
     NotALength {
-        /// What follows the slash.
+        /// The whole text.
         text: String,
         /// The length meant, where it is written as a netmask.
         meant: Option<u8>,
@@ -122,10 +128,15 @@ impl MemberError {
             Self::HostBits { address, length, network } => {
                 format!("the network is {network}/{length}; the host alone is {address}")
             }
-            Self::LengthTooLarge { largest, .. } => format!("at most {largest} fits here"),
-            Self::NotALength { meant: Some(length), .. } => format!("write /{length}"),
+            Self::LengthTooLarge { largest, .. } => {
+                format!("an address has {largest} bits: write /{largest} or less")
+            }
+            Self::HalfRange { .. } => "a range is two addresses: 10.0.0.1-10.0.0.9".into(),
+            Self::NotALength { text, meant: Some(length) } => {
+                format!("write {}/{length}", text.split('/').next().unwrap_or_default())
+            }
             Self::NotALength { meant: None, .. } => {
-                "write the number of network bits, as in 10.0.0.0/24".into()
+                "a prefix ends with its length in bits, such as 10.0.0.0/24".into()
             }
             Self::Mapped { meant, .. } => {
                 format!("packets to it are IPv4 packets: write {meant}")
@@ -150,8 +161,11 @@ impl FromStr for Member {
             return Err(MemberError::Zone { text: text.into() });
         }
         match (text.split_once('-'), text.split_once('/')) {
+            (Some((first, last)), None) if first.trim().is_empty() || last.trim().is_empty() => {
+                Err(MemberError::HalfRange { text: text.into() })
+            }
             (Some((first, last)), None) => range(text, first.trim(), last.trim()),
-            (None, Some((address, length))) => prefix(address, length),
+            (None, Some((address, length))) => prefix(text, address, length),
             (Some((first, last)), Some(_)) => Err(range_of_prefixes(text, first, last)),
             (None, None) => Ok(match address(text)? {
                 IpAddr::V4(address) => Self::V4(AddressRange::single(address)),
@@ -181,12 +195,13 @@ fn address(text: &str) -> Result<IpAddr, MemberError> {
     let address: IpAddr = text
         .parse()
         .map_err(|_| MemberError::NotAnAddress { text: text.into(), hint: address_hint(text) })?;
-    if let IpAddr::V6(address) = address
-        && let Some(meant) = address.to_ipv4_mapped()
-    {
-        return Err(MemberError::Mapped { address, meant });
+    match address {
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(meant) => Err(MemberError::Mapped { address, meant }),
+            None => Ok(address.into()),
+        },
+        IpAddr::V4(_) => Ok(address),
     }
-    Ok(address)
 }
 
 fn range(text: &str, first: &str, last: &str) -> Result<Member, MemberError> {
@@ -221,12 +236,12 @@ fn range(text: &str, first: &str, last: &str) -> Result<Member, MemberError> {
     }
 }
 
-fn prefix(network: &str, length: &str) -> Result<Member, MemberError> {
+fn prefix(text: &str, network: &str, length: &str) -> Result<Member, MemberError> {
     let address = address(network)?;
     let largest = if address.is_ipv4() { 32 } else { 128 };
     if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
         let meant = length.parse().ok().filter(|_| address.is_ipv4()).and_then(mask_length);
-        return Err(MemberError::NotALength { text: length.into(), meant });
+        return Err(MemberError::NotALength { text: text.into(), meant });
     }
     let bits: u8 = match length.parse() {
         Ok(bits) if bits <= largest => bits,

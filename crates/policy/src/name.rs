@@ -35,8 +35,13 @@ impl fmt::Display for NameError {
 }
 
 impl NameError {
-    pub(crate) const HINT: &'static str =
-        "a name starts with a letter (a-z, A-Z); letters, digits, `_` and `-` follow";
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::TooLong => "choose a shorter one: it becomes part of the names of sets",
+            Self::Reserved => "it means something else where a name could stand: choose another",
+            _ => "a name starts with a letter (a-z, A-Z); letters, digits, `_` and `-` follow",
+        }
+    }
 }
 
 /// Whether a tier or service may be called this: `[A-Za-z][A-Za-z0-9_-]*`, since the names of

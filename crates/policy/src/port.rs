@@ -37,6 +37,10 @@ pub(crate) enum PartError {
     PortTooLarge { text: String },
     #[error("the port range {first}-{last} is inverted")]
     Inverted { transport: Transport, first: u16, last: u16 },
+    #[error("{} has no port", quote(.text))]
+    NoPort { text: String, transport: Transport },
+    #[error("{} is half a range", quote(.text))]
+    HalfRange { text: String, meant: String },
     #[error("{} is not a port", quote(.text))]
     NotAPort { text: String, hint: Option<String> },
     #[error("{} is not a service", quote(.text))]
@@ -67,6 +71,8 @@ impl PartError {
             Self::Inverted { transport, first, last } => {
                 format!("write \"{transport}/{last}-{first}\"")
             }
+            Self::NoPort { transport, .. } => format!("write \"{transport}\" for every port"),
+            Self::HalfRange { meant, .. } => format!("write \"{meant}\""),
             Self::NotAService { hint, .. } => hint.clone(),
         })
     }
@@ -150,7 +156,13 @@ fn literal(text: &str, protocol: &str, ports: &str) -> Result<Part, PartError> {
             false => unknown_protocol(text, protocol, ports),
         });
     };
+    let half = |meant: String| Err(PartError::HalfRange { text: text.into(), meant });
     let (first, last) = match ports.split_once('-') {
+        None if ports.is_empty() => {
+            return Err(PartError::NoPort { text: text.into(), transport });
+        }
+        Some((first, "")) => return half(format!("{transport}/{first}-65535")),
+        Some(("", last)) => return half(format!("{transport}/1-{last}")),
         Some((first, last)) => (port(transport, first)?, port(transport, last)?),
         None => {
             let port = port(transport, ports)?;
@@ -176,7 +188,7 @@ fn port(transport: Transport, text: &str) -> Result<u16, PartError> {
 
 fn port_hint(transport: Transport, text: &str) -> Option<String> {
     let is_number = |part: &str| part.parse::<u16>().is_ok();
-    if text.is_empty() || text == "*" || text == "any" {
+    if text == "*" || text == "any" {
         return Some(format!("write \"{transport}\" for every port"));
     }
     if text.split(',').all(|part| is_number(part.trim())) {
@@ -184,10 +196,8 @@ fn port_hint(transport: Transport, text: &str) -> Option<String> {
             text.split(',').map(|part| format!("\"{transport}/{}\"", part.trim())).collect();
         return Some(format!("write a list: [{}]", parts.join(", ")));
     }
-    if let Some((first, last)) = text.split_once(':')
-        && is_number(first)
-        && is_number(last)
-    {
+    let ends = text.split_once(':').filter(|(first, last)| is_number(first) && is_number(last));
+    if let Some((first, last)) = ends {
         return Some(format!("write \"{transport}/{first}-{last}\""));
     }
     Some("ports are numbers; [services] gives them names".into())
@@ -205,9 +215,9 @@ fn unknown_protocol(text: &str, protocol: &str, ports: &str) -> PartError {
 
 /// What may have been meant by a text that is neither literal nor name.
 fn service_hint(text: &str) -> String {
-    if let Some((protocol, port)) = text.split_once([':', ' '])
-        && Transport::ALL.iter().any(|transport| transport.name() == protocol)
-    {
+    let is_transport = |name: &str| Transport::ALL.iter().any(|known| known.name() == name);
+    let parts = text.split_once([':', ' ']).filter(|(protocol, _)| is_transport(protocol));
+    if let Some((protocol, port)) = parts {
         return format!("write \"{protocol}/{}\"", port.trim());
     }
     if text.contains(',') {

@@ -147,7 +147,7 @@ pub fn check_role(policy: &Policy, addresses: &[IpAddr]) -> Diagnostics {
                     list(addresses)
                 );
                 let label = Label::at(location.clone(), "");
-                let hint = "servers of other tiers don't let it in, nor it them: add the address, or set another role";
+                let hint = "other servers don't know it as one of that tier: add its address, or set another role";
                 let diagnostic = Diagnostic::warning("foreign-role", label, message)
                     .related(Label::at(tier.location.clone(), "the tier"));
                 diagnostics.push(diagnostic.hint(hint.to_owned()));

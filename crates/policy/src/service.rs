@@ -1,7 +1,7 @@
 //! Services: literals such as `tcp/22`, and the names that `[services]` gives to them.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::document::{ServiceText, Text};
+use crate::document::{List, ServiceText, Text};
 use crate::gap::Gaps;
 use crate::model::Service;
 use crate::name;
@@ -78,7 +78,7 @@ impl<'d> Services<'d> {
     /// What the `service` of an allow opens. None where there was an error.
     pub(crate) fn resolve(
         &mut self,
-        texts: &'d [Text],
+        texts: &'d List<Text>,
         gaps: &Gaps,
         diagnostics: &mut Diagnostics,
     ) -> Option<Service> {
@@ -87,14 +87,14 @@ impl<'d> Services<'d> {
 
     fn parts(
         &mut self,
-        texts: &'d [Text],
+        texts: &'d List<Text>,
         path: &mut Vec<&'d str>,
         gaps: &Gaps,
         diagnostics: &mut Diagnostics,
     ) -> Option<Service> {
         let mut service = Service::default();
-        let mut is_whole = true;
-        for text in texts {
+        let mut is_whole = texts.is_whole && !texts.items.is_empty();
+        for text in &texts.items {
             let part = match text.value.parse() {
                 Ok(Part::Name) => self.reference(text, path, gaps, diagnostics),
                 Ok(part) => Some(part.into_service()),
@@ -123,7 +123,10 @@ impl<'d> Services<'d> {
         if let Some(first) = path.iter().position(|open| *open == name) {
             let names: Vec<String> =
                 path[first..].iter().chain([&name]).map(|name| quote(name)).collect();
-            let message = format!("these services name each other: {}", names.join(" → "));
+            let message = match names.len() {
+                2 => format!("the service {} names itself", names[0]),
+                _ => format!("these services name each other: {}", names.join(" → ")),
+            };
             let diagnostic = Diagnostic::error("service-loop", text.place.label(), message);
             diagnostics.push(diagnostic.hint("write the ports of one of them".to_owned()));
             return None;
@@ -156,7 +159,7 @@ impl<'d> Services<'d> {
         let definition = *self.definitions.get(name)?;
         if definition.parts.is_empty() {
             let message = format!("the service {} holds nothing", quote(name));
-            let place = definition.name.place.label();
+            let place = definition.parts.place.label();
             let diagnostic = Diagnostic::error("empty-list", place, message);
             diagnostics
                 .push(diagnostic.hint("write at least one port, such as \"tcp/22\"".to_owned()));
@@ -164,7 +167,6 @@ impl<'d> Services<'d> {
         path.push(name);
         let service = self.parts(&definition.parts, path, gaps, diagnostics);
         path.pop();
-        let service = service.filter(|_| !definition.parts.is_empty());
         self.resolved.insert(name, service.clone());
         service
     }
@@ -197,7 +199,7 @@ fn check_name(name: &Text, diagnostics: &mut Diagnostics) {
     if let Err(error) = name::check(word) {
         let message = format!("the service name {} {error}", quote(word));
         let diagnostic = Diagnostic::error("bad-name", name.place.label(), message);
-        diagnostics.push(diagnostic.hint(name::NameError::HINT.to_owned()));
+        diagnostics.push(diagnostic.hint(error.hint().to_owned()));
     } else if let Some(number) = protocol::number(word) {
         let message = format!("{} is already the name of an IP protocol", quote(word));
         let hint = format!("service = \"{word}\" means protocol {number}: choose another name");

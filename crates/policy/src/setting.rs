@@ -1,7 +1,7 @@
 //! The settings: keys at the top of the policy file, each with a few words to choose from.
 
 use crate::diagnostic::{Diagnostic, quote};
-use crate::document::{ALLOW, Reader, SETTINGS, SHARED, Text};
+use crate::document::{ALLOW, List, Reader, SETTINGS, SHARED, Text};
 use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Watch};
 use crate::name;
 use crate::syntax::Value;
@@ -10,8 +10,7 @@ use toml::de::{DeTable, DeValue};
 /// The settings of a policy file. The role is still text, since it names tiers.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
-    /// Empty where the key is missing.
-    pub(crate) role: Vec<Text>,
+    pub(crate) role: Option<List<Text>>,
     pub(crate) watch: Watch,
     pub(crate) boot: Boot,
     pub(crate) deny: Deny,
@@ -36,7 +35,7 @@ impl Reader<'_> {
         });
         let mut settings = Settings::default();
         if let Some(role) = table.get("role") {
-            settings.role = self.role(role);
+            settings.role = Some(self.role(role));
         }
         if let Some(value) = table.get("watch") {
             settings.watch = self.choice("watch", value, &WATCH).unwrap_or_default();
@@ -74,10 +73,10 @@ impl Reader<'_> {
         });
     }
 
-    fn role(&mut self, value: &Value<'_>) -> Vec<Text> {
-        let Some(role) = self.texts("role", value) else { return Vec::new() };
+    fn role(&mut self, value: &Value<'_>) -> List<Text> {
+        let role = self.texts("role", value);
         if role.is_empty() {
-            let place = self.place(value.span()).label();
+            let place = role.place.label();
             let diagnostic = Diagnostic::error("empty-list", place, "`role` names no tier")
                 .hint("name the tier of this server, or write role = \"auto\"".to_owned());
             self.diagnostics.push(diagnostic);

@@ -4,7 +4,7 @@
 //! long after the load. List files are the exception: they may hold a million lines, and are gone
 //! once parsed.
 
-use crate::diagnostic::{Diagnostic, Excerpt, Label};
+use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label};
 use crate::model::Location;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -119,9 +119,13 @@ impl Sources {
         Some(source.line(line))
     }
 
-    /// Adds the lines that a message speaks of, to one made from a
+    /// Adds the lines that messages speak of, to ones made from a
     /// [`Policy`](crate::model::Policy) alone. One that names no place is about the policy file.
-    pub fn illustrate(&self, diagnostic: &mut Diagnostic) {
+    pub fn illustrate(&self, diagnostics: &mut Diagnostics) {
+        diagnostics.iter_mut().for_each(|diagnostic| self.illustrate_one(diagnostic));
+    }
+
+    fn illustrate_one(&self, diagnostic: &mut Diagnostic) {
         if let (None, Some(root)) = (&diagnostic.place, self.files.first()) {
             diagnostic.place = Some(Label::file(root.name.clone(), ""));
         }
@@ -177,7 +181,7 @@ mod tests {
         let underlined = |line, column| {
             let location = Location { file: sources.files[0].name.clone(), line, column };
             let mut diagnostic = Diagnostic::error("x", Label::at(location, ""), "x");
-            sources.illustrate(&mut diagnostic);
+            sources.illustrate_one(&mut diagnostic);
             let excerpt = diagnostic.place.expect("a place").excerpt.expect("an excerpt");
             excerpt.text[excerpt.underline].to_owned()
         };

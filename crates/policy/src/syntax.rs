@@ -92,9 +92,12 @@ impl Problem {
             }
             "key with no value" => {
                 let start = line_start(text, span.start);
-                let hint = "write `key = value`; a key is letters, digits, `_` and `-`";
-                let message = format!("{} has no value", quote(text[start..span.end].trim()));
-                (true, start..span.end, message, hint.into())
+                let key = text[start..span.end].trim();
+                let hint = match key.strip_suffix(':') {
+                    Some(key) => format!("write `{key} = …`"),
+                    None => "write `key = value`; a key is letters, digits, `_` and `-`".into(),
+                };
+                (true, start..span.end, format!("{} has no value", quote(key)), hint)
             }
             "string values must be quoted" if found.is_empty() => {
                 (false, span, "a value is missing".into(), "write `key = value`".into())
@@ -103,6 +106,10 @@ impl Problem {
             _ if what == "string values must be quoted" || is_bare_word(found) => {
                 let hint = format!("write \"{}\"", bare(found));
                 (false, word.clone(), format!("{} is not in quotes", quote(bare(found))), hint)
+            }
+            _ if what.starts_with("missing comma") => {
+                let hint = "put `,` between the elements of a list or table";
+                (false, span, "a comma is missing".into(), hint.into())
             }
             "unexpected key or value" => {
                 let message = "something follows the value".into();

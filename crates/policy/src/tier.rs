@@ -31,7 +31,7 @@ pub(crate) fn resolve<'d>(
         if let Err(error) = name::check(&name.value) {
             let message = format!("the tier name {} {error}", quote(&name.value));
             let diagnostic = Diagnostic::error("bad-name", name.place.label(), message);
-            reading.diagnostics.push(diagnostic.hint(name::NameError::HINT.to_owned()));
+            reading.diagnostics.push(diagnostic.hint(error.hint().to_owned()));
         }
         let members = members(text, &mut lists, reading);
         if let Some(first) = defined.get(name.value.as_str()) {
@@ -67,8 +67,11 @@ fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading
         }
     }
     if bad > REPORTED {
-        let message =
-            format!("{} more members of {} are bad", bad - REPORTED, quote(&tier.name.value));
+        let tier_name = quote(&tier.name.value);
+        let message = match bad - REPORTED {
+            1 => format!("one more member of {tier_name} is bad"),
+            more => format!("{more} more members of {tier_name} are bad"),
+        };
         reading.diagnostics.push(Diagnostic::error("more", tier.name.place.label(), message));
     }
     members
@@ -79,7 +82,9 @@ fn bad_member(tier: &TierText, text: &Text, error: &MemberError) -> Diagnostic {
     let is_word = matches!(error, MemberError::NotAnAddress { .. }) && name::check(word).is_ok();
     let hint = if is_word && SETTINGS.contains(&tier.name.value.as_str()) {
         let setting = quote(&tier.name.value);
-        Some(format!("the setting {setting} stands above [tiers], where this line is a tier"))
+        Some(format!(
+            "below [tiers], {setting} is a tier: the setting stands above the first [table]"
+        ))
     } else if is_word {
         Some("tiers hold addresses, not other tiers or host names".to_owned())
     } else {
@@ -95,6 +100,12 @@ fn list_file(
     lists: &mut BTreeSet<PathBuf>,
     reading: &mut Reading<'_>,
 ) {
+    if name.value.is_empty() {
+        let diagnostic =
+            Diagnostic::error("missing-file", name.place.label(), "a file name is empty");
+        let hint = "name a file with one member a line";
+        return reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
+    }
     let path = include::relative(&name.place, &name.value);
     let is_new = lists.insert(path.clone());
     reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
@@ -103,7 +114,7 @@ fn list_file(
         Err(error) => {
             let diagnostic = Diagnostic::error(error.code(), name.place.label(), error.to_string());
             let hint = match error {
-                file::FileError::Directory(_) => {
+                file::FileError::Directory(_) | file::FileError::Special(_) => {
                     Some("name a file with one member a line".to_owned())
                 }
                 file::FileError::Missing(_) => include::relative_hint(&name.place, &name.value),
@@ -122,22 +133,29 @@ fn list_file(
         }
         Err(_) => return,
     };
-    let mut bad = 0;
+    let (mut bad, mut next) = (0, None);
     list::parse(text.trim_start_matches('\u{feff}'), members, |line| {
         bad += 1;
-        if is_new && bad <= REPORTED {
-            let column = line.text[..line.member.start].chars().count() + 1;
-            let location = Location { file: path.clone(), line: line.number, column };
-            let excerpt = Excerpt::new(line.text, line.member);
-            let label = Label::at(location, "").with_excerpt(excerpt);
-            let diagnostic = Diagnostic::error("bad-address", label, line.error.to_string());
-            reading.diagnostics.push(diagnostic.hint(line.error.hint()));
+        if !is_new || bad > REPORTED + 1 {
+            return;
         }
+        let column = line.text[..line.member.start].chars().count() + 1;
+        let location = Location { file: path.clone(), line: line.number, column };
+        let excerpt = Excerpt::new(line.text, line.member);
+        let label = Label::at(location, "").with_excerpt(excerpt);
+        if bad > REPORTED {
+            next = Some(label);
+            return;
+        }
+        let diagnostic = Diagnostic::error("bad-address", label, line.error.to_string());
+        reading.diagnostics.push(diagnostic.hint(line.error.hint()));
     });
-    if is_new && bad > REPORTED {
-        let message = format!("{} more lines of {} are bad", bad - REPORTED, path.display());
+    if let Some(next) = next {
+        let message = match bad - REPORTED {
+            1 => "one more line of this file is bad".to_owned(),
+            more => format!("{more} more lines of this file are bad"),
+        };
         let hint = "a list file holds one address, prefix or range a line; `#` starts a comment";
-        let diagnostic = Diagnostic::error("more", Label::file(path.clone(), ""), message);
-        reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
+        reading.diagnostics.push(Diagnostic::error("more", next, message).hint(hint.to_owned()));
     }
 }

@@ -217,6 +217,32 @@ impl<A: Address> AddressSet<A> {
         Self::new(self.ranges.iter().chain(&other.ranges).copied().collect())
     }
 
+    /// The addresses of this set that are not in `other`.
+    pub fn minus(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        let mut cuts = other.ranges.iter().peekable();
+        for range in &self.ranges {
+            let mut first = Some(range.first);
+            while cuts.next_if(|cut| cut.last < range.first).is_some() {}
+            // A cut may reach into the next range: it is passed only when it ends within this one.
+            while let (Some(from), Some(cut)) = (first, cuts.peek()) {
+                if cut.first > range.last {
+                    break;
+                }
+                let before = cut.first.previous().and_then(|end| AddressRange::new(from, end));
+                left.extend(before);
+                first = cut.last.next().filter(|next| *next <= range.last);
+                if cut.last <= range.last {
+                    cuts.next();
+                } else {
+                    break;
+                }
+            }
+            left.extend(first.map(|first| AddressRange { first, last: range.last }));
+        }
+        Self { ranges: left }
+    }
+
     /// The ranges that stand in this set and not, with the very same bounds, in `other`.
     ///
     /// These are set *elements*: the kernel knows intervals, not addresses, so `10.0.0.1-10.0.0.9`
@@ -336,6 +362,9 @@ mod tests {
             prop_assert_eq!(set_a.intersects(&set_b), !model_a.is_disjoint(&model_b));
             prop_assert_eq!(model(set_a.union(&set_b).ranges()), &model_a | &model_b);
             prop_assert_eq!(set_a == set_b, model_a == model_b);
+            let minus = set_a.minus(&set_b);
+            prop_assert_eq!(model(minus.ranges()), &model_a - &model_b);
+            prop_assert_eq!(&AddressSet::new(minus.ranges().to_vec()), &minus);
         }
 
         #[test]

@@ -2,7 +2,7 @@
 //! that `nft -j list table` prints, less handles.
 
 use crate::address::{Address, AddressRange, AddressSet};
-use crate::render::{icmp_type_name, protocol_name};
+use crate::render::icmp_type_name;
 use crate::statement::{Family, Field, LogTarget, Reject, Statement, Value as MatchValue, Verdict};
 use crate::table::{Chain, Elements, Interval, KeyType, Rule, Ruleset, Set, TABLE, Table};
 use serde_json::{Map, Value, json};
@@ -133,10 +133,8 @@ fn interval_value(key: KeyType, interval: Interval) -> Value {
             first: Ipv6Addr::from_number(first),
             last: Ipv6Addr::from_number(last),
         }),
-        _ if first == last => match protocol_name(first).filter(|_| key == KeyType::Protocol) {
-            Some(name) => json!(name),
-            None => number(first),
-        },
+        // Protocols too: their names need /etc/protocols, which a minimal system lacks.
+        _ if first == last => number(first),
         _ => json!({ "range": [number(first), number(last)] }),
     }
 }
@@ -248,10 +246,6 @@ fn right(field: Field, value: MatchValue) -> Value {
             json!({ "prefix": { "addr": address, "len": length } })
         }
         (Field::Iif | Field::Oif, MatchValue::Number(1)) => json!("lo"),
-        (Field::L4Proto, MatchValue::Number(protocol)) => match protocol_name(protocol) {
-            Some(name) => json!(name),
-            None => number(protocol),
-        },
         (Field::IcmpType(family), MatchValue::Number(kind)) => match icmp_type_name(family, kind) {
             Some(name) => json!(name),
             None => number(kind),

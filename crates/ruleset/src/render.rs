@@ -301,8 +301,9 @@ fn address(family: Family, number: u128) -> std::net::IpAddr {
     }
 }
 
-/// Names that every `nft` knows, whatever `/etc/protocols` says.
-pub(crate) fn protocol_name(number: u128) -> Option<&'static str> {
+/// Names that are words of the `nft` language, so that it knows them without `/etc/protocols`,
+/// which a minimal system lacks.
+fn protocol_name(number: u128) -> Option<&'static str> {
     Some(match number {
         1 => "icmp",
         6 => "tcp",
@@ -310,7 +311,7 @@ pub(crate) fn protocol_name(number: u128) -> Option<&'static str> {
         33 => "dccp",
         50 => "esp",
         51 => "ah",
-        58 => "ipv6-icmp",
+        58 => "icmpv6",
         108 => "comp",
         132 => "sctp",
         136 => "udplite",

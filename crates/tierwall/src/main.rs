@@ -1,2 +1,66 @@
-//! (in progress)
-fn main() {}
+//! tierwall: what a tier policy means on this server, and what its daemon does.
+//!
+//! Each command has a file. They return an exit code or an [`error::Error`], which is told here.
+
+mod check;
+mod error;
+mod export;
+mod judge;
+mod options;
+mod output;
+mod plan;
+mod status;
+mod teardown;
+
+use anstream::ColorChoice;
+use clap::Parser;
+use control::{Failure, FailureKind, Response};
+use error::Error;
+use options::{Color, Command, Options};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => control::exit::USAGE.into(),
+                false => control::exit::OK.into(),
+            };
+        }
+    };
+    match options.common.color {
+        Color::Auto => {}
+        Color::Always => ColorChoice::Always.write_global(),
+        Color::Never => ColorChoice::Never.write_global(),
+    }
+    let common = &options.common;
+    let outcome = match &options.command {
+        Command::Check(check) => check::run(common, check),
+        Command::Plan(plan) => plan::run(common, plan),
+        Command::Export(export) => export::run(common, export),
+        Command::Status => status::run(common),
+        Command::Teardown => teardown::run(common),
+    };
+    match outcome {
+        Ok(code) => code.into(),
+        Err(error) => {
+            if let Some(message) = error.message() {
+                output::tell(&format!("{} {message}\n", output::styled(output::BAD, "error:")));
+            }
+            error.exit_code().into()
+        }
+    }
+}
+
+/// The daemon's refusal, or an answer to another question.
+fn unexpected(response: Response) -> Error {
+    Error::Refused(match response {
+        Response::Failed(failure) => failure,
+        Response::Status(_) | Response::TornDown(_) => Failure {
+            kind: FailureKind::Failed,
+            message: "tierwalld answered another question than was asked".into(),
+        },
+    })
+}

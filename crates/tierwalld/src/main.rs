@@ -1,2 +1,64 @@
-//! (in progress)
-fn main() {}
+//! tierwalld: keeps this server's part of a tier policy in the kernel.
+//!
+//! The binary reads its options, sets up logging and hands over to [`daemon::run`].
+
+mod daemon;
+mod event;
+mod host;
+mod kernel;
+mod options;
+mod socket;
+mod state;
+
+use clap::Parser;
+use options::Options;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => control::exit::USAGE.into(),
+                false => control::exit::OK.into(),
+            };
+        }
+    };
+    log_to_standard_error();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "can't start");
+            return control::exit::FAILED.into();
+        }
+    };
+    match runtime.block_on(daemon::run(options)) {
+        Ok(()) => control::exit::OK.into(),
+        Err(error) => {
+            // Diagnostics are laid out in lines: as they are, not as a field of a log line.
+            eprintln!("tierwalld: {error}");
+            error.exit_code().into()
+        }
+    }
+}
+
+/// One line an event. The journal has its own clock, a terminal its colours.
+fn log_to_standard_error() {
+    let filter = EnvFilter::builder()
+        .with_env_var("TIERWALL_LOG")
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .from_env_lossy();
+    let layer = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        layer.without_time().init();
+    } else {
+        layer.init();
+    }
+}

@@ -1,0 +1,297 @@
+//! Reading the table `inet filter` back from the kernel.
+//!
+//! A dump is many requests. Element dumps don't say when the ruleset changed during them, so the
+//! generation before and after decides whether all of it is of one state; if not, it is read again,
+//! a bounded number of times.
+
+use crate::collect::{Collector, Obstacle};
+use crate::connection::{Connection, Generation, nft};
+use crate::error::Error;
+use crate::rule::DumpedRule;
+use crate::set;
+use crate::socket::Consistency;
+use crate::table::{ChainHead, ObjectHead, TableHead};
+use crate::uapi::*;
+use nix::errno::Errno;
+use ruleset::{Chain, Elements, Ruleset, Set, TABLE, Table};
+use std::collections::BTreeMap;
+
+/// How often a dump is begun before giving up.
+const ATTEMPTS: usize = 8;
+
+/// The table in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelTable {
+    /// What is in it.
+    pub ruleset: Ruleset,
+    /// What the kernel calls its rules.
+    pub handles: Handles,
+    /// The generation that it was read of.
+    pub generation: Generation,
+    /// The port of the netlink socket that owns the table.
+    pub owner: Option<u32>,
+    /// `NFT_TABLE_F_…`; 0 also where there is no table.
+    pub flags: u32,
+}
+
+/// The kernel's handles of rules, by chain and place in the chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Handles {
+    rules: BTreeMap<String, Vec<u64>>,
+}
+
+impl Handles {
+    /// The handle of the rule at `index` in a chain.
+    pub fn rule(&self, chain: &str, index: usize) -> Option<u64> {
+        self.rules.get(chain)?.get(index).copied()
+    }
+
+    fn push(&mut self, chain: &str, handle: u64) {
+        match self.rules.get_mut(chain) {
+            Some(rules) => rules.push(handle),
+            None => {
+                self.rules.insert(chain.to_owned(), vec![handle]);
+            }
+        }
+    }
+}
+
+/// What one attempt came to.
+enum Attempt<T> {
+    Read(T),
+    /// The ruleset changed meanwhile.
+    Disturbed,
+}
+
+impl Connection {
+    /// Reads the table `inet filter`.
+    ///
+    /// Large sets are slow to read, at a cost that grows with the square of their size: seconds at
+    /// 300,000 intervals.
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN, and when others change the ruleset faster than it can be read.
+    pub fn dump(&mut self) -> Result<KernelTable, Error> {
+        self.steadily(Self::dump_once)
+    }
+
+    /// Reads only the handles of the rules of `inet filter`, which every commit of rules changes.
+    ///
+    /// # Errors
+    /// As [`dump`](Self::dump).
+    pub fn handles(&mut self) -> Result<(Handles, Generation), Error> {
+        self.steadily(|connection, generation| {
+            let mut handles = Handles::default();
+            let consistency = connection.rules(|rule| handles.push(&rule.chain, rule.handle))?;
+            Ok(match consistency {
+                Consistency::Consistent => Attempt::Read((handles, generation)),
+                Consistency::Interrupted => Attempt::Disturbed,
+            })
+        })
+    }
+
+    /// Packets and bytes that each named counter of `inet filter` has counted.
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN, and when the kernel can't be asked.
+    pub fn counters(&mut self) -> Result<BTreeMap<String, (u64, u64)>, Error> {
+        let mut counters = BTreeMap::new();
+        self.objects(|object| {
+            if let ObjectHead::Counter { name, packets, bytes, .. } = object {
+                counters.insert(name, (packets, bytes));
+            }
+        })?;
+        Ok(counters)
+    }
+
+    fn steadily<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self, Generation) -> Result<Attempt<T>, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            let before = self.generation()?;
+            let result = attempt(self, before);
+            let unchanged = self.generation()? == before;
+            match result {
+                Ok(Attempt::Read(value)) if unchanged => return Ok(value),
+                // Something that was listed first may be gone when it is asked for by name.
+                Err(error) if unchanged => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(Error::Unsteady { attempts: ATTEMPTS })
+    }
+
+    fn dump_once(&mut self, generation: Generation) -> Result<Attempt<KernelTable>, Error> {
+        let Some(head) = self.table()? else {
+            return Ok(Attempt::Read(KernelTable {
+                ruleset: Ruleset::default(),
+                handles: Handles::default(),
+                generation,
+                owner: None,
+                flags: 0,
+            }));
+        };
+        let mut table = Table { comment: head.comment.clone(), ..Table::default() };
+        table.foreign.extend(head.foreign());
+        let mut disturbed = false;
+        let mut note = |consistency| disturbed |= consistency == Consistency::Interrupted;
+
+        note(self.chains(|chain| {
+            table.foreign.extend(chain.foreign);
+            table.chains.insert(chain.name, Chain { base: chain.base, rules: Vec::new() });
+        })?);
+        note(self.objects(|object| match object {
+            ObjectHead::Counter { name, comment, .. } => {
+                if let Some(comment) = comment {
+                    table.foreign.insert(format!("counter {name}: comment {comment:?}"));
+                }
+                table.counters.insert(name);
+            }
+            ObjectHead::Foreign(what) => {
+                table.foreign.insert(what);
+            }
+        })?);
+        note(self.flow_tables(|name| {
+            table.foreign.insert(format!("flowtable {name}"));
+        })?);
+        let mut handles = Handles::default();
+        note(self.rules(|DumpedRule { chain, handle, rule }| {
+            handles.push(&chain, handle);
+            table.chains.entry(chain).or_default().rules.push(rule);
+        })?);
+        note(self.sets(|name, spec| {
+            let elements = Elements::empty(&spec);
+            table.sets.insert(name, Set { spec, elements });
+        })?);
+        if disturbed {
+            return Ok(Attempt::Disturbed);
+        }
+        for (name, set) in &mut table.sets {
+            self.fill(name, set)?;
+        }
+        Ok(Attempt::Read(KernelTable {
+            ruleset: Ruleset { table: Some(table) },
+            handles,
+            generation,
+            owner: head.owner,
+            flags: head.flags,
+        }))
+    }
+
+    fn table(&mut self) -> Result<Option<TableHead>, Error> {
+        let mut head = None;
+        let answer =
+            self.get("the table", NFT_MSG_GETTABLE, &[(NFTA_TABLE_NAME, TABLE)], |message| {
+                if message.kind == nft(NFT_MSG_NEWTABLE) {
+                    head = Some(TableHead::decode(&message.table()?)?);
+                }
+                Ok(())
+            });
+        match answer {
+            Ok(_) => Ok(head),
+            Err(Error::Refused { errno: Errno::ENOENT, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The kernel lists the chains of all tables of the family.
+    fn chains(&mut self, mut take: impl FnMut(ChainHead)) -> Result<Consistency, Error> {
+        self.list("chains", NFT_MSG_GETCHAIN, &[], |message| {
+            let fields = message.table()?;
+            if message.kind == nft(NFT_MSG_NEWCHAIN)
+                && fields.require(NFTA_CHAIN_TABLE)?.is_text(TABLE)
+            {
+                take(ChainHead::decode(&fields)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn rules(&mut self, mut take: impl FnMut(DumpedRule)) -> Result<Consistency, Error> {
+        self.list("rules", NFT_MSG_GETRULE, &[(NFTA_RULE_TABLE, TABLE)], |message| {
+            let fields = message.table()?;
+            if message.kind == nft(NFT_MSG_NEWRULE)
+                && fields.require(NFTA_RULE_TABLE)?.is_text(TABLE)
+            {
+                take(DumpedRule::decode(&fields)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn objects(&mut self, mut take: impl FnMut(ObjectHead)) -> Result<Consistency, Error> {
+        self.list("objects", NFT_MSG_GETOBJ, &[(NFTA_OBJ_TABLE, TABLE)], |message| {
+            let fields = message.table()?;
+            if message.kind == nft(NFT_MSG_NEWOBJ) && fields.require(NFTA_OBJ_TABLE)?.is_text(TABLE)
+            {
+                take(ObjectHead::decode(&fields)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn flow_tables(&mut self, mut take: impl FnMut(String)) -> Result<Consistency, Error> {
+        let select = [(NFTA_FLOWTABLE_TABLE, TABLE)];
+        self.list("flow tables", NFT_MSG_GETFLOWTABLE, &select, |message| {
+            let fields = message.table::<8>()?;
+            if message.kind == nft(NFT_MSG_NEWFLOWTABLE)
+                && fields.require(NFTA_FLOWTABLE_TABLE)?.is_text(TABLE)
+            {
+                take(fields.require(NFTA_FLOWTABLE_NAME)?.text());
+            }
+            Ok(())
+        })
+    }
+
+    fn sets(
+        &mut self,
+        mut take: impl FnMut(String, ruleset::SetSpec),
+    ) -> Result<Consistency, Error> {
+        self.list("sets", NFT_MSG_GETSET, &[(NFTA_SET_TABLE, TABLE)], |message| {
+            let fields = message.table()?;
+            if message.kind == nft(NFT_MSG_NEWSET) && fields.require(NFTA_SET_TABLE)?.is_text(TABLE)
+            {
+                let (name, spec) = set::decode(&fields)?;
+                take(name, spec);
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the elements of a set: again, as opaque ones, where they turn out to be such as ours
+    /// never are.
+    fn fill(&mut self, name: &str, set: &mut Set) -> Result<(), Error> {
+        let what = match self.elements(name, set)? {
+            Ok(elements) => {
+                set.elements = elements;
+                return Ok(());
+            }
+            Err(Obstacle::Foreign(what)) => what,
+            Err(Obstacle::Malformed) => return Err(Error::Malformed { what: "elements" }),
+        };
+        set.spec.foreign.push(what);
+        let opaque = self.elements(name, set)?;
+        set.elements = opaque.map_err(|_| Error::Malformed { what: "elements" })?;
+        Ok(())
+    }
+
+    fn elements(&mut self, name: &str, set: &Set) -> Result<Result<Elements, Obstacle>, Error> {
+        let select = [(NFTA_SET_ELEM_LIST_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name)];
+        let mut collector = Collector::new(&set.spec);
+        let mut obstacle = None;
+        self.list("elements", NFT_MSG_GETSETELEM, &select, |message| {
+            let fields = message.table::<8>()?;
+            let list = fields.get(NFTA_SET_ELEM_LIST_ELEMENTS);
+            let wanted = message.kind == nft(NFT_MSG_NEWSETELEM) && obstacle.is_none();
+            if let Some(list) = list.filter(|_| wanted) {
+                obstacle = collector.take(list).err();
+            }
+            Ok(())
+        })?;
+        Ok(match obstacle {
+            Some(obstacle) => Err(obstacle),
+            None => collector.finish(),
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! The elements of sets as messages, written straight into the batch: of all objects only these
+//! come in millions.
+//!
+//! An interval is two elements: its first key, and the key after its last with a flag. The second
+//! is left out at the end of the key space. Deleting takes both as well, or the end would dangle.
+//! A verdict stands at the first one only.
+
+use crate::attribute::{close, open, put_text, put_u32};
+use crate::batch::Batch;
+use crate::expression::verdict_code;
+use crate::lower::key_bytes;
+use crate::set::host_order;
+use crate::uapi::*;
+use ruleset::{Address, AddressSet, Elements, Family, KeyType, SetSpec, TABLE, Verdict};
+
+/// `nla_len` has 16 bits, and a second list of elements in a message silently replaces the first:
+/// a message is full here, below 64 KiB by more than one interval can take.
+const MESSAGE_SIZE: usize = 60_000;
+
+/// The most addresses that the ranges of an exact set without a declared size are spelled out to.
+const MOST_SINGLES: u128 = 1 << 24;
+
+/// Appends messages that add or delete elements.
+///
+/// # Errors
+/// In words, when the elements don't fit the set.
+pub(crate) fn encode(
+    batch: &mut Batch,
+    set: &str,
+    spec: &SetSpec,
+    elements: &Elements,
+    delete: bool,
+) -> Result<(), String> {
+    // Also makes sure that keys have at most 16 bytes.
+    crate::set::encode(spec, 0)?;
+    let mut writer = Writer::new(batch, set, spec, delete);
+    match (elements, spec.key) {
+        (Elements::Ipv4(set), KeyType::Address(Family::V4)) if !spec.map => {
+            addresses(&mut writer, spec, set)?;
+        }
+        (Elements::Ipv6(set), KeyType::Address(Family::V6)) if !spec.map => {
+            addresses(&mut writer, spec, set)?;
+        }
+        (Elements::Keys(keys), _) if !spec.map => {
+            for interval in keys {
+                writer.check(interval.first, interval.last)?;
+                writer.interval(interval.first, interval.last, None);
+            }
+        }
+        (Elements::Verdicts(verdicts), _) if spec.map => {
+            for (interval, verdict) in verdicts {
+                let target = verdict.target().unwrap_or_default();
+                if target.len() > NAME_LENGTH || target.contains('\0') {
+                    return Err(format!("no chain can have the name {target:?}"));
+                }
+                writer.check(interval.first, interval.last)?;
+                writer.interval(interval.first, interval.last, Some(verdict));
+            }
+        }
+        _ => return Err("they are of another kind than the set".into()),
+    }
+    writer.finish();
+    Ok(())
+}
+
+fn addresses<A: Address>(
+    writer: &mut Writer<'_>,
+    spec: &SetSpec,
+    set: &AddressSet<A>,
+) -> Result<(), String> {
+    let numbers =
+        set.ranges().iter().map(|range| (range.first.to_number(), range.last.to_number()));
+    if spec.interval {
+        writer.reserve(set.len() * 2);
+        numbers.for_each(|(first, last)| writer.interval(first, last, None));
+        return Ok(());
+    }
+    let limit = spec.size.map_or(MOST_SINGLES, u128::from);
+    let count = numbers
+        .clone()
+        .fold(0u128, |count, (first, last)| count.saturating_add(last - first).saturating_add(1));
+    if count > limit {
+        return Err(format!("they are {count} single addresses and it holds {limit}"));
+    }
+    writer.reserve(count as usize);
+    numbers.flat_map(|(first, last)| first..=last).for_each(|key| writer.key(key, None));
+    Ok(())
+}
+
+/// Writes elements of one set, opening and closing messages as they fill.
+struct Writer<'a> {
+    batch: &'a mut Batch,
+    set: &'a str,
+    spec: &'a SetSpec,
+    delete: bool,
+    /// What stands before the key in an element, and in one that ends an interval.
+    start: Vec<u8>,
+    end: Vec<u8>,
+    padding: usize,
+    /// Where the message and its list of elements begin.
+    opened: Option<(usize, usize)>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(batch: &'a mut Batch, set: &'a str, spec: &'a SetSpec, delete: bool) -> Self {
+        let length = spec.key.length();
+        let prefix = |is_end: bool| {
+            let mut bytes = Vec::new();
+            let element = open(&mut bytes, NFTA_LIST_ELEM);
+            if is_end {
+                put_u32(&mut bytes, NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+            }
+            let key = open(&mut bytes, NFTA_SET_ELEM_KEY);
+            let value = bytes.len();
+            crate::attribute::put(&mut bytes, NFTA_DATA_VALUE, &vec![0; length]);
+            close(&mut bytes, key);
+            close(&mut bytes, element);
+            bytes.truncate(value + 4);
+            bytes
+        };
+        let (start, end) = (prefix(false), prefix(true));
+        let padding = length.next_multiple_of(4) - length;
+        Self { batch, set, spec, delete, start, end, padding, opened: None }
+    }
+
+    fn element_size(&self) -> usize {
+        self.end.len() + self.spec.key.length() + self.padding
+    }
+
+    fn reserve(&mut self, elements: usize) {
+        self.batch.reserve(elements * self.element_size());
+    }
+
+    fn check(&self, first: u128, last: u128) -> Result<(), String> {
+        if first > last || last > self.spec.key.max() {
+            return Err(format!("{first}-{last} is no interval of its keys"));
+        }
+        if first != last && !self.spec.interval {
+            return Err(format!("{first}-{last} is an interval and its keys are single"));
+        }
+        Ok(())
+    }
+
+    fn interval(&mut self, first: u128, last: u128, verdict: Option<&Verdict>) {
+        self.key(first, verdict);
+        if self.spec.interval && last != self.spec.key.max() {
+            self.append(last + 1, true);
+        }
+    }
+
+    /// Opens a new message first where this one is full, so that an interval is never divided.
+    fn key(&mut self, key: u128, verdict: Option<&Verdict>) {
+        let length = self.batch.length();
+        if self.opened.is_some_and(|(_, list)| length - list > MESSAGE_SIZE) {
+            self.finish();
+        }
+        if self.opened.is_none() {
+            self.open();
+        }
+        let element = self.batch.length();
+        self.append(key, false);
+        if let Some(verdict) = verdict.filter(|_| !self.delete) {
+            let bytes = self.batch.buffer();
+            let data = open(bytes, NFTA_SET_ELEM_DATA);
+            let nested = open(bytes, NFTA_DATA_VERDICT);
+            let (code, chain) = verdict_code(verdict);
+            put_u32(bytes, NFTA_VERDICT_CODE, code as u32);
+            if let Some(chain) = chain {
+                put_text(bytes, NFTA_VERDICT_CHAIN, chain);
+            }
+            close(bytes, nested);
+            close(bytes, data);
+            close(bytes, element);
+        }
+    }
+
+    fn append(&mut self, key: u128, is_end: bool) {
+        let bytes = self.batch.buffer();
+        bytes.extend_from_slice(if is_end { &self.end } else { &self.start });
+        let length = self.spec.key.length();
+        if host_order(self.spec.key) {
+            bytes.extend_from_slice(&key_bytes(key, length, true));
+        } else {
+            bytes.extend_from_slice(&key.to_be_bytes()[16 - length..]);
+        }
+        bytes.extend_from_slice(&[0; 4][..self.padding]);
+    }
+
+    fn open(&mut self) {
+        let (kind, flags) = if self.delete {
+            (NFT_MSG_DELSETELEM, 0)
+        } else {
+            (NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
+        };
+        let message = self.batch.open(kind, flags);
+        let bytes = self.batch.buffer();
+        put_text(bytes, NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        put_text(bytes, NFTA_SET_ELEM_LIST_SET, self.set);
+        let list = open(bytes, NFTA_SET_ELEM_LIST_ELEMENTS);
+        self.opened = Some((message, list));
+    }
+
+    fn finish(&mut self) {
+        if let Some((message, list)) = self.opened.take() {
+            close(self.batch.buffer(), list);
+            self.batch.close(message);
+        }
+    }
+}

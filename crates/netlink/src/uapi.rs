@@ -1,0 +1,230 @@
+//! Numbers of the kernel's interface, under the kernel's names: `linux/netlink.h`,
+//! `linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`, `linux/rtnetlink.h`.
+//!
+//! The `libc` crate has some of them, as `c_int`; here they have the width they have on the wire.
+
+pub(crate) const NLMSG_ERROR: u16 = 2;
+pub(crate) const NLMSG_DONE: u16 = 3;
+
+pub(crate) const NLM_F_REQUEST: u16 = 0x01;
+pub(crate) const NLM_F_ACK: u16 = 0x04;
+pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
+pub(crate) const NLM_F_APPEND: u16 = 0x800;
+pub(crate) const NLM_F_CAPPED: u16 = 0x100;
+pub(crate) const NLM_F_ACK_TLVS: u16 = 0x200;
+
+pub(crate) const NLA_F_NESTED: u16 = 0x8000;
+pub(crate) const NLA_TYPE_MASK: u16 = 0x3fff;
+
+pub(crate) const NLMSGERR_ATTR_MSG: u16 = 1;
+pub(crate) const NLMSGERR_ATTR_OFFS: u16 = 2;
+
+pub(crate) const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
+pub(crate) const NFNL_MSG_BATCH_END: u16 = 0x11;
+pub(crate) const NFNL_SUBSYS_NFTABLES: u16 = 10;
+pub(crate) const NFNL_BATCH_GENID: u16 = 1;
+
+pub(crate) const NFPROTO_UNSPEC: u8 = 0;
+pub(crate) const NFPROTO_INET: u8 = 1;
+pub(crate) const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFPROTO_IPV6: u8 = 10;
+
+pub(crate) const NFT_MSG_NEWTABLE: u16 = 0;
+pub(crate) const NFT_MSG_GETTABLE: u16 = 1;
+pub(crate) const NFT_MSG_DELTABLE: u16 = 2;
+pub(crate) const NFT_MSG_NEWCHAIN: u16 = 3;
+pub(crate) const NFT_MSG_GETCHAIN: u16 = 4;
+pub(crate) const NFT_MSG_DELCHAIN: u16 = 5;
+pub(crate) const NFT_MSG_NEWRULE: u16 = 6;
+pub(crate) const NFT_MSG_GETRULE: u16 = 7;
+pub(crate) const NFT_MSG_DELRULE: u16 = 8;
+pub(crate) const NFT_MSG_NEWSET: u16 = 9;
+pub(crate) const NFT_MSG_GETSET: u16 = 10;
+pub(crate) const NFT_MSG_DELSET: u16 = 11;
+pub(crate) const NFT_MSG_NEWSETELEM: u16 = 12;
+pub(crate) const NFT_MSG_GETSETELEM: u16 = 13;
+pub(crate) const NFT_MSG_DELSETELEM: u16 = 14;
+pub(crate) const NFT_MSG_NEWGEN: u16 = 15;
+pub(crate) const NFT_MSG_GETGEN: u16 = 16;
+pub(crate) const NFT_MSG_NEWOBJ: u16 = 18;
+pub(crate) const NFT_MSG_GETOBJ: u16 = 19;
+pub(crate) const NFT_MSG_DELOBJ: u16 = 20;
+pub(crate) const NFT_MSG_NEWFLOWTABLE: u16 = 22;
+pub(crate) const NFT_MSG_GETFLOWTABLE: u16 = 23;
+
+pub(crate) const NFTA_LIST_ELEM: u16 = 1;
+pub(crate) const NFTA_GEN_ID: u16 = 1;
+
+pub(crate) const NFTA_TABLE_NAME: u16 = 1;
+pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFTA_TABLE_USERDATA: u16 = 6;
+pub(crate) const NFTA_TABLE_OWNER: u16 = 7;
+pub(crate) const NFT_TABLE_F_DORMANT: u32 = 1;
+pub(crate) const NFT_TABLE_F_OWNER: u32 = 2;
+pub(crate) const NFT_TABLE_F_PERSIST: u32 = 4;
+
+pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
+pub(crate) const NFTA_CHAIN_NAME: u16 = 3;
+pub(crate) const NFTA_CHAIN_HOOK: u16 = 4;
+pub(crate) const NFTA_CHAIN_POLICY: u16 = 5;
+pub(crate) const NFTA_CHAIN_TYPE: u16 = 7;
+pub(crate) const NFTA_CHAIN_COUNTERS: u16 = 8;
+pub(crate) const NFTA_CHAIN_FLAGS: u16 = 10;
+pub(crate) const NFTA_CHAIN_USERDATA: u16 = 12;
+pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;
+pub(crate) const NFTA_HOOK_PRIORITY: u16 = 2;
+pub(crate) const NFTA_HOOK_DEV: u16 = 3;
+pub(crate) const NFTA_HOOK_DEVS: u16 = 4;
+/// `NFT_CHAIN_BASE`: implied by a hook.
+pub(crate) const NFT_CHAIN_BASE: u32 = 1;
+pub(crate) const NF_INET_LOCAL_IN: u32 = 1;
+pub(crate) const NF_INET_FORWARD: u32 = 2;
+pub(crate) const NF_INET_LOCAL_OUT: u32 = 3;
+
+pub(crate) const NFTA_RULE_TABLE: u16 = 1;
+pub(crate) const NFTA_RULE_CHAIN: u16 = 2;
+pub(crate) const NFTA_RULE_HANDLE: u16 = 3;
+pub(crate) const NFTA_RULE_EXPRESSIONS: u16 = 4;
+pub(crate) const NFTA_RULE_POSITION: u16 = 6;
+pub(crate) const NFTA_RULE_USERDATA: u16 = 7;
+/// `NFT_RULE_MAXEXPRS` (kernel `nf_tables_api.c`).
+pub(crate) const NFT_RULE_MAXEXPRS: usize = 128;
+/// `NFT_NAME_MAXLEN` less the terminator.
+pub(crate) const NAME_LENGTH: usize = 255;
+/// `NFT_USERDATA_MAXLEN`
+pub(crate) const NFT_USERDATA_MAXLEN: usize = 256;
+
+pub(crate) const NFTA_SET_TABLE: u16 = 1;
+pub(crate) const NFTA_SET_NAME: u16 = 2;
+pub(crate) const NFTA_SET_FLAGS: u16 = 3;
+pub(crate) const NFTA_SET_KEY_TYPE: u16 = 4;
+pub(crate) const NFTA_SET_KEY_LEN: u16 = 5;
+pub(crate) const NFTA_SET_DATA_TYPE: u16 = 6;
+pub(crate) const NFTA_SET_POLICY: u16 = 8;
+pub(crate) const NFTA_SET_DESC: u16 = 9;
+pub(crate) const NFTA_SET_TIMEOUT: u16 = 11;
+pub(crate) const NFTA_SET_GC_INTERVAL: u16 = 12;
+pub(crate) const NFTA_SET_USERDATA: u16 = 13;
+pub(crate) const NFTA_SET_OBJ_TYPE: u16 = 15;
+pub(crate) const NFTA_SET_EXPR: u16 = 17;
+pub(crate) const NFTA_SET_EXPRESSIONS: u16 = 18;
+pub(crate) const NFTA_SET_DESC_SIZE: u16 = 1;
+pub(crate) const NFT_SET_ANONYMOUS: u32 = 0x1;
+pub(crate) const NFT_SET_CONSTANT: u32 = 0x2;
+pub(crate) const NFT_SET_INTERVAL: u32 = 0x4;
+pub(crate) const NFT_SET_MAP: u32 = 0x8;
+pub(crate) const NFT_SET_TIMEOUT: u32 = 0x10;
+pub(crate) const NFT_SET_EVAL: u32 = 0x20;
+pub(crate) const NFT_SET_OBJECT: u32 = 0x40;
+pub(crate) const NFT_SET_CONCAT: u32 = 0x80;
+pub(crate) const NFT_SET_EXPR: u32 = 0x100;
+/// `NFT_DATA_VERDICT`: the data type of a verdict map.
+pub(crate) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
+
+pub(crate) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+pub(crate) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+pub(crate) const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+pub(crate) const NFTA_SET_ELEM_KEY: u16 = 1;
+pub(crate) const NFTA_SET_ELEM_DATA: u16 = 2;
+pub(crate) const NFTA_SET_ELEM_FLAGS: u16 = 3;
+pub(crate) const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub(crate) const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+pub(crate) const NFTA_SET_ELEM_USERDATA: u16 = 6;
+pub(crate) const NFTA_SET_ELEM_EXPR: u16 = 7;
+pub(crate) const NFTA_SET_ELEM_EXPRESSIONS: u16 = 11;
+pub(crate) const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
+pub(crate) const NFTA_DATA_VALUE: u16 = 1;
+pub(crate) const NFTA_DATA_VERDICT: u16 = 2;
+pub(crate) const NFTA_VERDICT_CODE: u16 = 1;
+pub(crate) const NFTA_VERDICT_CHAIN: u16 = 2;
+
+pub(crate) const NF_DROP: i32 = 0;
+pub(crate) const NF_ACCEPT: i32 = 1;
+pub(crate) const NFT_JUMP: i32 = -3;
+pub(crate) const NFT_GOTO: i32 = -4;
+pub(crate) const NFT_RETURN: i32 = -5;
+
+pub(crate) const NFTA_OBJ_TABLE: u16 = 1;
+pub(crate) const NFTA_OBJ_NAME: u16 = 2;
+pub(crate) const NFTA_OBJ_TYPE: u16 = 3;
+pub(crate) const NFTA_OBJ_DATA: u16 = 4;
+pub(crate) const NFTA_OBJ_USERDATA: u16 = 8;
+pub(crate) const NFT_OBJECT_COUNTER: u32 = 1;
+pub(crate) const NFTA_COUNTER_BYTES: u16 = 1;
+pub(crate) const NFTA_COUNTER_PACKETS: u16 = 2;
+
+pub(crate) const NFTA_FLOWTABLE_TABLE: u16 = 1;
+pub(crate) const NFTA_FLOWTABLE_NAME: u16 = 2;
+
+pub(crate) const NFTA_EXPR_NAME: u16 = 1;
+pub(crate) const NFTA_EXPR_DATA: u16 = 2;
+pub(crate) const NFT_REG_VERDICT: u32 = 0;
+pub(crate) const NFT_REG_1: u32 = 1;
+pub(crate) const NFTA_META_DREG: u16 = 1;
+pub(crate) const NFTA_META_KEY: u16 = 2;
+pub(crate) const NFT_META_IIF: u32 = 4;
+pub(crate) const NFT_META_OIF: u32 = 5;
+pub(crate) const NFT_META_SKUID: u32 = 10;
+pub(crate) const NFT_META_NFPROTO: u32 = 15;
+pub(crate) const NFT_META_L4PROTO: u32 = 16;
+pub(crate) const NFTA_CT_DREG: u16 = 1;
+pub(crate) const NFTA_CT_KEY: u16 = 2;
+pub(crate) const NFT_CT_STATE: u32 = 0;
+pub(crate) const NFTA_PAYLOAD_DREG: u16 = 1;
+pub(crate) const NFTA_PAYLOAD_BASE: u16 = 2;
+pub(crate) const NFTA_PAYLOAD_OFFSET: u16 = 3;
+pub(crate) const NFTA_PAYLOAD_LEN: u16 = 4;
+pub(crate) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+pub(crate) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+pub(crate) const NFTA_BITWISE_SREG: u16 = 1;
+pub(crate) const NFTA_BITWISE_DREG: u16 = 2;
+pub(crate) const NFTA_BITWISE_LEN: u16 = 3;
+pub(crate) const NFTA_BITWISE_MASK: u16 = 4;
+pub(crate) const NFTA_BITWISE_XOR: u16 = 5;
+pub(crate) const NFTA_BITWISE_OP: u16 = 6;
+pub(crate) const NFT_BITWISE_BOOL: u32 = 0;
+pub(crate) const NFTA_CMP_SREG: u16 = 1;
+pub(crate) const NFTA_CMP_OP: u16 = 2;
+pub(crate) const NFTA_CMP_DATA: u16 = 3;
+pub(crate) const NFT_CMP_EQ: u32 = 0;
+pub(crate) const NFT_CMP_NEQ: u32 = 1;
+pub(crate) const NFTA_LOOKUP_SET: u16 = 1;
+pub(crate) const NFTA_LOOKUP_SREG: u16 = 2;
+pub(crate) const NFTA_LOOKUP_DREG: u16 = 3;
+pub(crate) const NFTA_LOOKUP_FLAGS: u16 = 5;
+pub(crate) const NFTA_IMMEDIATE_DREG: u16 = 1;
+pub(crate) const NFTA_IMMEDIATE_DATA: u16 = 2;
+pub(crate) const NFTA_OBJREF_IMM_TYPE: u16 = 1;
+pub(crate) const NFTA_OBJREF_IMM_NAME: u16 = 2;
+pub(crate) const NFTA_LIMIT_RATE: u16 = 1;
+pub(crate) const NFTA_LIMIT_UNIT: u16 = 2;
+pub(crate) const NFTA_LIMIT_BURST: u16 = 3;
+pub(crate) const NFTA_LIMIT_TYPE: u16 = 4;
+pub(crate) const NFTA_LIMIT_FLAGS: u16 = 5;
+pub(crate) const NFT_LIMIT_PKTS: u32 = 0;
+pub(crate) const NFTA_LOG_GROUP: u16 = 1;
+pub(crate) const NFTA_LOG_PREFIX: u16 = 2;
+pub(crate) const NFTA_LOG_SNAPLEN: u16 = 3;
+pub(crate) const NFTA_LOG_QTHRESHOLD: u16 = 4;
+pub(crate) const NFTA_LOG_LEVEL: u16 = 5;
+pub(crate) const NFTA_LOG_FLAGS: u16 = 6;
+pub(crate) const NFT_LOGLEVEL_INFO: u32 = 6;
+/// `NF_LOG_PREFIXLEN` less the terminator.
+pub(crate) const LOG_PREFIX_LENGTH: usize = 127;
+pub(crate) const NFTA_REJECT_TYPE: u16 = 1;
+pub(crate) const NFTA_REJECT_ICMP_CODE: u16 = 2;
+pub(crate) const NFT_REJECT_TCP_RST: u32 = 1;
+pub(crate) const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
+pub(crate) const NFT_REJECT_ICMPX_ADMIN_PROHIBITED: u8 = 3;
+pub(crate) const NFTA_QUOTA_CONSUMED: u16 = 4;
+
+pub(crate) const RTM_NEWADDR: u16 = 20;
+pub(crate) const RTM_GETADDR: u16 = 22;
+pub(crate) const IFA_ADDRESS: u16 = 1;
+pub(crate) const IFA_LOCAL: u16 = 2;
+pub(crate) const IFA_FLAGS: u16 = 8;
+pub(crate) const IFA_F_DADFAILED: u32 = 0x08;
+pub(crate) const RT_SCOPE_LINK: u8 = 253;

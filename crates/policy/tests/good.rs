@@ -1,0 +1,97 @@
+//! Policies without fault: what each means, on a few lines in `snapshots/`; the scenarios and the
+//! real lists among them.
+
+mod common;
+
+use common::{OPTIONS, fixtures, summary};
+use ruleset::AddressRange;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use tierwall_policy::{Input, InputKind, Member, Options, Style, load, load_text};
+
+#[test]
+fn every_good_policy_means_what_it_says() {
+    for (name, path) in fixtures("tests/good") {
+        let loaded = load(&path, &OPTIONS);
+        assert!(loaded.diagnostics.is_empty(), "{}", loaded.diagnostics.render(Style::Plain));
+        let policy = loaded.policy.expect("no errors");
+        insta::assert_snapshot!(name, summary(&policy));
+    }
+}
+
+#[test]
+fn the_scenarios_load_without_warnings() {
+    for name in ["egress-allow-list", "first-steps", "strict-three-tier"] {
+        let path = format!("../../tests/scenarios/{name}/policy.toml");
+        let loaded = load(Path::new(&path), &Options { strict: true, ..OPTIONS });
+        assert!(loaded.diagnostics.is_empty(), "{}", loaded.diagnostics.render(Style::Plain));
+        insta::assert_snapshot!(name, summary(&loaded.policy.expect("no errors")));
+    }
+}
+
+#[test]
+fn a_watcher_learns_all_that_was_read_and_looked_in() {
+    let inputs = load(Path::new("tests/good/includes/tierwall.toml"), &OPTIONS).inputs;
+    let of = |kind: InputKind| -> Vec<String> {
+        let of_kind = inputs.iter().filter(|input: &&Input| input.kind == kind);
+        let name = |path: &Path| {
+            path.strip_prefix("tests/good/includes").expect("inside").display().to_string()
+        };
+        of_kind.map(|input| name(&input.path)).collect()
+    };
+    assert_eq!(
+        of(InputKind::Policy),
+        [
+            "conf.d/../services.toml",
+            "conf.d/10-web.toml",
+            "conf.d/20-services.toml",
+            "tiers/cache/members.toml",
+            "tiers/db/members.toml",
+            "tierwall.toml"
+        ]
+    );
+    assert_eq!(of(InputKind::List), ["conf.d/web.list", "tiers/cache/cache.list"]);
+    assert_eq!(of(InputKind::Directory), ["conf.d", "tiers", "tiers/cache", "tiers/db"]);
+}
+
+#[test]
+fn the_real_lists_hold_exactly_their_members() {
+    let text = "[tiers]\nall = [{ file = \"addresses-v4.list\" }, { file = \"prefixes-v4.list\" }, \
+                { file = \"prefixes-v6.list\" }]\n\
+                [[allow]]\nfrom = \"any\"\nto = \"all\"\nservice = \"any\"\n";
+    let loaded = load_text(Path::new("../../tests/data/tierwall.toml"), text, &OPTIONS);
+    let policy = loaded.policy.expect("a policy");
+    let tier = &policy.tiers["all"];
+    // The model: the same lines by the other parser, and every border asked for by itself.
+    let (mut v4, mut v6) = (BTreeSet::new(), BTreeSet::new());
+    for name in ["addresses-v4", "prefixes-v4", "prefixes-v6"] {
+        let text =
+            std::fs::read_to_string(format!("../../tests/data/{name}.list")).expect("a list");
+        for line in text.lines() {
+            match line.parse().expect("a member") {
+                Member::V4(range) => v4.insert(range),
+                Member::V6(range) => v6.insert(range),
+            };
+        }
+    }
+    assert!(v4.len() > 38_000 && v6.len() > 2_000, "{} {}", v4.len(), v6.len());
+    let inside_v4 =
+        |address: Ipv4Addr| v4.iter().any(|range: &AddressRange<_>| range.contains(address));
+    for range in tier.v4.ranges().iter().step_by(200) {
+        for address in [range.first, range.last] {
+            assert!(inside_v4(address));
+        }
+        let next = Ipv4Addr::from_bits(range.last.to_bits() + 1);
+        assert!(!inside_v4(next));
+        assert!(!tier.v4.contains(next));
+    }
+    assert!(v4.iter().all(|range| tier.v4.contains(range.first) && tier.v4.contains(range.last)));
+    assert!(v6.iter().all(|range| tier.v6.contains(range.first) && tier.v6.contains(range.last)));
+    let size = |ranges: &[AddressRange<Ipv6Addr>]| -> u128 {
+        ranges.iter().map(|range| range.last.to_bits() - range.first.to_bits() + 1).sum()
+    };
+    // No IPv6 prefix of the list lies in another: the union is as large as the sum.
+    let sum: Vec<_> = v6.iter().copied().collect();
+    assert_eq!(size(tier.v6.ranges()), size(&sum));
+}

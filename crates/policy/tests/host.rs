@@ -1,0 +1,158 @@
+//! What a policy means for one server: its role, its users, and what is wrong with them.
+
+mod common;
+
+use common::OPTIONS;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use tierwall_policy::{
+    AsError, Diagnostics, Loaded, Role, Style, check_role, load_text, resolve_users, role_of,
+};
+
+const TIERS: &str = r#"
+[tiers]
+web  = ["10.0.0.1-10.0.0.9", "2001:db8::1"]
+app  = ["10.0.1.0/24"]
+both = ["10.0.0.5"]
+
+[[allow]]
+from    = "*"
+to      = "any"
+service = "udp/53"
+user    = ["resolver", 53]
+
+[[allow]]
+from    = "web"
+to      = "app"
+service = "tcp/80"
+user    = "webuser"
+
+[[allow]]
+from    = "app"
+to      = "198.51.100.1"
+service = "tcp/443"
+user    = ["appuser", "webuser"]
+"#;
+
+fn policy(settings: &str) -> Loaded {
+    let loaded = load_text(Path::new("tierwall.toml"), format!("{settings}{TIERS}"), &OPTIONS);
+    assert!(loaded.diagnostics.is_empty(), "{}", loaded.diagnostics);
+    loaded
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().expect("an address")).collect()
+}
+
+fn shown(loaded: &Loaded, mut diagnostics: Diagnostics) -> String {
+    loaded.sources.illustrate(&mut diagnostics);
+    diagnostics.render(Style::Plain)
+}
+
+fn role(tiers: &[&str], auto: bool) -> Role {
+    Role { tiers: tiers.iter().map(|tier| (*tier).to_owned()).collect(), auto }
+}
+
+#[test]
+fn auto_is_every_tier_that_holds_an_address() {
+    let loaded = policy("");
+    let policy = loaded.policy.as_ref().expect("a policy");
+    let of = |texts: &[&str]| role_of(policy, &addresses(texts));
+    assert_eq!(of(&["10.0.0.5"]), role(&["both", "web"], true));
+    assert_eq!(of(&["192.0.2.1", "2001:db8::1"]), role(&["web"], true));
+    assert_eq!(of(&["::ffff:10.0.1.9"]), role(&["app"], true));
+    assert_eq!(of(&["10.9.9.9"]), role(&[], true));
+    assert!(check_role(policy, &addresses(&["10.0.1.1"])).is_empty());
+    let none = check_role(policy, &addresses(&["10.9.9.9", "2001:db8::9"]));
+    assert!(none.has_errors());
+    insta::assert_snapshot!("no-role", shown(&loaded, none));
+    insta::assert_snapshot!("no-address-yet", shown(&loaded, check_role(policy, &[])));
+}
+
+#[test]
+fn an_explicit_role_holds_whatever_the_addresses() {
+    let loaded = policy("role = [\"web\", \"app\"]");
+    let policy = loaded.policy.as_ref().expect("a policy");
+    assert_eq!(role_of(policy, &addresses(&["10.9.9.9"])), role(&["app", "web"], false));
+    assert!(check_role(policy, &addresses(&["10.0.0.1", "10.0.1.1"])).is_empty());
+    assert!(check_role(policy, &[]).is_empty());
+    let mut foreign = check_role(policy, &addresses(&["10.0.0.1"]));
+    assert!(!foreign.has_errors());
+    insta::assert_snapshot!("foreign-role", shown(&loaded, foreign.clone()));
+    foreign.deny_warnings();
+    assert!(foreign.has_errors());
+}
+
+#[test]
+fn users_are_looked_up_once_and_only_by_their_sender() {
+    let loaded = policy("");
+    let policy = loaded.policy.as_ref().expect("a policy");
+    let resolve = |tiers: &[&str]| {
+        let asked = RefCell::new(Vec::new());
+        let known = BTreeMap::from([("appuser", 1000), ("resolver", 5353)]);
+        let (uids, diagnostics) = resolve_users(policy, &role(tiers, false), |name| {
+            asked.borrow_mut().push(name.to_owned());
+            known.get(name).copied()
+        });
+        (asked.into_inner(), uids, diagnostics)
+    };
+    let uids = |pairs: &[(&str, u32)]| -> BTreeMap<String, u32> {
+        pairs.iter().map(|(name, uid)| ((*name).to_owned(), *uid)).collect()
+    };
+
+    let (asked, found, diagnostics) = resolve(&[]);
+    assert_eq!(asked, ["resolver"]);
+    assert_eq!(found, uids(&[("resolver", 5353)]));
+    assert!(diagnostics.is_empty());
+
+    let (asked, found, diagnostics) = resolve(&["web", "app"]);
+    assert_eq!(asked, ["resolver", "webuser", "appuser"]);
+    assert_eq!(found, uids(&[("resolver", 5353), ("appuser", 1000)]));
+    assert!(!diagnostics.has_errors());
+    insta::assert_snapshot!("unknown-user", shown(&loaded, diagnostics));
+}
+
+#[test]
+fn no_user_is_looked_up_where_output_is_off() {
+    let loaded = policy("mode = { output = \"off\" }");
+    let policy = loaded.policy.as_ref().expect("a policy");
+    let (uids, diagnostics) = resolve_users(policy, &role(&["app"], true), |name| panic!("{name}"));
+    assert!(uids.is_empty() && diagnostics.is_empty());
+}
+
+#[test]
+fn a_server_may_be_named_by_tier_address_or_host() {
+    let loaded = policy("role = \"app\"");
+    let policy = loaded.policy.as_ref().expect("a policy");
+    let resolve = |host: &str| match host {
+        "web1" => addresses(&["2001:db8::1", "10.0.0.5"]),
+        "stray" => addresses(&["192.0.2.7"]),
+        _ => Vec::new(),
+    };
+    let parse = |text: &str| Role::parse_as(policy, text, resolve);
+    assert_eq!(parse("web"), Ok(role(&["web"], false)));
+    assert_eq!(parse("web, app"), Ok(role(&["app", "web"], false)));
+    assert_eq!(parse("10.0.0.5"), Ok(role(&["both", "web"], true)));
+    assert_eq!(parse("web1"), Ok(role(&["both", "web"], true)));
+    let told = |text: &str| {
+        let error = parse(text).expect_err("no server");
+        format!("{error}; {}", error.hint().expect("a hint"))
+    };
+    assert_eq!(parse("stray"), Err(AsError::InNoTier { addresses: addresses(&["192.0.2.7"]) }));
+    assert_eq!(
+        told("192.0.2.7"),
+        "no tier holds 192.0.2.7; add the address to a tier, or name a tier"
+    );
+    assert_eq!(
+        told("wbe"),
+        "`wbe` is neither a tier nor a host with an address; did you mean `web`?"
+    );
+    assert_eq!(told("web,ap"), "no tier is named `ap`; did you mean `app`?");
+    assert_eq!(
+        told(""),
+        "`` is neither a tier nor a host with an address; \
+         name a tier, several joined by commas, an address or a host"
+    );
+}

@@ -1,0 +1,61 @@
+//! Large input: a million members, and thousands of allows. Run with `--release` for the times.
+
+mod common;
+
+use common::OPTIONS;
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tierwall_policy::{load, load_text};
+
+/// Fails where something took far longer than it should, in release builds.
+fn within(limit: Duration, what: &str, start: Instant) {
+    let took = start.elapsed();
+    println!("{what}: {took:?}");
+    assert!(cfg!(debug_assertions) || took < limit, "{what} took {took:?}");
+}
+
+/// Single addresses in an order that is none: multiplying by an odd number permutes them.
+fn scattered(index: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(index.wrapping_mul(2_654_435_761) | 1)
+}
+
+#[test]
+fn a_million_lines() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut list = String::with_capacity(16 << 20);
+    for index in 0..1_000_000 {
+        writeln!(list, "{}", scattered(2 * index)).expect("a string takes all");
+    }
+    std::fs::write(directory.path().join("big.list"), &list).expect("a file");
+    let policy = directory.path().join("tierwall.toml");
+    let text = "[tiers]\nbig = { file = \"big.list\" }\n\
+                [[allow]]\nfrom = \"*\"\nto = \"big\"\nservice = \"tcp/443\"\n";
+    std::fs::write(&policy, text).expect("a file");
+    let start = Instant::now();
+    let loaded = load(&policy, &OPTIONS);
+    within(Duration::from_millis(500), "a million lines", start);
+    let policy = loaded.policy.expect("a policy");
+    let tier = &policy.tiers["big"].v4;
+    assert_eq!(tier.ranges().iter().filter(|range| range.is_single()).count(), tier.len());
+    assert!((900_000..=1_000_000).contains(&tier.len()), "{}", tier.len());
+    assert!((0..1_000_000).step_by(997).all(|index| tier.contains(scattered(2 * index))));
+}
+
+#[test]
+fn thousands_of_allows() {
+    let mut text = String::from("[tiers]\nweb = [\"10.0.0.0/24\"]\napp = [\"10.0.1.0/24\"]\n");
+    for index in 0..4000u32 {
+        let address = Ipv4Addr::from_bits(0xc633_0000 + index);
+        let service = if index % 2 == 0 { "tcp/443" } else { "tcp/8000-9000" };
+        write!(text, "[[allow]]\nfrom = \"web\"\nto = \"{address}\"\nservice = \"{service}\"\n")
+            .expect("a string takes all");
+    }
+    text.push_str("[[allow]]\nfrom = \"app\"\nto = \"web\"\nservice = \"tcp/80\"\n");
+    let start = Instant::now();
+    let loaded = load_text(Path::new("x.toml"), text, &OPTIONS);
+    within(Duration::from_secs(1), "4001 allows", start);
+    assert!(loaded.diagnostics.is_empty(), "{}", loaded.diagnostics);
+    assert_eq!(loaded.policy.expect("a policy").allows.len(), 4001);
+}

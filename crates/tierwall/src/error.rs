@@ -1,0 +1,76 @@
+//! What can go wrong, and the exit code that says so.
+
+use control::{ClientError, FailureKind, exit};
+use policy::Diagnostics;
+use std::io;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The policy has errors, told already.
+    BadPolicy(Diagnostics),
+    /// `--as` names nobody.
+    As(policy::AsError),
+    /// The server's own addresses can't be read.
+    Addresses(netlink::Error),
+    /// The kernel's table can't be read.
+    Kernel(netlink::Error),
+    /// The table can't be taken away.
+    Commit(netlink::CommitError),
+    /// A table that tierwall did not make.
+    Foreign,
+    /// The daemon gave no answer.
+    Client(ClientError),
+    /// The daemon refused.
+    Refused(control::Failure),
+    /// Standard output.
+    Output(io::Error),
+}
+
+impl Error {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::BadPolicy(_) => exit::BAD_POLICY,
+            Self::As(_) => exit::FAILED,
+            Self::Kernel(netlink::Error::NotPermitted) => exit::NOT_PERMITTED,
+            Self::Commit(netlink::CommitError::NotPermitted) => exit::NOT_PERMITTED,
+            Self::Client(ClientError::NotPermitted { .. }) => exit::NOT_PERMITTED,
+            Self::Refused(failure) if failure.kind == FailureKind::NotPermitted => {
+                exit::NOT_PERMITTED
+            }
+            Self::Foreign => exit::FOREIGN_TABLE,
+            _ => exit::FAILED,
+        }
+    }
+
+    /// One sentence; none where all was told already.
+    pub(crate) fn message(&self) -> Option<String> {
+        const NO_RIGHT: &str =
+            "no right to look at the kernel's table: run as root, or with CAP_NET_ADMIN";
+        Some(match self {
+            Self::BadPolicy(_) => return None,
+            Self::As(error) => match error.hint() {
+                Some(hint) => format!("{error}\n  hint: {hint}"),
+                None => error.to_string(),
+            },
+            Self::Addresses(error) => format!("can't read this server's addresses: {error}"),
+            Self::Kernel(netlink::Error::NotPermitted) => NO_RIGHT.into(),
+            Self::Kernel(error) => format!("can't read the kernel's table: {error}"),
+            Self::Commit(netlink::CommitError::NotPermitted) => NO_RIGHT.into(),
+            Self::Commit(error) => format!("the kernel keeps the table: {error}"),
+            Self::Foreign => format!(
+                "the table inet {} was not made by tierwall; it stays as it is",
+                ruleset::TABLE
+            ),
+            Self::Client(error) => error.to_string(),
+            Self::Refused(failure) => failure.message.clone(),
+            Self::Output(error) => format!("can't write to standard output: {error}"),
+        })
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}

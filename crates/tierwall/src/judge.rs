@@ -1,0 +1,101 @@
+//! A policy as a server sees it: loaded, its role found, its users looked up, compiled.
+
+use crate::error::Error;
+use crate::options::{Common, Judgement};
+use crate::output::tell;
+use policy::model::User;
+use policy::{
+    Diagnostics, Host, Loaded, Policy, Role, Style, check_role, compile, resolve_users, role_of,
+};
+use ruleset::Ruleset;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
+
+/// A policy without errors, and the server it is judged for.
+pub(crate) struct Judged {
+    pub(crate) policy: Policy,
+    pub(crate) role: Role,
+    pub(crate) users: BTreeMap<String, u32>,
+    pub(crate) warnings: Diagnostics,
+}
+
+impl Judged {
+    /// The table that this server would get.
+    pub(crate) fn compile(&self, previous: Option<&Ruleset>) -> Ruleset {
+        compile(&self.policy, Host { role: &self.role, users: &self.users, previous })
+    }
+}
+
+/// Loads the policy and judges it. Diagnostics go to standard error, or with `--json` into the
+/// error.
+pub(crate) fn judge(common: &Common, judgement: &Judgement) -> Result<Judged, Error> {
+    let options = policy::Options {
+        check_permissions: !common.insecure_permissions,
+        strict: judgement.strict,
+    };
+    let Loaded { policy, mut diagnostics, sources, .. } = policy::load(&common.config, &options);
+    let Some(policy) = policy else {
+        return Err(bad_policy(common, diagnostics));
+    };
+    let (role, users) = match &judgement.as_ {
+        Some(who) => {
+            let role = Role::parse_as(&policy, who, resolve).map_err(Error::As)?;
+            (role, stand_in_users(&policy))
+        }
+        None => {
+            let addresses = netlink::addresses().map_err(Error::Addresses)?;
+            let role = role_of(&policy, &addresses);
+            let (users, unknown) = resolve_users(&policy, &role, lookup_user);
+            let mut found = check_role(&policy, &addresses);
+            found.extend(unknown);
+            sources.illustrate(&mut found);
+            diagnostics.extend(found);
+            (role, users)
+        }
+    };
+    if judgement.strict {
+        diagnostics.deny_warnings();
+    }
+    if diagnostics.has_errors() {
+        return Err(bad_policy(common, diagnostics));
+    }
+    if !common.json {
+        tell(&rendered(&diagnostics));
+    }
+    Ok(Judged { policy, role, users, warnings: diagnostics })
+}
+
+fn bad_policy(common: &Common, diagnostics: Diagnostics) -> Error {
+    if !common.json {
+        tell(&rendered(&diagnostics));
+    }
+    Error::BadPolicy(diagnostics)
+}
+
+fn rendered(diagnostics: &Diagnostics) -> String {
+    if diagnostics.is_empty() {
+        return String::new();
+    }
+    // The stream takes the colours out where they aren't wanted.
+    diagnostics.render(Style::Colored) + "\n\n"
+}
+
+fn lookup_user(name: &str) -> Option<u32> {
+    nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+}
+
+fn resolve(host: &str) -> Vec<IpAddr> {
+    let found = (host, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()));
+    found.map(Iterator::collect).unwrap_or_default()
+}
+
+/// For another server no user can be looked up: each gets a number that no account has, so that
+/// its rules are there to be seen.
+fn stand_in_users(policy: &Policy) -> BTreeMap<String, u32> {
+    let names = policy.allows.iter().flat_map(|allow| &allow.users).filter_map(|user| match user {
+        User::Name { name, .. } => Some(name.clone()),
+        User::Uid(_) => None,
+    });
+    let names: std::collections::BTreeSet<String> = names.collect();
+    names.into_iter().zip((0..u32::MAX - 1).rev()).collect()
+}

@@ -1,0 +1,123 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Says what a tier policy means on this server, and talks to its daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tierwall",
+    version,
+    after_help = "Exit codes: 0 done; 1 something failed; 2 `plan --detailed-exitcode` found \
+                  changes; 3 the policy has errors; 4 no right to do that; 5 a table `inet \
+                  filter` that tierwall did not make; 64 usage."
+)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// The policy file
+    #[arg(long, global = true, value_name = "FILE", default_value = control::POLICY_FILE)]
+    pub(crate) config: PathBuf,
+
+    /// Where the daemon has its control socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIRECTORY",
+        default_value = control::RUNTIME_DIRECTORY
+    )]
+    pub(crate) runtime_directory: PathBuf,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+
+    /// Read policy files that others than root may write
+    #[arg(long, global = true)]
+    pub(crate) insecure_permissions: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check the policy, and say what this server will accept and open
+    Check(Check),
+    /// Say what would change in the kernel, and what that means
+    Plan(Plan),
+    /// Print the compiled table
+    Export(Export),
+    /// Say what the daemon does and holds
+    Status,
+    /// Take the table away: nothing is filtered until the daemon is started again
+    Teardown,
+}
+
+/// For whom a policy is compiled.
+#[derive(Debug, Args)]
+pub(crate) struct Judgement {
+    /// Judge as another server would: a host name, an address, or a tier (several with commas)
+    #[arg(long = "as", value_name = "HOST|ADDRESS|ROLE")]
+    pub(crate) as_: Option<String>,
+
+    /// Take warnings for errors
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) judgement: Judgement,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// Exit with 2 where something would change
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+
+    /// Print every operation too, in the manner of nft commands
+    #[arg(long)]
+    pub(crate) operations: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// In which language
+    #[arg(long, value_enum, default_value_t = Format::Nft)]
+    pub(crate) format: Format,
+
+    #[command(flatten)]
+    pub(crate) judgement: Judgement,
+}
+
+/// The languages of an export.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    /// A script for `nft -f`
+    Nft,
+    /// Commands for `nft -j -f`
+    Json,
+}

@@ -1,0 +1,67 @@
+//! What the user reads: data on standard output, everything else on standard error.
+
+use anstyle::{AnsiColor, Style};
+use std::io::{self, Write};
+
+pub(crate) const HEADING: Style = Style::new().bold();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
+pub(crate) const FAINT: Style = Style::new().dimmed();
+
+/// Prints data. A reader that has seen enough (`tierwall check | head`) is no error.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut output = anstream::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Prints JSON, indented.
+pub(crate) fn print_json(value: &serde_json::Value) -> io::Result<()> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Prints on standard error; that it can't is nothing to stop for.
+pub(crate) fn tell(text: &str) {
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
+}
+
+/// `text` in `style`.
+pub(crate) fn styled(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Rows of plain cells, as columns two spaces apart, indented by two. The last column isn't
+/// padded.
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::from("  ");
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::columns;
+
+    #[test]
+    fn columns_line_up_without_trailing_blanks() {
+        let row = |cells: [&str; 3]| cells.map(String::from).to_vec();
+        let text = columns(&[row(["web", "tcp/80", ""]), row(["admin", "any", "x"])]);
+        assert_eq!(text, "  web    tcp/80\n  admin  any     x\n");
+    }
+}

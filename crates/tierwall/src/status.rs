@@ -1,0 +1,96 @@
+//! `tierwall status`: what the daemon does and holds.
+
+use crate::error::Error;
+use crate::options::Common;
+use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, columns, print, print_json, styled};
+use control::{Client, Enforcement, Request, Response, SideMode, Status, socket_path};
+use serde_json::json;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) fn run(common: &Common) -> Result<u8, Error> {
+    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
+    match client.ask(&Request::Status).map_err(Error::Client)? {
+        Response::Status(status) if common.json => print_json(&json!(status))?,
+        Response::Status(status) => print(&as_text(&status))?,
+        other => return Err(crate::unexpected(other)),
+    }
+    Ok(control::exit::OK)
+}
+
+fn as_text(status: &Status) -> String {
+    let mode = match (status.input, status.output) {
+        (input, output) if input == output => mode_name(input).to_owned(),
+        (input, output) => format!("input {}, output {}", mode_name(input), mode_name(output)),
+    };
+    let held = match status.enforcement {
+        Enforcement::Committed => styled(GOOD, &mode),
+        Enforcement::TornDown => styled(BAD, "torn down: nothing is filtered"),
+    };
+    let role: Vec<&str> = status.role.iter().map(String::as_str).collect();
+    let role = if role.is_empty() { "no tier".to_owned() } else { role.join(", ") };
+    let how = if status.role_auto { " (by this server's addresses)" } else { "" };
+    let mut text = format!(
+        "{held}, generation {}\nrole    {}{how}\npolicy  {}, {} allows\ndaemon  {}, pid {}, up {}\n",
+        status.generation,
+        styled(HEADING, &role),
+        status.policy_file,
+        status.allows,
+        status.version,
+        status.pid,
+        ago(status.since),
+    );
+    match &status.last_commit {
+        None => text += "last    nothing was sent: the kernel held this policy already\n",
+        Some(commit) => {
+            text += &format!(
+                "last    {}, {} ago: {} rules added, {} deleted, {} bytes in {:.1} ms\n",
+                commit.reason,
+                ago(commit.time),
+                commit.rules_added,
+                commit.rules_deleted,
+                commit.bytes,
+                commit.duration_us as f64 / 1000.0,
+            );
+        }
+    }
+    if !status.tiers.is_empty() {
+        text += &format!("\n{}\n", styled(HEADING, "tiers"));
+        let rows = status.tiers.iter().map(|tier| {
+            vec![
+                tier.name.clone(),
+                format!("{} IPv4", tier.v4),
+                format!("{} IPv6", tier.v6),
+                if tier.in_use { String::new() } else { "not named by an allow here".into() },
+            ]
+        });
+        text += &columns(&rows.collect::<Vec<_>>());
+    }
+    for warning in &status.warnings {
+        text += &format!("{} {warning}\n", styled(WARNING, "warning:"));
+    }
+    text += &styled(
+        FAINT,
+        &format!("nft list table inet {} shows what the kernel holds\n", ruleset::TABLE),
+    );
+    text
+}
+
+fn mode_name(mode: SideMode) -> &'static str {
+    match mode {
+        SideMode::Enforce => "enforce",
+        SideMode::Observe => "observe",
+        SideMode::Off => "off",
+    }
+}
+
+/// How long ago, in the largest unit that fits.
+fn ago(time: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = now.saturating_sub(time);
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

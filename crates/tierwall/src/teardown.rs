@@ -1,0 +1,40 @@
+//! `tierwall teardown`: take the table away, through the daemon or, where none runs, directly.
+
+use crate::error::Error;
+use crate::options::Common;
+use crate::output::{print, print_json};
+use control::{Client, ClientError, Request, Response, socket_path};
+use ruleset::{Ruleset, TABLE};
+use serde_json::json;
+
+pub(crate) fn run(common: &Common) -> Result<u8, Error> {
+    let existed = match Client::connect(&socket_path(&common.runtime_directory)) {
+        Ok(client) => match client.ask(&Request::Teardown).map_err(Error::Client)? {
+            Response::TornDown(existed) => existed,
+            other => return Err(crate::unexpected(other)),
+        },
+        Err(ClientError::NotRunning { .. }) => directly()?,
+        Err(error) => return Err(Error::Client(error)),
+    };
+    if common.json {
+        print_json(&json!({ "removed": existed }))?;
+    } else if existed {
+        print(&format!("the table inet {TABLE} is gone: nothing is filtered now\n"))?;
+    } else {
+        print(&format!("there was no table inet {TABLE} to take away\n"))?;
+    }
+    Ok(control::exit::OK)
+}
+
+fn directly() -> Result<bool, Error> {
+    let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
+    let found = connection.dump().map_err(Error::Kernel)?;
+    match &found.ruleset.table {
+        None => return Ok(false),
+        Some(table) if !table.is_ours() => return Err(Error::Foreign),
+        Some(_) => {}
+    }
+    let plan = found.ruleset.diff(&Ruleset::default());
+    connection.commit(&plan, &found.handles, Some(found.generation)).map_err(Error::Commit)?;
+    Ok(true)
+}

@@ -1,0 +1,195 @@
+//! Bringing the kernel's table to what the policy wants.
+//!
+//! The table is read, the plan from it made and committed against the generation that was read.
+//! A commit whose outcome is unclear, or that lost a race with another program, is settled by
+//! reading again, a bounded number of times. Nothing is reported done before the kernel
+//! acknowledged it or the table read back equals the one wanted.
+
+use crate::state::StateDirectory;
+use netlink::{CommitError, Connection, Generation, KernelTable};
+use policy::Policy;
+use ruleset::{Plan, Ruleset, Summary, TABLE};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How often a lost race or an unclear outcome is settled by reading the table again.
+const ATTEMPTS: usize = 5;
+
+/// The way to the kernel. Calls block: they run off the event loop.
+pub(crate) struct Kernel {
+    connection: Connection,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kernel")
+    }
+}
+
+/// A batch that the kernel acknowledged.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) generation: u32,
+    pub(crate) summary: Summary,
+    pub(crate) bytes: usize,
+    pub(crate) duration: Duration,
+}
+
+/// How the kernel came to hold the wanted table.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// What it holds now.
+    pub(crate) ruleset: Ruleset,
+    /// Its generation.
+    pub(crate) generation: u32,
+    /// The batch that was committed; none where nothing had to change.
+    pub(crate) commit: Option<Commit>,
+    /// The saved copy of a foreign table that was replaced.
+    pub(crate) saved: Option<PathBuf>,
+}
+
+/// Why the kernel doesn't hold the wanted table.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KernelError {
+    /// There is a table of that name that we didn't make.
+    #[error(
+        "there is a table inet {TABLE} that tierwall did not make; it stays as it is\n  \
+         hint: look at it with `nft list table inet {TABLE}`; start once with --takeover to \
+         replace it (a copy is saved in the state directory first)"
+    )]
+    Foreign,
+    /// The saved copy of a foreign table couldn't be written, so it wasn't replaced.
+    #[error("can't save a copy of the foreign table in the state directory, so it stays")]
+    NotSaved(#[source] std::io::Error),
+    /// The right is missing.
+    #[error(
+        "no right to change the network: tierwalld needs root, or CAP_NET_ADMIN in its network namespace"
+    )]
+    NotPermitted,
+    /// Others kept changing the table.
+    #[error(
+        "the nftables generation kept changing under {ATTEMPTS} attempts to commit; nothing was changed"
+    )]
+    Contended,
+    /// The kernel refused.
+    #[error("{0}")]
+    Refused(String),
+    /// Reading failed.
+    #[error("can't read the kernel's table: {0}")]
+    Read(#[source] netlink::Error),
+}
+
+impl Kernel {
+    /// Opens the way to the kernel.
+    pub(crate) fn open() -> Result<Self, KernelError> {
+        let connection = Connection::open().map_err(reading)?;
+        Ok(Self { connection })
+    }
+
+    /// Brings the table to what `compile` makes of it, given the one that is there.
+    pub(crate) fn settle(
+        &mut self,
+        policy: &Policy,
+        compile: impl Fn(Option<&Ruleset>) -> Ruleset,
+        state: Option<&StateDirectory>,
+        takeover: bool,
+    ) -> Result<Settled, KernelError> {
+        let mut saved = None;
+        let mut unclear: Option<Commit> = None;
+        for _ in 0..ATTEMPTS {
+            let found = self.connection.dump().map_err(reading)?;
+            if is_foreign(&found) {
+                if !takeover {
+                    return Err(KernelError::Foreign);
+                }
+                if saved.is_none() {
+                    saved = Some(save(&found, state).map_err(KernelError::NotSaved)?);
+                }
+            }
+            let ours = found.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
+            let wanted = compile(ours.then_some(&found.ruleset));
+            let plan = found.ruleset.diff(&wanted);
+            let generation = found.generation;
+            if plan.is_empty() {
+                let generation = generation.0;
+                return Ok(Settled { ruleset: wanted, generation, commit: unclear, saved });
+            }
+            let begun = Instant::now();
+            let outcome = self.connection.commit(&plan, &found.handles, Some(found.generation));
+            let commit = |generation: Generation, bytes| Commit {
+                generation: generation.0,
+                summary: plan.summary(),
+                bytes,
+                duration: begun.elapsed(),
+            };
+            match outcome {
+                Ok(done) => {
+                    let commit = Some(commit(done.generation, done.bytes));
+                    let generation = done.generation.0;
+                    return Ok(Settled { ruleset: wanted, generation, commit, saved });
+                }
+                Err(CommitError::Stale) => {
+                    tracing::info!("another program changed nftables meanwhile; reading again");
+                }
+                Err(CommitError::Unknown { .. }) => {
+                    tracing::warn!("the outcome of the commit is unclear; reading the table back");
+                    unclear = Some(commit(generation.next(), 0));
+                }
+                Err(error) => return Err(refused(error, &plan, policy)),
+            }
+        }
+        Err(KernelError::Contended)
+    }
+
+    /// Takes our table away. Returns whether there was one.
+    pub(crate) fn teardown(&mut self) -> Result<bool, KernelError> {
+        for _ in 0..ATTEMPTS {
+            let found = self.connection.dump().map_err(reading)?;
+            match &found.ruleset.table {
+                None => return Ok(false),
+                Some(table) if !table.is_ours() => return Err(KernelError::Foreign),
+                Some(_) => {}
+            }
+            let plan = found.ruleset.diff(&Ruleset::default());
+            match self.connection.commit(&plan, &found.handles, Some(found.generation)) {
+                Ok(_) => return Ok(true),
+                Err(CommitError::Stale | CommitError::Unknown { .. }) => {}
+                Err(CommitError::NotPermitted) => return Err(KernelError::NotPermitted),
+                Err(error) => return Err(KernelError::Refused(error.to_string())),
+            }
+        }
+        Err(KernelError::Contended)
+    }
+}
+
+/// A table we didn't make and that does something.
+fn is_foreign(found: &KernelTable) -> bool {
+    found.ruleset.table.as_ref().is_some_and(|table| !table.is_ours() && !table.is_inert())
+}
+
+fn save(found: &KernelTable, state: Option<&StateDirectory>) -> std::io::Result<PathBuf> {
+    let state = state.ok_or_else(|| std::io::Error::other("the state directory can't be used"))?;
+    state.save_foreign_table(&found.ruleset.to_string())
+}
+
+fn reading(error: netlink::Error) -> KernelError {
+    match error {
+        netlink::Error::NotPermitted => KernelError::NotPermitted,
+        error => KernelError::Read(error),
+    }
+}
+
+/// The kernel's refusal with the line of the policy behind it.
+fn refused(error: CommitError, _plan: &Plan, policy: &Policy) -> KernelError {
+    match error {
+        CommitError::NotPermitted => KernelError::NotPermitted,
+        CommitError::Refused(ref refusal) => {
+            let allow =
+                refusal.rule.as_deref().and_then(|comment| policy.allow_of_comment(comment));
+            let place = allow.map(|allow| format!("{}: ", allow.location)).unwrap_or_default();
+            KernelError::Refused(format!("{place}{error}"))
+        }
+        error => KernelError::Refused(error.to_string()),
+    }
+}

@@ -1,0 +1,54 @@
+//! The command line of the daemon.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Keeps this server's part of a tier policy in the kernel.
+///
+/// Reads the policy file, commits the table `inet filter` in one atomic batch, tells systemd that
+/// it is ready, and stays. Ending it leaves the policy standing; `tierwall teardown` takes it
+/// away.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "tierwalld",
+    version,
+    after_help = "Exit codes: 0 ended by a signal; 1 something failed; 3 the policy has errors; \
+                  4 no right to change the network; 5 a table `inet filter` that tierwall did not \
+                  make; 64 usage."
+)]
+pub(crate) struct Options {
+    /// The policy file
+    #[arg(long, value_name = "FILE", default_value = control::POLICY_FILE)]
+    pub(crate) config: PathBuf,
+
+    /// Where to keep what outlives the daemon
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        env = "STATE_DIRECTORY",
+        default_value = control::STATE_DIRECTORY
+    )]
+    pub(crate) state_directory: PathBuf,
+
+    /// Where to put the control socket
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        env = "RUNTIME_DIRECTORY",
+        default_value = control::RUNTIME_DIRECTORY
+    )]
+    pub(crate) runtime_directory: PathBuf,
+
+    /// Replace a table `inet filter` that tierwall did not make, after saving a copy of it in the
+    /// state directory
+    #[arg(long)]
+    pub(crate) takeover: bool,
+
+    /// Take warnings of the policy for errors
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Read policy files that others than root may write: for tests only
+    #[arg(long)]
+    pub(crate) insecure_permissions: bool,
+}

@@ -1,0 +1,109 @@
+//! The control socket: connections in, events out.
+//!
+//! A client gets one request and one answer. Each has a task of its own and limits on size, time
+//! and number, so that one who stalls, floods or sends garbage disturbs nobody.
+
+use crate::event::Event;
+use anyhow::{Context, Result, bail};
+use control::{DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Response, decode, encode};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Clients served at once; more wait in the listen queue.
+const CLIENTS: usize = 64;
+
+/// How long a client may take to send its request, or to take its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Binds the socket, in place of one that a dead daemon left.
+pub(crate) fn bind(path: &Path) -> Result<UnixListener> {
+    let directory = path.parent().context("the socket has no directory")?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("can't make the runtime directory {}", directory.display()))?;
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!("another tierwalld listens at {} already", path.display());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("can't remove {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("can't listen at {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves clients for ever.
+pub(crate) async fn serve(listener: UnixListener, events: mpsc::Sender<Event>) {
+    let places = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let events = events.clone();
+                tokio::spawn(async move {
+                    converse(stream, events).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: others will end.
+                tracing::warn!(%error, "can't accept a control connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, events: mpsc::Sender<Event>) {
+    let response = match read_request(&mut stream).await {
+        Ok(request) => answer(request, events).await,
+        Err(failure) => Response::Failed(failure),
+    };
+    // A client that went away needs no answer.
+    let _ = timeout(PATIENCE, stream.write_all(&encode(&response))).await;
+}
+
+async fn answer(request: Request, events: mpsc::Sender<Event>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    if events.send(Event::Request { request, reply }).await.is_ok() {
+        if let Ok(response) = answer.await {
+            return response;
+        }
+    }
+    Response::Failed(failure(FailureKind::Failed, "tierwalld is ending"))
+}
+
+async fn read_request(stream: &mut UnixStream) -> Result<Request, Failure> {
+    let peer = stream.peer_cred().map_err(|error| {
+        failure(FailureKind::NotPermitted, format!("can't tell who asks: {error}"))
+    })?;
+    if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(failure(FailureKind::NotPermitted, "only root may ask tierwalld"));
+    }
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(stream).take(MAX_REQUEST as u64);
+    match timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await {
+        Err(_) => Err(failure(FailureKind::BadRequest, "no request came in time")),
+        Ok(Err(error)) => Err(failure(FailureKind::BadRequest, error.to_string())),
+        Ok(Ok(_)) if line.last() != Some(&b'\n') => {
+            Err(failure(FailureKind::BadRequest, "the request is cut short or too long"))
+        }
+        Ok(Ok(_)) => decode(&line)
+            .map_err(|error: DecodeError| failure(FailureKind::BadRequest, error.to_string())),
+    }
+}
+
+fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
+    Failure { kind, message: message.into() }
+}

@@ -1,0 +1,82 @@
+//! The state directory: what outlives the daemon.
+//!
+//! Files are written beside their place, synced and renamed, so that a reader sees the old or the
+//! new content whole. Nothing here is needed to enforce a policy: a full disk or a read-only
+//! directory costs the memory of it, never the enforcement.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The directory.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDirectory {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RoleFile {
+    tiers: BTreeSet<String>,
+}
+
+impl StateDirectory {
+    /// Opens the directory, making it where it is missing.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The tiers this server was last in. None where none were ever recorded or the record can't
+    /// be read.
+    pub(crate) fn last_role(&self) -> Option<BTreeSet<String>> {
+        let bytes = fs::read(self.path.join("role.json")).ok()?;
+        serde_json::from_slice::<RoleFile>(&bytes).ok().map(|role| role.tiers)
+    }
+
+    /// Records the tiers this server is in.
+    pub(crate) fn record_role(&self, tiers: &BTreeSet<String>) -> io::Result<()> {
+        let file = RoleFile { tiers: tiers.clone() };
+        self.write("role.json", &serde_json::to_vec_pretty(&file)?)
+    }
+
+    /// Saves a foreign table before it is replaced; returns where.
+    pub(crate) fn save_foreign_table(&self, listing: &str) -> io::Result<PathBuf> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let name = format!("foreign-{now}.nft");
+        self.write(&name, listing.as_bytes())?;
+        Ok(self.path.join(name))
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let path = self.path.join(name);
+        let beside = self.path.join(format!(".{name}.new"));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_the_role() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDirectory::open(&directory.path().join("state")).expect("made");
+        assert_eq!(state.last_role(), None);
+        let tiers = BTreeSet::from(["app".to_owned(), "db".to_owned()]);
+        state.record_role(&tiers).expect("written");
+        assert_eq!(state.last_role(), Some(tiers));
+        fs::write(directory.path().join("state/role.json"), b"{\"tiers\":[\"a").expect("truncated");
+        assert_eq!(state.last_role(), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! A running `tierwalld`: started as systemd starts it, ended with its value.
+//!
+//! It is ready when it says so on its `NOTIFY_SOCKET`, which is how systemd learns it, and after
+//! which the policy has to hold. When it ends, the policy stays in the host's kernel.
+
+use crate::binaries;
+use crate::server::Server;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, OpenOptions};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a daemon may take to be ready. It takes milliseconds; a debug build on a busy machine
+/// with large lists takes longer.
+const READY: Duration = Duration::from_secs(30);
+/// How long it may take to end after SIGTERM.
+const ENDED: Duration = Duration::from_secs(10);
+/// How often a child is asked whether it ended.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A daemon that said it was ready.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    host: String,
+    log: PathBuf,
+    /// From before the process was started until it said READY=1.
+    pub ready_after: Duration,
+}
+
+/// A daemon that ended without being ready.
+#[derive(Debug, thiserror::Error)]
+#[error("tierwalld on {host} ended with {status} before it was ready; its log:\n{log}")]
+pub struct Ended {
+    /// The name of its host.
+    pub host: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard error, in this and earlier runs on the server.
+    pub log: String,
+}
+
+impl Daemon {
+    pub(crate) fn start(server: &Server, arguments: &[&str]) -> Result<Self> {
+        let host = server.host().name.clone();
+        let (socket, log) = (server.path("notify"), server.path("log"));
+        // A socket of an earlier daemon on this server.
+        let _ = fs::remove_file(&socket);
+        let notifications = UnixDatagram::bind(&socket)?;
+        notifications.set_read_timeout(Some(POLL))?;
+        let writer = OpenOptions::new().create(true).append(true).open(&log)?;
+        let mut command = Command::new(binaries::find("tierwalld")?);
+        command
+            .arg("--config")
+            .arg(server.config())
+            .arg("--state-directory")
+            .arg(server.state_directory())
+            .arg("--runtime-directory")
+            .arg(server.runtime_directory())
+            .args(arguments)
+            .env("NOTIFY_SOCKET", &socket)
+            .env_remove("JOURNAL_STREAM")
+            .env_remove("INVOCATION_ID")
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let namespace = &server.host().namespace;
+        let (start, child) = namespace.run(|| (Instant::now(), command.spawn()));
+        let child = child.context("can't start tierwalld")?;
+        let mut daemon = Self { child, host, log, ready_after: Duration::ZERO };
+        loop {
+            if is_ready(&notifications)? {
+                daemon.ready_after = start.elapsed();
+                return Ok(daemon);
+            }
+            if let Some(status) = daemon.child.try_wait()? {
+                let (host, log) = (daemon.host.clone(), daemon.log());
+                return Err(Ended { host, status, log }.into());
+            }
+            if start.elapsed() > READY {
+                let (host, log) = (&daemon.host, daemon.log());
+                bail!("tierwalld on {host} isn't ready after {READY:?}; its log:\n{log}");
+            }
+        }
+    }
+
+    /// What the daemons of this server wrote to standard error so far.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id())?;
+        kill(Pid::from_raw(id), signal).with_context(|| format!("can't send {signal}"))
+    }
+
+    /// Ends it with SIGTERM, as systemd does. The policy stays.
+    ///
+    /// # Errors
+    /// When it doesn't end in time (then it is killed), or not with success.
+    pub fn stop(mut self) -> Result<()> {
+        let (host, log) = (self.host.clone(), self.log());
+        match self.terminate()? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("tierwalld on {host} ended with {status}; its log:\n{log}"),
+            None => bail!("tierwalld on {host} ignores SIGTERM; its log:\n{log}"),
+        }
+    }
+
+    /// SIGTERM, then SIGKILL. How it ended by itself, none if it had to be killed.
+    fn terminate(&mut self) -> Result<Option<ExitStatus>> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(Some(status));
+        }
+        self.signal(Signal::SIGTERM)?;
+        let start = Instant::now();
+        while start.elapsed() < ENDED {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            thread::sleep(POLL);
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(None)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Nobody is left to tell, and a process that can't be ended is already gone.
+        let _ = self.terminate();
+    }
+}
+
+/// Waits a moment for a notification; whether it says READY=1 (sd_notify(3): one assignment a
+/// line, any others may come with it).
+fn is_ready(notifications: &UnixDatagram) -> Result<bool> {
+    let mut buffer = [0; 4096];
+    match notifications.recv(&mut buffer) {
+        Ok(length) => Ok(buffer[..length].split(|byte| *byte == b'\n').any(|l| l == b"READY=1")),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
+        Err(error) => Err(error).context("can't read notifications"),
+    }
+}

@@ -1,0 +1,12 @@
+//! The netlink crate against the real kernel, in network namespaces of its own.
+
+#![allow(clippy::unwrap_used)]
+
+mod events;
+mod fixture;
+mod foreign;
+mod large;
+mod readers;
+mod refusals;
+mod rights;
+mod round_trip;

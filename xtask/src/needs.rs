@@ -1,0 +1,124 @@
+//! System packages: what is missing, why it is needed, and how it gets there.
+//!
+//! What counts is whether a program or library can be found, not which package says so; packages
+//! are named only to install what can't.
+
+use crate::run;
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Something that the machine must have.
+pub(crate) struct Need {
+    what: What,
+    debian: &'static str,
+    fedora: &'static str,
+    why: &'static str,
+}
+
+enum What {
+    /// In PATH or a directory of the administrator.
+    Program(&'static str),
+    /// For pkg-config: `name >= version`.
+    Library(&'static str),
+    /// An absolute path.
+    File(&'static str),
+}
+
+/// A need: what must be found, its packages in Debian and Fedora, and why.
+const fn need(what: What, [debian, fedora]: [&'static str; 2], why: &'static str) -> Need {
+    Need { what, debian, fedora, why }
+}
+
+/// What building and watching the demo takes.
+#[rustfmt::skip]
+pub(crate) const DEMO: &[Need] = &[
+    need(What::Program("cc"), ["gcc", "gcc"], "links programs"),
+    need(What::Program("pkg-config"), ["pkg-config", "pkgconf-pkg-config"], "finds libraries"),
+    need(What::Library("libmnl >= 1.0.4"), ["libmnl-dev", "libmnl-devel"], "carries messages to the kernel"),
+    need(What::Library("libnftnl >= 1.2.1"), ["libnftnl-dev", "libnftnl-devel"], "encodes nftables objects"),
+    need(What::Program("ip"), ["iproute2", "iproute"], "plugs the test network together"),
+    need(What::Program("nft"), ["nftables", "nftables"], "shows what is in the kernel (tierwall never runs it)"),
+    need(What::Program("unshare"), ["util-linux", "util-linux"], "keeps the demo apart from this machine"),
+];
+
+/// What the tests take beyond that.
+#[rustfmt::skip]
+pub(crate) const TEST: &[Need] = &[
+    need(What::File("/etc/protocols"), ["netbase", "setup"], "lets nft read and list protocols by name"),
+    need(What::Program("clang"), ["clang", "clang"], "builds the second netlink reader that tests compare with"),
+];
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self.what {
+            What::Program(name) => has_program(name),
+            What::File(path) => Path::new(path).is_file(),
+            What::Library(condition) => run::program("pkg-config")
+                .args(["--exists", condition])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success()),
+        }
+    }
+}
+
+/// Whether a program of that name can be run.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let administrator = ["/usr/sbin", "/sbin"].map(Path::new);
+    let mut directories = std::env::split_paths(&path).chain(administrator.map(Path::to_path_buf));
+    directories.any(|directory| directory.join(name).is_file())
+}
+
+/// Makes sure that all `needs` are met: installs packages where that can be done.
+///
+/// # Errors
+/// When something is missing that can't be installed; the message names the packages.
+pub(crate) fn ensure(needs: &[&[Need]]) -> Result<()> {
+    let missing = || -> Vec<&Need> {
+        needs.iter().copied().flatten().filter(|need| !need.is_met()).collect()
+    };
+    let before = missing();
+    if before.is_empty() {
+        return Ok(());
+    }
+    install(&before)?;
+    let after: Vec<&str> = missing().iter().map(|need| need.debian).collect();
+    if !after.is_empty() {
+        bail!("still missing after their installation: {}", after.join(" "));
+    }
+    Ok(())
+}
+
+fn install(missing: &[&Need]) -> Result<()> {
+    let debian: Vec<&str> = missing.iter().map(|need| need.debian).collect();
+    let fedora: Vec<&str> = missing.iter().map(|need| need.fedora).collect();
+    let root = run::is_root()?;
+    if !has_program("apt-get") || !(root || has_program("sudo")) {
+        bail!(
+            "system packages are missing, and this program can't install them here\n  \
+             Debian, Ubuntu:  apt-get install {}\n  \
+             Fedora, RHEL:    dnf install {}",
+            debian.join(" "),
+            fedora.join(" ")
+        );
+    }
+    eprintln!("installing with apt-get{}:", if root { "" } else { " (through sudo)" });
+    for need in missing {
+        eprintln!("  {:<14} {}", need.debian, need.why);
+    }
+    let wanted = [&["install", "--yes", "--no-install-recommends"][..], &debian].concat();
+    // The lists of a fresh machine are empty or too old. Where a foreign source fails, the packages
+    // may be there all the same.
+    if let Err(error) = run::succeed(&mut apt_get(root, &["update", "--quiet"])) {
+        eprintln!("warning: {error:#}");
+    }
+    run::succeed(&mut apt_get(root, &wanted)).context("the packages can't be installed")
+}
+
+fn apt_get(root: bool, arguments: &[&str]) -> Command {
+    let mut command = run::program(if root { "env" } else { "sudo" });
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+    command
+}

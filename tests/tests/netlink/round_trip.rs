@@ -19,6 +19,9 @@ fn everything_reads_back_as_it_was_committed() {
 fn nft_lists_everything_cleanly() {
     let (namespace, _) = committed(&everything());
     insta::assert_snapshot!(namespace.command("nft", &["list", "ruleset"]).unwrap());
+    // A payload that `nft` doesn't recognise is printed by base and offset.
+    let json = namespace.command("nft", &["-j", "list", "ruleset"]).unwrap();
+    assert!(json.contains(r#""field": "dport""#) && !json.contains(r#""base":"#), "{json}");
 }
 
 /// The expressions that the kernel executes, as `nft` shows them.

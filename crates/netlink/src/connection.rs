@@ -58,6 +58,12 @@ impl Connection {
         Ok(Self { socket: Socket::open(mnl::Bus::Netfilter)?, acknowledges_end: None })
     }
 
+    /// Commits as on kernels before 6.10, whatever this one can do: for tests.
+    #[doc(hidden)]
+    pub fn expect_no_acknowledgement_of_the_end(&mut self) {
+        self.acknowledges_end = Some(false);
+    }
+
     /// The generation of the ruleset now.
     ///
     /// # Errors

@@ -56,7 +56,8 @@ pub(crate) enum Consistency {
 }
 
 impl Socket {
-    /// Opens a socket that joins no group and that no program started from here inherits.
+    /// Opens a socket that joins no group and that no program started later inherits. (libmnl could
+    /// open it so, but the safe wrapper can't.)
     pub(crate) fn open(bus: mnl::Bus) -> Result<Self, Error> {
         let socket = mnl::Socket::new(bus).map_err(Error::Socket)?;
         let socket = Self { socket, buffer: vec![0; RECEIVE_SIZE].into_boxed_slice(), sequence: 0 };

@@ -1,6 +1,7 @@
 //! What becomes of a process without the right to change the network.
 //!
-//! The tests marked as ignored run in processes of lesser rights, which the others start.
+//! The tests marked as ignored run in processes of lesser rights, which the others start. Run
+//! otherwise they fail, before they could change the machine's own ruleset.
 
 use crate::fixture::*;
 use crate::large::spread;
@@ -9,13 +10,21 @@ use ruleset::{Elements, Family, KeyType, Set, SetSpec, Table};
 use std::net::IpAddr;
 use tierwall_tests::namespace::Namespace;
 
+/// Set in the processes of lesser rights.
+const LESSER: &str = "TIERWALL_LESSER_RIGHTS";
+
+fn require_lesser_rights() {
+    assert!(std::env::var_os(LESSER).is_some(), "only to be run by the test that it names");
+}
+
 /// Runs an ignored test of this file in a process that `wrapper` starts.
 fn run(namespace: &Namespace, wrapper: &[&str], test: &str) {
     let this = std::env::current_exe().unwrap();
-    let mut arguments = wrapper[1..].to_vec();
-    let test = format!("rights::{test}");
+    let (marked, test) = (format!("{LESSER}=1"), format!("rights::{test}"));
+    let mut arguments = vec![marked.as_str()];
+    arguments.extend(wrapper);
     arguments.extend([this.to_str().unwrap(), "--ignored", "--exact", &test]);
-    let output = namespace.command(wrapper[0], &arguments).unwrap();
+    let output = namespace.command("env", &arguments).unwrap();
     assert!(output.contains("1 passed"), "{output}");
 }
 
@@ -36,6 +45,7 @@ fn in_a_user_namespace_small_batches_pass_and_large_ones_are_explained() {
 #[test]
 #[ignore = "run without CAP_NET_ADMIN by without_the_capability_nothing_is_permitted"]
 fn is_not_permitted() {
+    require_lesser_rights();
     let mut connection = Connection::open().unwrap();
     let plan = creation(&small());
     let error = connection.commit(&plan, &Handles::default(), None).unwrap_err();
@@ -49,6 +59,7 @@ fn is_not_permitted() {
 #[test]
 #[ignore = "run in a user namespace by in_a_user_namespace_small_batches_pass_and_large_ones_are_explained"]
 fn is_limited_to_the_default_send_buffer() {
+    require_lesser_rights();
     let mut connection = Connection::open().unwrap();
     connection.commit(&creation(&small()), &Handles::default(), None).unwrap();
     let before = connection.dump().unwrap();
@@ -70,6 +81,7 @@ fn addresses_are_those_that_others_can_reach() {
     ip(&["link", "set", "d0", "up"]);
     ip(&["addr", "add", "10.3.0.2/24", "dev", "d0"]);
     ip(&["addr", "add", "169.254.9.9/16", "dev", "d0", "scope", "link"]);
+    ip(&["addr", "add", "fe80::5/64", "dev", "d0", "nodad"]);
     ip(&["addr", "add", "10.3.0.3", "peer", "10.3.0.4", "dev", "d0"]);
     ip(&["addr", "add", "2001:db8::5/64", "dev", "d0", "nodad"]);
     let addresses = namespace.run(|| netlink::addresses().unwrap());

@@ -216,10 +216,6 @@ impl Daemon {
             }
         }
         notify(&[NotifyState::Stopping]);
-        let socket = socket_path(&self.options.runtime_directory);
-        if let Err(error) = std::fs::remove_file(&socket) {
-            tracing::debug!(%error, "can't remove the control socket");
-        }
         match self.enforcement {
             Enforcement::Committed => tracing::info!("ending; the policy stays in the kernel"),
             Enforcement::TornDown => tracing::info!("ending"),

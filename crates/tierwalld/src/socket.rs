@@ -4,12 +4,14 @@
 //! and number, so that one who stalls, floods or sends garbage disturbs nobody.
 
 use crate::event::Event;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use control::{DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Response, decode, encode};
-use std::fs;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -23,14 +25,33 @@ const CLIENTS: usize = 64;
 /// How long a client may take to send its request, or to take its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The socket of the only daemon that uses its directory. Its file goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Held as long as the socket is ours. The kernel releases it with the process, however that
+    /// ends.
+    _lock: Flock<File>,
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, "can't remove the control socket");
+        }
+    }
+}
+
 /// Binds the socket, in place of one that a dead daemon left.
-pub(crate) fn bind(path: &Path) -> Result<UnixListener> {
+///
+/// A lock beside it tells a dead daemon from one that is busy, and keeps two that start together
+/// from removing each other's socket.
+pub(crate) fn bind(path: &Path) -> Result<ControlSocket> {
     let directory = path.parent().context("the socket has no directory")?;
     fs::create_dir_all(directory)
         .with_context(|| format!("can't make the runtime directory {}", directory.display()))?;
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("another tierwalld listens at {} already", path.display());
-    }
+    let lock = lock(directory)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("can't remove {}", path.display()));
@@ -39,16 +60,33 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener> {
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("can't listen at {}", path.display()))?;
+    let socket = ControlSocket { listener, path: path.to_owned(), _lock: lock };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    Ok(socket)
+}
+
+fn lock(directory: &Path) -> Result<Flock<File>> {
+    let path = directory.join("lock");
+    // Whoever may open the file may lock it.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).with_context(|| format!("can't open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => anyhow::anyhow!(
+            "another tierwalld runs already: it holds {}\n  hint: two daemons need a \
+             --runtime-directory each, and a network namespace each",
+            path.display()
+        ),
+        errno => anyhow::Error::from(errno).context(format!("can't lock {}", path.display())),
+    })
 }
 
 /// Serves clients for ever.
-pub(crate) async fn serve(listener: UnixListener, events: mpsc::Sender<Event>) {
+pub(crate) async fn serve(socket: ControlSocket, events: mpsc::Sender<Event>) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
+        match socket.listener.accept().await {
             Ok((stream, _)) => {
                 let events = events.clone();
                 tokio::spawn(async move {

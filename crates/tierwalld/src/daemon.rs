@@ -66,6 +66,8 @@ struct Daemon {
 
 /// Starts, enforces, and serves until a signal.
 pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
+    // First of all: who lacks this right mostly lacks those to our directories too.
+    let mut kernel = Kernel::open()?;
     let state = StateDirectory::open(&options.state_directory)
         .inspect_err(|error| {
             let directory = options.state_directory.display();
@@ -74,10 +76,9 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         .ok();
 
     let (policy, server, warnings) = load(&options, state.as_ref())?;
-    // Before the kernel is touched: two daemons must not take turns.
+    // Before the table is changed: two daemons must not take turns.
     let listener = socket::bind(&socket_path(&options.runtime_directory))?;
 
-    let mut kernel = Kernel::open()?;
     let wanted = |previous: Option<&Ruleset>| {
         compile(&policy, Host { role: &server.role, users: &server.users, previous })
     };

@@ -81,9 +81,10 @@ pub(crate) enum KernelError {
 }
 
 impl Kernel {
-    /// Opens the way to the kernel.
+    /// Opens the way to the kernel, and finds out whether we may go it.
     pub(crate) fn open() -> Result<Self, KernelError> {
-        let connection = Connection::open().map_err(reading)?;
+        let mut connection = Connection::open().map_err(reading)?;
+        connection.generation().map_err(reading)?;
         Ok(Self { connection })
     }
 

@@ -5,7 +5,7 @@
 
 use crate::event::Event;
 use crate::host::Server;
-use crate::kernel::{Commit, Kernel, KernelError, Settled};
+use crate::kernel::{Commit, Kernel, KernelError, Settled, in_full};
 use crate::options::Options;
 use crate::socket;
 use crate::state::StateDirectory;
@@ -31,7 +31,7 @@ pub(crate) enum DaemonError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// Anything else.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
@@ -243,7 +243,7 @@ impl Daemon {
                 notify(&[NotifyState::Status(&self.status_line())]);
                 answer(reply, Response::TornDown(existed));
             }
-            Err(error) => answer(reply, failed(error.to_string())),
+            Err(error) => answer(reply, failed(in_full(error))),
         }
     }
 

@@ -8,7 +8,7 @@
 use crate::state::StateDirectory;
 use netlink::{CommitError, Connection, Generation, KernelTable};
 use policy::Policy;
-use ruleset::{Plan, Ruleset, Summary, TABLE};
+use ruleset::{Ruleset, Summary, TABLE};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ pub(crate) enum KernelError {
     #[error("{0}")]
     Refused(String),
     /// Reading failed.
-    #[error("can't read the kernel's table: {0}")]
+    #[error("can't read the kernel's table")]
     Read(#[source] netlink::Error),
 }
 
@@ -137,7 +137,7 @@ impl Kernel {
                     tracing::warn!("the outcome of the commit is unclear; reading the table back");
                     unclear = Some(commit(generation.next(), 0));
                 }
-                Err(error) => return Err(refused(error, &plan, policy)),
+                Err(error) => return Err(refused(error, policy)),
             }
         }
         Err(KernelError::Contended)
@@ -157,7 +157,7 @@ impl Kernel {
                 Ok(_) => return Ok(true),
                 Err(CommitError::Stale | CommitError::Unknown { .. }) => {}
                 Err(CommitError::NotPermitted) => return Err(KernelError::NotPermitted),
-                Err(error) => return Err(KernelError::Refused(error.to_string())),
+                Err(error) => return Err(KernelError::Refused(in_full(error))),
             }
         }
         Err(KernelError::Contended)
@@ -182,7 +182,7 @@ fn reading(error: netlink::Error) -> KernelError {
 }
 
 /// The kernel's refusal with the line of the policy behind it.
-fn refused(error: CommitError, _plan: &Plan, policy: &Policy) -> KernelError {
+fn refused(error: CommitError, policy: &Policy) -> KernelError {
     match error {
         CommitError::NotPermitted => KernelError::NotPermitted,
         CommitError::Refused(ref refusal) => {
@@ -191,6 +191,11 @@ fn refused(error: CommitError, _plan: &Plan, policy: &Policy) -> KernelError {
             let place = allow.map(|allow| format!("{}: ", allow.location)).unwrap_or_default();
             KernelError::Refused(format!("{place}{error}"))
         }
-        error => KernelError::Refused(error.to_string()),
+        error => KernelError::Refused(in_full(error)),
     }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn in_full(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::new(error))
 }

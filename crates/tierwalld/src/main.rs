@@ -38,9 +38,10 @@ fn main() -> ExitCode {
     match runtime.block_on(daemon::run(options)) {
         Ok(()) => control::exit::OK.into(),
         Err(error) => {
+            let code = error.exit_code();
             // Diagnostics are laid out in lines: as they are, not as a field of a log line.
-            eprintln!("tierwalld: {error}");
-            error.exit_code().into()
+            eprintln!("tierwalld: {}", kernel::in_full(error));
+            code.into()
         }
     }
 }

@@ -12,7 +12,7 @@ mod state;
 
 use clap::Parser;
 use options::Options;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -40,13 +40,16 @@ fn main() -> ExitCode {
         Err(error) => {
             let code = error.exit_code();
             // Diagnostics are laid out in lines: as they are, not as a field of a log line.
-            eprintln!("tierwalld: {}", kernel::in_full(error));
+            let _ = writeln!(std::io::stderr(), "tierwalld: {}", kernel::in_full(error));
             code.into()
         }
     }
 }
 
 /// One line an event. The journal has its own clock, a terminal its colours.
+///
+/// A line that can't be written is lost: whoever reads the log may end before the daemon does,
+/// which must not end it.
 fn log_to_standard_error() {
     let filter = EnvFilter::builder()
         .with_env_var("TIERWALL_LOG")
@@ -55,6 +58,7 @@ fn log_to_standard_error() {
     let layer = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     if std::env::var_os("JOURNAL_STREAM").is_some() {

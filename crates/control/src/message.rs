@@ -50,6 +50,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The caller may not do that.
     NotPermitted,
+    /// The table is one that tierwall did not make.
+    ForeignTable,
     /// The request can't be understood, or is of another version.
     BadRequest,
     /// The kernel refused, or something else went wrong.

@@ -35,9 +35,11 @@ impl Error {
             Self::Kernel(netlink::Error::NotPermitted) => exit::NOT_PERMITTED,
             Self::Commit(netlink::CommitError::NotPermitted) => exit::NOT_PERMITTED,
             Self::Client(ClientError::NotPermitted { .. }) => exit::NOT_PERMITTED,
-            Self::Refused(failure) if failure.kind == FailureKind::NotPermitted => {
-                exit::NOT_PERMITTED
-            }
+            Self::Refused(failure) => match failure.kind {
+                FailureKind::NotPermitted => exit::NOT_PERMITTED,
+                FailureKind::ForeignTable => exit::FOREIGN_TABLE,
+                FailureKind::BadRequest | FailureKind::Failed => exit::FAILED,
+            },
             Self::Foreign => exit::FOREIGN_TABLE,
             _ => exit::FAILED,
         }

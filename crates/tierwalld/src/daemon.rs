@@ -153,14 +153,17 @@ fn report(reason: &str, settled: &Settled) -> Option<CommitSummary> {
         let copy = copy.display();
         tracing::warn!(%copy, "replaced a table that tierwall did not make; this is its copy");
     }
-    let Some(commit) = &settled.commit else {
+    if settled.commit.is_none() {
         tracing::info!(
             generation = settled.generation,
             reason,
             "the kernel holds this policy already; nothing was sent"
         );
-        return None;
-    };
+    }
+    settled.commit.as_ref().map(|commit| report_commit(reason, commit))
+}
+
+fn report_commit(reason: &str, commit: &Commit) -> CommitSummary {
     let Commit { generation, summary, bytes, duration } = commit;
     tracing::info!(
         generation,
@@ -174,7 +177,7 @@ fn report(reason: &str, settled: &Settled) -> Option<CommitSummary> {
     );
     let change =
         |count: &ruleset::ElementCount| SetChange { added: count.added, deleted: count.deleted };
-    Some(CommitSummary {
+    CommitSummary {
         time: now(),
         reason: reason.to_owned(),
         generation: *generation,
@@ -183,7 +186,7 @@ fn report(reason: &str, settled: &Settled) -> Option<CommitSummary> {
         rules_deleted: summary.rules_deleted,
         bytes: *bytes,
         duration_us: duration.as_micros() as u64,
-    })
+    }
 }
 
 fn watch_signals(events: mpsc::Sender<Event>) -> anyhow::Result<()> {
@@ -234,14 +237,28 @@ impl Daemon {
         });
     }
 
-    fn torn_down(&mut self, result: Result<bool, KernelError>, reply: oneshot::Sender<Response>) {
+    fn torn_down(
+        &mut self,
+        result: Result<Option<Commit>, KernelError>,
+        reply: oneshot::Sender<Response>,
+    ) {
         match result {
-            Ok(existed) => {
+            Ok(commit) => {
                 self.enforcement = Enforcement::TornDown;
                 self.ruleset = Ruleset::default();
-                tracing::warn!("the table was taken away on request; nothing is filtered now");
+                let existed = commit.is_some();
+                if let Some(commit) = commit {
+                    self.generation = commit.generation;
+                    self.last_commit = Some(report_commit("teardown", &commit));
+                    tracing::warn!("the table was taken away on request; nothing is filtered now");
+                }
                 notify(&[NotifyState::Status(&self.status_line())]);
                 answer(reply, Response::TornDown(existed));
+            }
+            Err(KernelError::Foreign) => {
+                let message = "the table was replaced by one that tierwall did not make; it stays";
+                let kind = FailureKind::ForeignTable;
+                answer(reply, Response::Failed(Failure { kind, message: message.into() }));
             }
             Err(error) => answer(reply, failed(in_full(error))),
         }

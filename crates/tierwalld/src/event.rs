@@ -1,6 +1,6 @@
 //! All that can happen to the daemon.
 
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Commit, Kernel, KernelError};
 use control::{Request, Response};
 use tokio::sync::oneshot;
 
@@ -18,8 +18,8 @@ pub(crate) enum Event {
     TornDown {
         /// Given back by the thread that worked with it.
         kernel: Kernel,
-        /// Whether there was a table.
-        result: Result<bool, KernelError>,
+        /// The batch that did it; none where there was no table.
+        result: Result<Option<Commit>, KernelError>,
         /// The client that asked for it.
         reply: oneshot::Sender<Response>,
     },

@@ -8,7 +8,7 @@
 use crate::state::StateDirectory;
 use netlink::{CommitError, Connection, Generation, KernelTable};
 use policy::Policy;
-use ruleset::{Ruleset, Summary, TABLE};
+use ruleset::{Operation, Plan, Ruleset, Summary, TABLE};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -120,7 +120,7 @@ impl Kernel {
             let outcome = self.connection.commit(&plan, &found.handles, Some(found.generation));
             let commit = |generation: Generation, bytes| Commit {
                 generation: generation.0,
-                summary: plan.summary(),
+                summary: summary(&plan, &found.ruleset),
                 bytes,
                 duration: begun.elapsed(),
             };
@@ -143,25 +143,51 @@ impl Kernel {
         Err(KernelError::Contended)
     }
 
-    /// Takes our table away. Returns whether there was one.
-    pub(crate) fn teardown(&mut self) -> Result<bool, KernelError> {
+    /// Takes our table away. None where there was none.
+    pub(crate) fn teardown(&mut self) -> Result<Option<Commit>, KernelError> {
+        let mut unclear = None;
         for _ in 0..ATTEMPTS {
             let found = self.connection.dump().map_err(reading)?;
             match &found.ruleset.table {
-                None => return Ok(false),
+                None => return Ok(unclear),
                 Some(table) if !table.is_ours() => return Err(KernelError::Foreign),
                 Some(_) => {}
             }
             let plan = found.ruleset.diff(&Ruleset::default());
-            match self.connection.commit(&plan, &found.handles, Some(found.generation)) {
-                Ok(_) => return Ok(true),
-                Err(CommitError::Stale | CommitError::Unknown { .. }) => {}
+            let begun = Instant::now();
+            let outcome = self.connection.commit(&plan, &found.handles, Some(found.generation));
+            let commit = |generation: Generation, bytes| Commit {
+                generation: generation.0,
+                summary: summary(&plan, &found.ruleset),
+                bytes,
+                duration: begun.elapsed(),
+            };
+            match outcome {
+                Ok(done) => return Ok(Some(commit(done.generation, done.bytes))),
+                Err(CommitError::Stale) => {}
+                Err(CommitError::Unknown { .. }) => {
+                    unclear = Some(commit(found.generation.next(), 0));
+                }
                 Err(CommitError::NotPermitted) => return Err(KernelError::NotPermitted),
                 Err(error) => return Err(KernelError::Refused(in_full(error))),
             }
         }
         Err(KernelError::Contended)
     }
+}
+
+/// What a plan changes. What a deleted table takes with it counts as deleted.
+fn summary(plan: &Plan, found: &Ruleset) -> Summary {
+    let mut summary = plan.summary();
+    let gone = found.table.iter().filter(|_| plan.operations.contains(&Operation::DeleteTable));
+    for table in gone {
+        summary.rules_deleted +=
+            table.chains.values().map(|chain| chain.rules.len()).sum::<usize>();
+        for (name, set) in table.sets.iter().filter(|(_, set)| !set.elements.is_empty()) {
+            summary.sets.entry(name.clone()).or_default().deleted += set.elements.len();
+        }
+    }
+    summary
 }
 
 /// A table we didn't make and that does something.

@@ -23,20 +23,23 @@ pub enum ClientError {
     NotRunning {
         /// The socket.
         path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
     },
     /// The socket may not be opened by this user.
     #[error("no right to talk to tierwalld at {}: run as root", .path.display())]
     NotPermitted {
         /// The socket.
         path: PathBuf,
+    },
+    /// The socket can't be used; whether a daemon runs isn't known.
+    #[error("can't connect to tierwalld at {}", .path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// The connection broke.
+    /// The connection broke, or the daemon took too long.
     #[error("tierwalld did not answer")]
     Broken(#[from] io::Error),
     /// The answer can't be understood.
@@ -53,11 +56,15 @@ impl Client {
         let stream = UnixStream::connect(path).map_err(|source| {
             let path = path.to_owned();
             match source.kind() {
-                io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path, source },
-                _ => ClientError::NotRunning { path, source },
+                io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path },
+                io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { path },
+                _ => ClientError::Unreachable { path, source },
             }
         })?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Self { stream })
     }
 
@@ -66,7 +73,11 @@ impl Client {
     /// # Errors
     /// When the connection breaks or the answer can't be understood.
     pub fn ask(mut self, request: &Request) -> Result<Response, ClientError> {
-        self.stream.write_all(&encode(request))?;
+        match self.stream.write_all(&encode(request)) {
+            // A daemon that refuses a client says why without waiting for its request.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
         let mut line = Vec::new();
         BufReader::new((&self.stream).take(MAX_RESPONSE as u64)).read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {

@@ -48,27 +48,35 @@ impl Error {
     /// One sentence; none where all was told already.
     pub(crate) fn message(&self) -> Option<String> {
         const NO_RIGHT: &str =
-            "no right to look at the kernel's table: run as root, or with CAP_NET_ADMIN";
+            "no right to read or change the firewall: run as root, or with CAP_NET_ADMIN";
         Some(match self {
             Self::BadPolicy(_) => return None,
             Self::As(error) => match error.hint() {
                 Some(hint) => format!("{error}\n  hint: {hint}"),
                 None => error.to_string(),
             },
-            Self::Addresses(error) => format!("can't read this server's addresses: {error}"),
-            Self::Kernel(netlink::Error::NotPermitted) => NO_RIGHT.into(),
-            Self::Kernel(error) => format!("can't read the kernel's table: {error}"),
-            Self::Commit(netlink::CommitError::NotPermitted) => NO_RIGHT.into(),
-            Self::Commit(error) => format!("the kernel keeps the table: {error}"),
+            Self::Addresses(error) => {
+                format!("can't read this server's addresses: {}", in_full(error))
+            }
+            Self::Kernel(netlink::Error::NotPermitted)
+            | Self::Commit(netlink::CommitError::NotPermitted) => NO_RIGHT.into(),
+            Self::Kernel(error) => format!("can't read the kernel's table: {}", in_full(error)),
+            Self::Commit(error) => format!("the table stays: {}", in_full(error)),
             Self::Foreign => format!(
                 "the table inet {} was not made by tierwall; it stays as it is",
                 ruleset::TABLE
             ),
-            Self::Client(error) => error.to_string(),
+            Self::Client(error) => in_full(error),
             Self::Refused(failure) => failure.message.clone(),
             Self::Output(error) => format!("can't write to standard output: {error}"),
         })
     }
+}
+
+/// An error with its causes, on one line.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl From<io::Error> for Error {

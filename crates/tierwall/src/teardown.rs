@@ -4,8 +4,12 @@ use crate::error::Error;
 use crate::options::Common;
 use crate::output::{print, print_json};
 use control::{Client, ClientError, Request, Response, socket_path};
+use netlink::CommitError;
 use ruleset::{Ruleset, TABLE};
 use serde_json::json;
+
+/// How often a lost race or an unclear outcome is settled by reading the table again.
+const ATTEMPTS: usize = 5;
 
 pub(crate) fn run(common: &Common) -> Result<u8, Error> {
     let existed = match Client::connect(&socket_path(&common.runtime_directory)) {
@@ -28,13 +32,21 @@ pub(crate) fn run(common: &Common) -> Result<u8, Error> {
 
 fn directly() -> Result<bool, Error> {
     let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
-    let found = connection.dump().map_err(Error::Kernel)?;
-    match &found.ruleset.table {
-        None => return Ok(false),
-        Some(table) if !table.is_ours() => return Err(Error::Foreign),
-        Some(_) => {}
+    let mut unclear = false;
+    for attempt in 1.. {
+        let found = connection.dump().map_err(Error::Kernel)?;
+        match &found.ruleset.table {
+            None => break,
+            Some(table) if !table.is_ours() => return Err(Error::Foreign),
+            Some(_) => {}
+        }
+        let plan = found.ruleset.diff(&Ruleset::default());
+        match connection.commit(&plan, &found.handles, Some(found.generation)) {
+            Ok(_) => return Ok(true),
+            Err(CommitError::Stale) if attempt < ATTEMPTS => {}
+            Err(CommitError::Unknown(_)) if attempt < ATTEMPTS => unclear = true,
+            Err(error) => return Err(Error::Commit(error)),
+        }
     }
-    let plan = found.ruleset.diff(&Ruleset::default());
-    connection.commit(&plan, &found.handles, Some(found.generation)).map_err(Error::Commit)?;
-    Ok(true)
+    Ok(unclear)
 }

@@ -1,7 +1,7 @@
 //! `tierwall check`: is the policy good, and what will this server accept and open?
 
 use crate::error::Error;
-use crate::judge::{Judged, judge};
+use crate::judge::{Judged, judge, tell_diagnostics};
 use crate::options::{Check, Common};
 use crate::output::{FAINT, GOOD, HEADING, columns, print, print_json, styled};
 use policy::model::{DenyAction, Forward, Mode};
@@ -10,18 +10,13 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn run(common: &Common, options: &Check) -> Result<u8, Error> {
-    let judged = match judge(common, &options.judgement) {
-        Err(Error::BadPolicy(diagnostics)) if common.json => {
-            print_json(&json!({ "good": false, "diagnostics": diagnostics }))?;
-            return Err(Error::BadPolicy(diagnostics));
-        }
-        judged => judged?,
-    };
+    let judged = judge(common, &options.judgement)?;
     let reach = Reach::of(&judged.compile(None));
     let rows = rows(&judged, &reach);
     if common.json {
         print_json(&as_json(&judged, &rows))?;
     } else {
+        tell_diagnostics(&judged.warnings);
         let who = if options.judgement.as_.is_some() { "it" } else { "this server" };
         let file = common.config.display().to_string();
         print(&as_text(&file, &judged, &rows, who))?;

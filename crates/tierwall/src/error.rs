@@ -1,14 +1,13 @@
 //! What can go wrong, and the exit code that says so.
 
 use control::{ClientError, FailureKind, exit};
-use policy::Diagnostics;
 use std::io;
 
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// The policy has errors, told already.
-    BadPolicy(Diagnostics),
+    BadPolicy,
     /// `--as` names nobody.
     As(policy::AsError),
     /// The server's own addresses can't be read.
@@ -30,7 +29,7 @@ pub(crate) enum Error {
 impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::BadPolicy(_) => exit::BAD_POLICY,
+            Self::BadPolicy => exit::BAD_POLICY,
             Self::As(_) => exit::FAILED,
             Self::Kernel(netlink::Error::NotPermitted) => exit::NOT_PERMITTED,
             Self::Commit(netlink::CommitError::NotPermitted) => exit::NOT_PERMITTED,
@@ -50,7 +49,7 @@ impl Error {
         const NO_RIGHT: &str =
             "no right to read or change the firewall: run as root, or with CAP_NET_ADMIN";
         Some(match self {
-            Self::BadPolicy(_) => return None,
+            Self::BadPolicy => return None,
             Self::As(error) => match error.hint() {
                 Some(hint) => format!("{error}\n  hint: {hint}"),
                 None => error.to_string(),

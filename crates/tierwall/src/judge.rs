@@ -2,12 +2,13 @@
 
 use crate::error::Error;
 use crate::options::{Common, Judgement};
-use crate::output::tell;
+use crate::output::{print_json, tell};
 use policy::model::User;
 use policy::{
     Diagnostics, Host, Loaded, Policy, Role, Style, check_role, compile, resolve_users, role_of,
 };
 use ruleset::Ruleset;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
 
@@ -26,8 +27,8 @@ impl Judged {
     }
 }
 
-/// Loads the policy and judges it. Diagnostics go to standard error, or with `--json` into the
-/// error.
+/// Loads the policy and judges it. Errors are told: with `--json` on standard output, as the
+/// answer. Warnings are left to the caller.
 pub(crate) fn judge(common: &Common, judgement: &Judgement) -> Result<Judged, Error> {
     let options = policy::Options {
         check_permissions: !common.insecure_permissions,
@@ -59,25 +60,24 @@ pub(crate) fn judge(common: &Common, judgement: &Judgement) -> Result<Judged, Er
     if diagnostics.has_errors() {
         return Err(bad_policy(common, diagnostics));
     }
-    if !common.json {
-        tell(&rendered(&diagnostics));
-    }
     Ok(Judged { policy, role, users, warnings: diagnostics })
 }
 
 fn bad_policy(common: &Common, diagnostics: Diagnostics) -> Error {
     if !common.json {
-        tell(&rendered(&diagnostics));
+        tell_diagnostics(&diagnostics);
+        return Error::BadPolicy;
     }
-    Error::BadPolicy(diagnostics)
+    let answer = json!({ "good": false, "diagnostics": diagnostics });
+    print_json(&answer).map_or_else(Error::Output, |()| Error::BadPolicy)
 }
 
-fn rendered(diagnostics: &Diagnostics) -> String {
-    if diagnostics.is_empty() {
-        return String::new();
+/// Tells diagnostics on standard error.
+pub(crate) fn tell_diagnostics(diagnostics: &Diagnostics) {
+    if !diagnostics.is_empty() {
+        // The stream takes the colours out where they aren't wanted.
+        tell(&format!("{}\n\n", diagnostics.render(Style::Colored)));
     }
-    // The stream takes the colours out where they aren't wanted.
-    diagnostics.render(Style::Colored) + "\n\n"
 }
 
 fn lookup_user(name: &str) -> Option<u32> {

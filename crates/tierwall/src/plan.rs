@@ -1,7 +1,7 @@
 //! `tierwall plan`: what would change in the kernel, and what that means.
 
 use crate::error::Error;
-use crate::judge::{Judged, judge};
+use crate::judge::{Judged, judge, tell_diagnostics};
 use crate::options::{Common, Judgement, Plan};
 use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled};
 use policy::{Direction, Opening, Reach};
@@ -15,6 +15,9 @@ const MEMBERS_SHOWN: usize = 8;
 
 pub(crate) fn run(common: &Common, options: &Plan) -> Result<u8, Error> {
     let judged = judge(common, &Judgement { as_: None, strict: false })?;
+    if !common.json {
+        tell_diagnostics(&judged.warnings);
+    }
     let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
     let found = connection.dump().map_err(Error::Kernel)?;
     let ours = found.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
@@ -143,6 +146,7 @@ impl Change {
             "lost": self.lost().map(opening(lost)).collect::<Vec<_>>(),
             "members": members,
             "operations": operations,
+            "diagnostics": judged.warnings,
         })
     }
 }

@@ -84,7 +84,8 @@ impl Change {
     fn as_text(&self, judged: &Judged) -> String {
         let mut lines = Vec::new();
         if self.foreign {
-            let line = "the table that tierwall did not make is replaced (needs --takeover)";
+            let line =
+                "the table was not made by tierwall: only `tierwalld --takeover` replaces it";
             lines.push(styled(WARNING, line));
         }
         for direction in Direction::BOTH {

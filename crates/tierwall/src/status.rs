@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::options::Common;
 use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, columns, print, print_json, styled};
-use control::{Client, Enforcement, Request, Response, SideMode, Status, socket_path};
+use control::{Client, Enforcement, Request, Response, SideMode, Status, TierSummary, socket_path};
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,19 +60,31 @@ fn as_text(status: &Status) -> String {
                 tier.name.clone(),
                 format!("{} IPv4", tier.v4),
                 format!("{} IPv6", tier.v6),
-                if tier.in_use { String::new() } else { "not named by an allow here".into() },
+                tier_note(status, tier).to_owned(),
             ]
         });
         text += &columns(&rows.collect::<Vec<_>>());
     }
+    if !status.warnings.is_empty() {
+        text.push('\n');
+    }
     for warning in &status.warnings {
-        text += &format!("{} {warning}\n", styled(WARNING, "warning:"));
+        text += &format!("{}\n", styled(WARNING, warning));
     }
     text += &styled(
         FAINT,
-        &format!("nft list table inet {} shows what the kernel holds\n", ruleset::TABLE),
+        &format!("\nnft list table inet {} shows what the kernel holds\n", ruleset::TABLE),
     );
     text
+}
+
+/// What a tier is to this server, where that isn't seen from its place in the list.
+fn tier_note(status: &Status, tier: &TierSummary) -> &'static str {
+    match (status.role.contains(&tier.name), tier.in_use) {
+        (true, _) => "this server's",
+        (false, true) => "",
+        (false, false) => "not needed here",
+    }
 }
 
 fn mode_name(mode: SideMode) -> &'static str {

@@ -239,7 +239,11 @@ impl Display for Statement {
                 f.write_str("reject with icmpx admin-prohibited")
             }
             Self::Verdict(verdict) => verdict.fmt(f),
-            Self::Opaque(opaque) => write!(f, "[{}, {} bytes]", opaque.name, opaque.data.len()),
+            Self::Opaque(opaque) => {
+                write!(f, "[{} ", opaque.name)?;
+                opaque.data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                f.write_str("]")
+            }
         }
     }
 }

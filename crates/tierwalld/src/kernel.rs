@@ -55,8 +55,8 @@ pub(crate) enum KernelError {
     /// There is a table of that name that we didn't make.
     #[error(
         "there is a table inet {TABLE} that tierwall did not make; it stays as it is\n  \
-         hint: look at it with `nft list table inet {TABLE}`; start once with --takeover to \
-         replace it (a copy is saved in the state directory first)"
+         hint: keep it with `nft list table inet {TABLE} > FILE`; start once with --takeover to \
+         replace it (a description is saved in the state directory first)"
     )]
     Foreign,
     /// The saved copy of a foreign table couldn't be written, so it wasn't replaced.
@@ -104,9 +104,8 @@ impl Kernel {
                 if !takeover {
                     return Err(KernelError::Foreign);
                 }
-                if saved.is_none() {
-                    saved = Some(save(&found, state).map_err(KernelError::NotSaved)?);
-                }
+                // Anew after a lost race: it may have been the table that changed.
+                saved = Some(save(&found, state).map_err(KernelError::NotSaved)?);
             }
             let ours = found.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
             let wanted = compile(ours.then_some(&found.ruleset));
@@ -196,8 +195,11 @@ fn is_foreign(found: &KernelTable) -> bool {
 }
 
 fn save(found: &KernelTable, state: Option<&StateDirectory>) -> std::io::Result<PathBuf> {
+    const HEADER: &str = "# The table as tierwalld found it before it took over. Expressions, types and elements that\n\
+                          # tierwalld never writes are in brackets or hexadecimal, as the kernel sent them; `nft -f`\n\
+                          # doesn't load those.\n";
     let state = state.ok_or_else(|| std::io::Error::other("the state directory can't be used"))?;
-    state.save_foreign_table(&found.ruleset.to_string())
+    state.save_foreign_table(&format!("{HEADER}{}", found.ruleset))
 }
 
 fn reading(error: netlink::Error) -> KernelError {

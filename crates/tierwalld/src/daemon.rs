@@ -83,7 +83,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         compile(&policy, Host { role: &server.role, users: &server.users, previous })
     };
     let settled = kernel.settle(&policy, wanted, state.as_ref(), options.takeover)?;
-    if let Some(state) = &state {
+    if let Some(state) = state.as_ref().filter(|_| !server.role_is_old) {
         if let Err(error) = state.record_role(&server.role.tiers) {
             tracing::warn!(%error, "can't record the role in the state directory");
         }

@@ -5,12 +5,13 @@ use nix::unistd::User;
 use policy::model::RoleSetting;
 use policy::{Diagnostics, Policy, Role, check_role, resolve_users, role_of};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// This server, as far as the policy asks.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) role: Role,
+    /// Whether the role is the last one, for want of an address.
+    pub(crate) role_is_old: bool,
     pub(crate) users: BTreeMap<String, u32>,
 }
 
@@ -21,25 +22,22 @@ impl Server {
             tracing::warn!(%error, "can't read this server's addresses");
             Vec::new()
         });
-        let (role, mut diagnostics) = role(policy, &addresses, state);
+        let role_is_old = policy.role == RoleSetting::Auto && addresses.is_empty();
+        let (role, mut diagnostics) = match role_is_old {
+            true => (last_role(policy, state), Diagnostics::default()),
+            false => (role_of(policy, &addresses), check_role(policy, &addresses)),
+        };
         let (users, unknown) = resolve_users(policy, &role, lookup_user);
         diagnostics.extend(unknown);
-        (Self { role, users }, diagnostics)
+        (Self { role, role_is_old, users }, diagnostics)
     }
 }
 
 /// Before the network is up there is no address: the last role holds until there is one.
-fn role(
-    policy: &Policy,
-    addresses: &[IpAddr],
-    state: Option<&StateDirectory>,
-) -> (Role, Diagnostics) {
-    if policy.role != RoleSetting::Auto || !addresses.is_empty() {
-        return (role_of(policy, addresses), check_role(policy, addresses));
-    }
+fn last_role(policy: &Policy, state: Option<&StateDirectory>) -> Role {
     let last = state.and_then(StateDirectory::last_role).unwrap_or_default();
     let tiers = last.into_iter().filter(|tier| policy.tiers.contains_key(tier)).collect();
-    (Role { tiers, auto: true }, Diagnostics::default())
+    Role { tiers, auto: true }
 }
 
 fn lookup_user(name: &str) -> Option<u32> {

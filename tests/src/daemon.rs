@@ -3,7 +3,6 @@
 //! It is ready when it says so on its `NOTIFY_SOCKET`, which is how systemd learns it, and after
 //! which the policy has to hold. When it ends, the policy stays in the host's kernel.
 
-use crate::binaries;
 use crate::server::Server;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +10,7 @@ use nix::unistd::Pid;
 use std::fs::{self, OpenOptions};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,24 +53,11 @@ impl Daemon {
         let notifications = UnixDatagram::bind(&socket)?;
         notifications.set_read_timeout(Some(POLL))?;
         let writer = OpenOptions::new().create(true).append(true).open(&log)?;
-        let mut command = Command::new(binaries::find("tierwalld")?);
-        command
-            .arg("--config")
-            .arg(server.config())
-            .arg("--state-directory")
-            .arg(server.state_directory())
-            .arg("--runtime-directory")
-            .arg(server.runtime_directory())
-            .args(arguments)
-            .env("NOTIFY_SOCKET", &socket)
-            .env_remove("JOURNAL_STREAM")
-            .env_remove("INVOCATION_ID")
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
-        let namespace = &server.host().namespace;
-        let (start, child) = namespace.run(|| (Instant::now(), command.spawn()));
-        let child = child.context("can't start tierwalld")?;
+        let mut command = server.tierwalld_command()?;
+        command.args(arguments).env("NOTIFY_SOCKET", &socket);
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let start = Instant::now();
+        let child = server.spawn(&mut command)?;
         let mut daemon = Self { child, host, log, ready_after: Duration::ZERO };
         loop {
             if is_ready(&notifications)? {
@@ -107,6 +93,30 @@ impl Daemon {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.child.id())?;
         kill(Pid::from_raw(id), signal).with_context(|| format!("can't send {signal}"))
+    }
+
+    /// The memory it has resident, in KiB.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).context("it has ended")
+    }
+
+    /// Ends it with SIGKILL, as a crash would. The policy stays.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn kill(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("tierwalld on {} has ended with {status}; its log:\n{}", self.host, self.log());
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Ends it with SIGTERM, as systemd does. The policy stays.

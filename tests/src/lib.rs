@@ -11,11 +11,12 @@
 //! of them a [`server::Server`] runs a real `tierwalld`; [`listener`]s answer on every host, and
 //! [`probe`]s are real connections between them. A [`scenario`] is all of that from three files.
 //!
-//! Nothing here touches the network of the machine, and nothing reads the kernel's tables: what
-//! counts is which packets arrive.
+//! Nothing here touches the network of the machine. What counts is which packets arrive; for what
+//! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables.
 
 pub mod binaries;
 pub mod daemon;
+pub mod kernel;
 pub mod listener;
 pub mod namespace;
 pub mod network;

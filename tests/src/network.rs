@@ -42,6 +42,23 @@ pub struct Host {
 }
 
 impl Host {
+    /// A host without a network: only itself reaches its addresses, which are on `lo`. Enough for
+    /// what needs no packets, and made much faster.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn alone(name: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Self> {
+        let host = Self {
+            name: name.to_owned(),
+            addresses: addresses.into_iter().collect(),
+            namespace: Arc::new(Namespace::new()?),
+        };
+        for address in &host.addresses {
+            host.namespace.command("ip", &["address", "add", &address.to_string(), "dev", "lo"])?;
+        }
+        Ok(host)
+    }
+
     /// The first address of the family of `peer`: what a connection to it leaves from.
     pub fn address_towards(&self, peer: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == peer.is_ipv4())

@@ -9,12 +9,20 @@
 use crate::binaries;
 use crate::daemon::Daemon;
 use crate::network::Host;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// How long a program may take that is to end by itself.
+const ENDED: Duration = Duration::from_secs(30);
 
 /// A host with a policy. Its files go when it is dropped, its daemons don't: drop them first.
 #[derive(Debug)]
@@ -63,7 +71,7 @@ impl Server {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<()> {
         let path = self.path("etc").join(name);
         fs::write(&path, text)?;
         fs::set_permissions(&path, Permissions::from_mode(0o644))?;
@@ -90,7 +98,8 @@ impl Server {
         self.path("run")
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// A file or directory of this server's own, by its path from the root above.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -105,13 +114,63 @@ impl Server {
     /// Runs `tierwall` with `arguments` to its end.
     ///
     /// # Errors
-    /// When it can't be started; how it ended is in the output.
+    /// When it can't be started or doesn't end; how it ended is in the output.
     pub fn tierwall(&self, arguments: &[&str]) -> Result<Output> {
+        self.run(self.tierwall_command()?.args(arguments))
+    }
+
+    /// Runs a `tierwalld` that is to end by itself.
+    ///
+    /// # Errors
+    /// When it can't be started or doesn't end; how it ended is in the output.
+    pub fn tierwalld(&self, arguments: &[&str]) -> Result<Output> {
+        self.run(self.tierwalld_command()?.args(arguments))
+    }
+
+    /// `tierwall` for this server: its policy file, its daemon.
+    ///
+    /// # Errors
+    /// When it isn't built.
+    pub fn tierwall_command(&self) -> Result<Command> {
         let mut command = Command::new(binaries::find("tierwall")?);
         command.arg("--config").arg(self.config());
         command.arg("--runtime-directory").arg(self.runtime_directory());
-        command.args(arguments).stdin(Stdio::null());
-        self.host.namespace.run(|| command.output()).context("can't start tierwall")
+        command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// `tierwalld` for this server: its policy file and directories, no service manager.
+    ///
+    /// # Errors
+    /// When it isn't built.
+    pub fn tierwalld_command(&self) -> Result<Command> {
+        let mut command = Command::new(binaries::find("tierwalld")?);
+        command.arg("--config").arg(self.config());
+        command.arg("--state-directory").arg(self.state_directory());
+        command.arg("--runtime-directory").arg(self.runtime_directory());
+        for inherited in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "TIERWALL_LOG"] {
+            command.env_remove(inherited);
+        }
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs `command` on this server to its end, with its output caught.
+    ///
+    /// # Errors
+    /// When it can't be started, and when it doesn't end: it is killed then.
+    pub fn run(&self, command: &mut Command) -> Result<Output> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        ended(self.spawn(command)?)
+    }
+
+    /// Starts `command` on this server.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let child = self.host.namespace.run(|| command.spawn());
+        child.with_context(|| format!("can't start {}", command.get_program().to_string_lossy()))
     }
 
     /// What `nft` lists of our table there: for people, in messages and the demo.
@@ -122,4 +181,21 @@ impl Server {
         let arguments: Vec<&str> = ["list"].into_iter().chain(object.split(' ')).collect();
         self.host.namespace.command("nft", &arguments)
     }
+}
+
+/// Waits for a program that is to end by itself, and kills it if it doesn't.
+fn ended(child: Child) -> Result<Output> {
+    let id = Pid::from_raw(i32::try_from(child.id())?);
+    let (sender, end) = mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        let late = end.recv_timeout(ENDED) == Err(mpsc::RecvTimeoutError::Timeout);
+        late && kill(id, Signal::SIGKILL).is_ok()
+    });
+    let output = child.wait_with_output();
+    drop(sender);
+    let killed = watchdog.join().expect("the watchdog doesn't panic");
+    let output = output?;
+    let told = || String::from_utf8_lossy(&output.stderr);
+    ensure!(!killed, "a program doesn't end within {ENDED:?}; it said:\n{}", told());
+    Ok(output)
 }

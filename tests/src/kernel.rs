@@ -1,0 +1,53 @@
+//! What the kernel holds on a host, as `nft` lists it, and the generation of it.
+
+use crate::network::Host;
+use anyhow::{Context, Result};
+use netlink::Connection;
+use std::collections::BTreeMap;
+
+/// The whole ruleset of a host's namespace at one time. Equal to another one exactly if nothing was
+/// committed in between, by anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// Every commit makes a new one, whatever it changes.
+    pub generation: u32,
+    /// `nft --handle list ruleset`, without what counts.
+    pub listing: String,
+}
+
+impl Kernel {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Without `nft`, or the right to use it.
+    pub fn of(host: &Host) -> Result<Self> {
+        let generation = host.namespace.run(|| Connection::open()?.generation())?.0;
+        let listing =
+            host.namespace.command("nft", &["--handle", "--stateless", "list", "ruleset"])?;
+        Ok(Self { generation, listing })
+    }
+
+    /// What has a handle (tables, chains, sets, rules), by its table and handle: what has the same
+    /// in two listings was not made anew in between.
+    ///
+    /// # Errors
+    /// When the listing isn't one.
+    pub fn handles(&self) -> Result<BTreeMap<(&str, u64), &str>> {
+        let (mut handles, mut table) = (BTreeMap::new(), "");
+        for line in self.listing.lines() {
+            let Some((text, handle)) = line.rsplit_once(" # handle ") else { continue };
+            if !text.starts_with('\t') {
+                table = text;
+            }
+            let handle = handle.parse().with_context(|| format!("no handle: {line}"))?;
+            handles.insert((table, handle), text.trim());
+        }
+        Ok(handles)
+    }
+
+    /// The listing without handles: what it does, whoever made it when.
+    pub fn meaning(&self) -> String {
+        let lines = self.listing.lines();
+        lines.map(|line| line.split(" # handle ").next().unwrap_or(line).to_owned() + "\n").collect()
+    }
+}

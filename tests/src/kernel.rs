@@ -3,7 +3,7 @@
 use crate::network::Host;
 use anyhow::{Context, Result};
 use netlink::Connection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The whole ruleset of a host's namespace at one time. Equal to another one exactly if nothing was
 /// committed in between, by anybody.
@@ -45,9 +45,24 @@ impl Kernel {
         Ok(handles)
     }
 
-    /// The listing without handles: what it does, whoever made it when.
-    pub fn meaning(&self) -> String {
-        let lines = self.listing.lines();
-        lines.map(|line| line.split(" # handle ").next().unwrap_or(line).to_owned() + "\n").collect()
+    /// What it does, whoever made it when: the listing without handles, by its objects, whose order
+    /// is that of their making.
+    pub fn meaning(&self) -> BTreeSet<String> {
+        let (mut objects, mut table, mut object) = (BTreeSet::new(), "", String::new());
+        for line in self.listing.lines() {
+            let line = line.split(" # handle ").next().unwrap_or(line);
+            if line.starts_with("\t\t") {
+                object = object + "\n" + line;
+            } else if line.starts_with('\t') && line.ends_with('{') {
+                object = format!("{table}\n{line}");
+            } else if line == "\t}" {
+                objects.insert(std::mem::take(&mut object));
+            } else if line.ends_with('{') {
+                table = line;
+            } else if line.starts_with('\t') {
+                objects.insert(format!("{table}\n{line}"));
+            }
+        }
+        objects
     }
 }

@@ -1,0 +1,89 @@
+//! The role, from the file, from the addresses, or from the last time.
+
+use super::{POLICY, edited, kernel, server, status, stderr};
+use serde_json::json;
+use std::fs;
+use tierwall_tests::server::Server;
+
+fn auto_policy() -> String {
+    edited("role = \"app\"", "role = \"auto\"")
+}
+
+fn forget_addresses(server: &Server) {
+    for family in ["-4", "-6"] {
+        let flush = [family, "address", "flush", "dev", "lo", "scope", "global"];
+        server.host().namespace.command("ip", &flush).unwrap();
+    }
+}
+
+#[test]
+fn auto_follows_from_the_addresses() {
+    let server = server(&["10.10.1.20", "10.10.1.30"], &auto_policy());
+    let daemon = server.start(&[]).unwrap();
+    assert_eq!(status(&server)["role"], json!(["app", "db"]));
+    assert_eq!(status(&server)["role_auto"], true);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn without_an_address_the_last_role_holds() {
+    let server = server(&["10.10.1.20"], &auto_policy());
+    server.start(&[]).unwrap().stop().unwrap();
+    let before = kernel(&server);
+    forget_addresses(&server);
+    let daemon = server.start(&[]).unwrap();
+    assert_eq!(status(&server)["role"], json!(["app"]));
+    assert_eq!(kernel(&server), before);
+    daemon.stop().unwrap();
+
+    // A policy without that tier, once, doesn't make it forgotten.
+    let without = "[tiers]\nweb = [\"10.10.1.10\"]\n[[allow]]\nfrom = \"any\"\nto = \"web\"\nservice = \"tcp/80\"\n";
+    server.write("tierwall.toml", without).unwrap();
+    let daemon = server.start(&[]).unwrap();
+    assert_eq!(status(&server)["role"], json!([]));
+    daemon.stop().unwrap();
+    server.write("tierwall.toml", auto_policy()).unwrap();
+    let daemon = server.start(&[]).unwrap();
+    assert_eq!(status(&server)["role"], json!(["app"]));
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn without_an_address_and_a_last_role_the_default_drop_holds() {
+    for record in [None, Some("{\"tiers\":[\"a"), Some("")] {
+        let server = server(&[], &auto_policy());
+        if let Some(text) = record {
+            fs::write(server.state_directory().join("role.json"), text).unwrap();
+        }
+        let daemon = server.start(&[]).unwrap();
+        assert_eq!(status(&server)["role"], json!([]), "{record:?}");
+        let listing = kernel(&server).listing;
+        assert_eq!(listing.matches("policy drop").count(), 3);
+        // "*" means this server too; no tier does.
+        assert!(listing.contains("allow admin -> * tcp/22"), "{listing}");
+        assert!(!listing.contains("8080"), "{listing}");
+        daemon.stop().unwrap();
+    }
+}
+
+#[test]
+fn addresses_in_no_tier_are_an_error() {
+    let server = server(&["10.10.7.7", "2001:db8::7"], &auto_policy());
+    let before = kernel(&server);
+    let output = server.tierwalld(&[]).unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("no tier holds an address of this server"), "{told}");
+    assert!(told.contains("10.10.7.7, 2001:db8::7"), "{told}");
+    assert_eq!(kernel(&server), before);
+}
+
+#[test]
+fn an_explicit_role_needs_no_address() {
+    let server = server(&[], POLICY);
+    let daemon = server.start(&[]).unwrap();
+    let status = status(&server);
+    assert_eq!((&status["role"], &status["role_auto"]), (&json!(["app"]), &json!(false)));
+    assert!(kernel(&server).listing.contains("allow web -> app tcp/8080"));
+    daemon.stop().unwrap();
+}

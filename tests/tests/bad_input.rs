@@ -1,0 +1,283 @@
+//! A policy with a mistake in it: both programs say the same of it, with exit code 3, and neither
+//! touches the kernel.
+//!
+//! The wording of every message is in the snapshots of the policy crate; here it is enough that
+//! the right one gets to the right place.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+use tierwall_tests::kernel::Kernel;
+use tierwall_tests::network::Host;
+use tierwall_tests::server::Server;
+
+/// An application server's policy, to which each case adds its mistake.
+const TIERS: &str = r#"role = "app"
+[tiers]
+web = ["10.10.1.10"]
+app = ["10.10.1.20"]
+"#;
+
+const ALLOW: &str = r#"[[allow]]
+from = "web"
+to = "app"
+service = "tcp/80"
+"#;
+
+fn bad(output: &Output) -> String {
+    let told = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{told}");
+    told
+}
+
+fn server_with(files: &[(&str, &[u8])]) -> Server {
+    let host = Host::alone("app1", ["10.10.1.20".parse().unwrap()]).unwrap();
+    let server = Server::new(&host, "").unwrap();
+    for (name, content) in files {
+        server.write(name, content).unwrap();
+    }
+    server
+}
+
+/// Starts the daemon and runs the check on the same files; returns what both say.
+fn refused(server: &Server) -> String {
+    let before = Kernel::of(server.host()).unwrap();
+    let by_daemon = bad(&server.tierwalld(&[]).unwrap());
+    let after = Kernel::of(server.host()).unwrap();
+    assert_eq!(after, before, "{by_daemon}");
+    assert_eq!(after.listing, "");
+    assert!(!server.runtime_directory().join("control.sock").exists(), "{by_daemon}");
+
+    let by_check = bad(&server.tierwall(&["check"]).unwrap());
+    let of_daemon = by_daemon.strip_prefix("tierwalld: ").expect(&by_daemon);
+    assert_eq!(of_daemon.trim_end(), by_check.trim_end());
+    let path = server.config();
+    assert!(by_check.contains(path.parent().unwrap().to_str().unwrap()), "no place:\n{by_check}");
+    by_check
+}
+
+/// A server with these files is refused, and each text is told.
+fn case(files: &[(&str, &[u8])], told: &[&str]) {
+    let server = server_with(files);
+    let refusal = refused(&server);
+    for text in told {
+        assert!(refusal.contains(text), "{text:?} isn't in:\n{refusal}");
+    }
+
+    // For programs: the same, on standard output.
+    let output = server.tierwall(&["check", "--json"]).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["good"], false);
+    let errors = json["diagnostics"].as_array().unwrap().iter();
+    let errors = errors.filter(|diagnostic| diagnostic["severity"] == "error").count();
+    let lines = refusal.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!(errors, lines, "{refusal}");
+}
+
+/// The same with one file: the tiers above and `more`.
+fn policy(more: &str, told: &[&str]) {
+    case(&[("tierwall.toml", format!("{TIERS}{more}").as_bytes())], told);
+}
+
+/// The same with an allow, from line 5 on.
+fn allow(from: &str, to: &str, service: &str, told: &[&str]) {
+    let allow = format!("[[allow]]\nfrom = \"{from}\"\nto = \"{to}\"\nservice = \"{service}\"\n");
+    policy(&allow, told);
+}
+
+#[test]
+fn unknown_tier() {
+    let told = ["tierwall.toml:6:8", "`wbe`", "did you mean `web`?", "^^^^^"];
+    allow("wbe", "app", "tcp/80", &told);
+}
+
+#[test]
+fn a_tier_in_two_files() {
+    let first = format!("include = [\"more.toml\"]\n{TIERS}");
+    let files: [(&str, &[u8]); 2] =
+        [("tierwall.toml", first.as_bytes()), ("more.toml", b"[tiers]\nweb = [\"10.10.1.11\"]\n")];
+    case(&files, &["more.toml:2:1", "tierwall.toml:4:1", "`web`"]);
+}
+
+#[test]
+fn a_key_twice() {
+    policy(r#"web = ["10.10.1.11"]"#, &["tierwall.toml:5:1", "`web`"]);
+}
+
+#[test]
+fn bad_addresses() {
+    for address in ["10.10.1.300", "2001:db8::g", "10.10.1", "10.10.1.10/33", "web1.example", ""] {
+        policy(&format!("db = [\"{address}\"]"), &["tierwall.toml:5:7", address]);
+    }
+}
+
+#[test]
+fn inverted_range() {
+    policy(r#"db = ["10.10.1.39-10.10.1.30"]"#, &["tierwall.toml:5:7", "10.10.1.39-10.10.1.30"]);
+}
+
+#[test]
+fn prefix_with_host_bits() {
+    policy(r#"db = ["10.10.1.30/24"]"#, &["tierwall.toml:5:7", "10.10.1.0/24"]);
+}
+
+#[test]
+fn ports_that_are_none() {
+    for service in ["tcp/0", "tcp/65536", "udp/99999999999999999999", "tcp/90-80", "tcp/-1"] {
+        allow("web", "app", service, &["tierwall.toml:8:11", service]);
+    }
+}
+
+#[test]
+fn unknown_protocol() {
+    allow("web", "app", "tpc/80", &["tierwall.toml:8:11", "`tpc`", "did you mean `tcp`?"]);
+}
+
+#[test]
+fn an_allow_for_no_server() {
+    allow("any", "203.0.113.7", "tcp/80", &["tierwall.toml:5:1", "no server"]);
+}
+
+#[test]
+fn missing_list() {
+    let told = ["tierwall.toml:5:", "there is no file", "cdn.list"];
+    policy(r#"cdn = { file = "cdn.list" }"#, &told);
+}
+
+#[test]
+fn a_bad_line_in_a_list() {
+    let first = format!("{TIERS}cdn = {{ file = \"cdn.list\" }}\n");
+    let files: [(&str, &[u8]); 2] =
+        [("tierwall.toml", first.as_bytes()), ("cdn.list", b"# ours\n10.0.0.1\n10.0.0.x # ?\n")];
+    case(&files, &["cdn.list:3:1", "10.0.0.x"]);
+}
+
+#[test]
+fn not_utf8() {
+    let text = b"[tiers]\nweb = [\"10.10.1.10\"] # caf\xe9\n";
+    case(&[("tierwall.toml", text)], &["tierwall.toml:2:", "UTF-8"]);
+}
+
+#[test]
+fn nul_bytes() {
+    let text = b"[tiers]\nweb = [\"10.10.1.10\"]\0\n";
+    case(&[("tierwall.toml", text)], &["tierwall.toml:2:", "NUL"]);
+}
+
+#[test]
+fn an_include_loop() {
+    let files: [(&str, &[u8]); 3] = [
+        ("tierwall.toml", b"include = [\"a.toml\"]\n"),
+        ("a.toml", b"include = [\"b.toml\"]\n"),
+        ("b.toml", b"include = [\"a.toml\"]\n"),
+    ];
+    case(&files, &["b.toml:1:12", "a.toml"]);
+}
+
+#[test]
+fn an_empty_file() {
+    case(&[("tierwall.toml", b"")], &["tierwall.toml", "is empty"]);
+}
+
+#[test]
+fn all_mistakes_at_once() {
+    let more = r#"db = ["10.10.1.300"]
+[[allow]]
+from = "wbe"
+to = "ap"
+service = "tcp/0"
+"#;
+    let places = ["5:7", "7:8", "8:6", "9:11"].map(|place| format!("tierwall.toml:{place}"));
+    policy(more, &places.each_ref().map(String::as_str));
+}
+
+#[test]
+fn a_missing_file() {
+    let server = server_with(&[]);
+    fs::remove_file(server.config()).unwrap();
+    let told = refused(&server);
+    assert!(told.contains("there is no file") && told.contains("tierwall.toml"), "{told}");
+}
+
+#[test]
+fn a_directory() {
+    let server = server_with(&[]);
+    fs::remove_file(server.config()).unwrap();
+    fs::create_dir(server.config()).unwrap();
+    let told = refused(&server);
+    assert!(told.contains("directory"), "{told}");
+}
+
+#[test]
+fn files_that_others_may_write() {
+    let policy =
+        format!("{TIERS}cdn = {{ file = \"cdn.list\" }}\n{}{}", ALLOW, ALLOW.replace("web", "cdn"));
+    for (name, mode) in [("tierwall.toml", 0o664), ("tierwall.toml", 0o646), ("cdn.list", 0o660)] {
+        let files = [("tierwall.toml", policy.as_bytes()), ("cdn.list", b"10.0.0.1\n")];
+        let server = server_with(&files);
+        let path = server.path("etc").join(name);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let told = refused(&server);
+        assert!(told.contains(name) && told.contains("write"), "{told}");
+        assert!(told.contains("chmod"), "no way out:\n{told}");
+
+        // What is wrong is that alone.
+        let daemon = server.start(&["--insecure-permissions"]).unwrap();
+        daemon.stop().unwrap();
+        let output = server.tierwall(&["--insecure-permissions", "check"]).unwrap();
+        assert!(output.status.success());
+    }
+}
+
+#[test]
+fn a_file_of_somebody_else() {
+    let server = server_with(&[("tierwall.toml", TIERS.as_bytes())]);
+    std::os::unix::fs::chown(server.config(), Some(65534), None).unwrap();
+    let told = refused(&server);
+    assert!(told.contains("root"), "{told}");
+}
+
+#[test]
+fn no_role_and_no_address_in_a_tier() {
+    let allow = "[[allow]]\nfrom = \"db\"\nto = \"web\"\nservice = \"tcp/80\"\n";
+    let policy = format!("[tiers]\nweb = [\"10.10.1.10\"]\ndb = [\"10.10.1.30\"]\n{allow}");
+    let server = server_with(&[("tierwall.toml", policy.as_bytes())]);
+    let before = Kernel::of(server.host()).unwrap();
+    let by_daemon = bad(&server.tierwalld(&[]).unwrap());
+    assert_eq!(Kernel::of(server.host()).unwrap(), before);
+    let by_check = bad(&server.tierwall(&["check"]).unwrap());
+    assert_eq!(by_daemon.strip_prefix("tierwalld: ").unwrap().trim_end(), by_check.trim_end());
+    assert!(by_check.contains("no tier holds an address of this server: 10.10.1.20"), "{by_check}");
+    assert!(by_check.contains("role = "), "no way out:\n{by_check}");
+    // The policy is good for others.
+    assert!(server.tierwall(&["check", "--as", "web"]).unwrap().status.success());
+}
+
+#[test]
+fn a_warning_under_strict() {
+    let policy = format!("{TIERS}unused = [\"10.10.9.9\"]\n{ALLOW}");
+    let server = server_with(&[("tierwall.toml", policy.as_bytes())]);
+    assert!(server.tierwall(&["check"]).unwrap().status.success());
+    let before = Kernel::of(server.host()).unwrap();
+    let by_daemon = bad(&server.tierwalld(&["--strict"]).unwrap());
+    assert_eq!(Kernel::of(server.host()).unwrap(), before);
+    let by_check = bad(&server.tierwall(&["check", "--strict"]).unwrap());
+    assert_eq!(by_daemon.strip_prefix("tierwalld: ").unwrap().trim_end(), by_check.trim_end());
+    assert!(by_check.contains("tierwall.toml:5:1") && by_check.contains("unused"), "{by_check}");
+}
+
+#[test]
+fn after_a_good_policy_a_bad_one_leaves_it_standing() {
+    let server = server_with(&[("tierwall.toml", format!("{TIERS}{ALLOW}").as_bytes())]);
+    server.start(&[]).unwrap().stop().unwrap();
+    let before = Kernel::of(server.host()).unwrap();
+    assert!(before.listing.contains("allow web -> app tcp/80"));
+    server.write("tierwall.toml", format!("{TIERS}{}", ALLOW.replace("web", "wbe"))).unwrap();
+    bad(&server.tierwalld(&[]).unwrap());
+    assert_eq!(Kernel::of(server.host()).unwrap(), before);
+}

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 const CLIENTS: usize = 64;
 
 /// How long a client may take to send its request, or to take its answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The socket of the only daemon that uses its directory. Its file goes when this is dropped.
 #[derive(Debug)]

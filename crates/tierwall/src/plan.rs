@@ -124,7 +124,7 @@ impl Change {
                     "peer": opening.peer,
                     "service": opening.service,
                     "users": opening.users,
-                    "allow": opening.comment,
+                    "allow": opening.comment.strip_prefix("allow ").unwrap_or(&opening.comment),
                     "meaning": meaning(judged, opening),
                 })
             }

@@ -53,6 +53,9 @@ fn as_text(status: &Status) -> String {
             );
         }
     }
+    if status.enforcement == Enforcement::TornDown {
+        return text + "\nrestart tierwalld to enforce the policy again\n";
+    }
     if !status.tiers.is_empty() {
         text += &format!("\n{}\n", styled(HEADING, "tiers"));
         let rows = status.tiers.iter().map(|tier| {

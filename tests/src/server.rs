@@ -39,8 +39,11 @@ impl Server {
     pub fn new(host: &Host, policy: &str) -> Result<Self> {
         let server =
             Self { directory: TempDir::with_prefix("tierwall-test-")?, host: host.clone() };
+        // As on a real server, whatever the umask: open to look at.
+        fs::set_permissions(server.path(""), Permissions::from_mode(0o755))?;
         for name in ["etc", "state", "run"] {
             fs::create_dir(server.path(name))?;
+            fs::set_permissions(server.path(name), Permissions::from_mode(0o755))?;
         }
         server.write("tierwall.toml", policy)?;
         Ok(server)

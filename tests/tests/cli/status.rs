@@ -1,0 +1,100 @@
+//! `status`
+
+use super::{app_server, assert_keys, assert_text, edited, fails, json, kernel, run};
+use serde_json::json as value;
+
+#[test]
+fn says_what_the_daemon_holds() {
+    let server = app_server();
+    let daemon = server.start(&[]).unwrap();
+    assert_text!("status", server, run(&server, &["status"], 0));
+
+    let status = json(&server, &["status"], 0);
+    assert_keys(
+        &status,
+        &[
+            "allows",
+            "enforcement",
+            "generation",
+            "input",
+            "last_commit",
+            "output",
+            "pid",
+            "policy_file",
+            "role",
+            "role_auto",
+            "since",
+            "tiers",
+            "version",
+            "warnings",
+        ],
+    );
+    assert_eq!(status["pid"], daemon.id());
+    assert_eq!(status["policy_file"], server.config().to_str().unwrap());
+    assert_eq!(status["generation"], kernel(&server).generation);
+    assert_eq!(
+        (&status["enforcement"], &status["input"]),
+        (&value!("committed"), &value!("enforce"))
+    );
+    assert_eq!(status["role"], value!(["app"]));
+    assert_eq!(status["tiers"][3], value!({ "name": "web", "v4": 2, "v6": 1, "in_use": true }));
+    let commit = &status["last_commit"];
+    assert_keys(
+        commit,
+        &[
+            "bytes",
+            "duration_us",
+            "generation",
+            "reason",
+            "rules_added",
+            "rules_deleted",
+            "sets",
+            "time",
+        ],
+    );
+    assert_keys(&commit["sets"]["web_v4"], &["added", "deleted"]);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn says_when_nothing_was_sent_and_what_is_amiss() {
+    let server = app_server();
+    let policy = edited("\"daemon\"", "\"no-such-user\"");
+    let settings = "mode = { input = \"observe\", output = \"off\" }\n";
+    server.write("tierwall.toml", format!("{settings}{policy}")).unwrap();
+    server.start(&[]).unwrap().stop().unwrap();
+    let daemon = server.start(&[]).unwrap();
+    assert_text!("status-observe", server, run(&server, &["status"], 0));
+    daemon.stop().unwrap();
+
+    server.write("tierwall.toml", &policy).unwrap();
+    let daemon = server.start(&[]).unwrap();
+    assert_text!("status-warning", server, run(&server, &["status"], 0));
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn says_that_nothing_is_filtered_any_more() {
+    let server = app_server();
+    let daemon = server.start(&[]).unwrap();
+    run(&server, &["teardown"], 0);
+    assert_text!("status-torn-down", server, run(&server, &["status"], 0));
+    let status = json(&server, &["status"], 0);
+    assert_eq!(status["enforcement"], "torn-down");
+    assert_eq!(status["generation"], kernel(&server).generation);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn needs_a_daemon() {
+    let server = app_server();
+    for arguments in [&["status"][..], &["status", "--json"]] {
+        let message = fails(&server, arguments, 1);
+        assert!(message.starts_with("error: tierwalld is not running: nothing listens at "));
+        assert_eq!(message.trim().lines().count(), 1, "{message}");
+    }
+    // Somewhere where nothing can listen.
+    let far = format!("/{}", "x".repeat(200));
+    let message = fails(&server, &["status", "--runtime-directory", &far], 1);
+    assert!(message.starts_with("error: can't connect to tierwalld at "), "{message}");
+}

@@ -95,7 +95,7 @@ impl Target {
     }
 
     /// Nothing is left of the attack.
-    fn is_as_before(self) {
+    fn assert_as_before(self) {
         self.answers();
         assert_eq!(Kernel::of(self.server.host()).unwrap(), self.kernel);
         let start = Instant::now();
@@ -165,7 +165,7 @@ fn garbage_is_answered_with_a_sentence() {
         assert!(message.contains("not a tierwall message"), "{shown}: {message}");
         assert!(message.len() < 300, "{shown}: {message}");
     }
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn another_version_is_told_which_one_this_is() {
         assert!(message.contains("this one version 1"), "{message}");
         assert!(message.contains("restart tierwalld"), "no way out: {message}");
     }
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_request_is_as_long_as_it_may_be_and_no_longer() {
     for _ in 0..20 {
         target.ask(&endless);
     }
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn one_request_a_connection() {
     stream.write_all(&STATUS[..10]).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     assert!(failure(&read(stream)).1.contains("cut short"));
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn clients_that_come_and_go() {
         // The daemon may have answered already.
         let _ = stream.write_all(said);
     }
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn a_hundred_idle_clients_hold_nobody_up() {
         assert_eq!(kind, "bad-request", "client {number}");
         assert!(message.contains("no request came in time"), "client {number}: {message}");
     }
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn clients_that_never_read_their_answer() {
     }
     // So many answers at once need their room, but six times as many no more.
     target.memory += 12 * 1024;
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 /// Runs `tierwall` as somebody who isn't root.
@@ -330,7 +330,7 @@ fn only_root_is_answered() {
         }
     }
     fs::set_permissions(target.socket(), Permissions::from_mode(0o600)).unwrap();
-    target.is_as_before();
+    target.assert_as_before();
 }
 
 #[test]

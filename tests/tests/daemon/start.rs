@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fmt::Write;
 use std::fs::{self, Permissions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -68,7 +68,12 @@ fn the_table_is_there_when_it_says_ready() {
     let daemon = Running(server.spawn(&mut command).unwrap());
 
     let mut buffer = [0; 4096];
-    let length = notifications.recv(&mut buffer).unwrap();
+    let length = loop {
+        match notifications.recv(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => break received.unwrap(),
+        }
+    };
     // From here on it does nothing more.
     daemon.signal(Signal::SIGSTOP);
     let message = String::from_utf8_lossy(&buffer[..length]).into_owned();

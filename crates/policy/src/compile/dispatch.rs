@@ -204,7 +204,8 @@ impl Targets<'_> {
         }
         for (family, elements, suffix) in [(Family::V4, v4, "v4"), (Family::V6, v6, "v6")] {
             if !elements.is_empty() {
-                let map = format!("{name}_{suffix}");
+                // With a dot, which no tier's name has: a tier may be called as the chain is.
+                let map = format!("{name}.peers_{suffix}");
                 compiler.add_map(&map, KeyType::Address(family), elements);
                 let statement = Statement::dispatch(self.side.peer(family), map);
                 rules.push(Rule::new(BY_PEER, vec![statement]));

@@ -1,0 +1,50 @@
+//! A network namespace with the way to its nf_tables: what the tests of tables in the kernel
+//! stand on.
+
+use netlink::{Committed, Connection, KernelTable};
+use ruleset::{Plan, Ruleset};
+use tierwall_tests::namespace::Namespace;
+
+/// The kernel of a namespace of its own.
+pub(crate) struct Kernel {
+    pub(crate) namespace: Namespace,
+    /// Opened inside, so that it stays there whichever thread uses it.
+    pub(crate) connection: Connection,
+}
+
+impl Kernel {
+    /// A namespace without any table.
+    pub(crate) fn new() -> Self {
+        let namespace = Namespace::new().expect("a namespace");
+        let connection = namespace.run(Connection::open).expect("a connection");
+        Self { namespace, connection }
+    }
+
+    /// A namespace that holds `ruleset` and nothing else.
+    pub(crate) fn holding(ruleset: &Ruleset) -> Self {
+        let mut kernel = Self::new();
+        kernel.change(|_| ruleset.clone());
+        kernel
+    }
+
+    /// The table as we read it.
+    pub(crate) fn dump(&mut self) -> KernelTable {
+        self.connection.dump().expect("a table that can be read")
+    }
+
+    /// Plans the way from the table that is there to the one that `wanted` makes of it, and
+    /// commits that.
+    pub(crate) fn change(&mut self, wanted: impl FnOnce(&Ruleset) -> Ruleset) -> (Plan, Committed) {
+        let found = self.dump();
+        let plan = found.ruleset.diff(&wanted(&found.ruleset));
+        let committed = self.connection.commit(&plan, &found.handles, Some(found.generation));
+        let committed = committed.unwrap_or_else(|error| panic!("{error}; the plan:\n{plan}"));
+        (plan, committed)
+    }
+
+    /// Runs `nft` inside and returns what it prints.
+    pub(crate) fn nft(&self, arguments: &[&str], input: &str) -> String {
+        let printed = self.namespace.command_with_input("nft", arguments, input);
+        printed.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}

@@ -20,31 +20,23 @@ impl Kernel {
         Self { namespace, connection }
     }
 
-    /// A namespace that holds `ruleset` and nothing else.
-    pub(crate) fn holding(ruleset: &Ruleset) -> Self {
-        let mut kernel = Self::new();
-        kernel.change(|_| ruleset.clone());
-        kernel
-    }
-
     /// The table as we read it.
     pub(crate) fn dump(&mut self) -> KernelTable {
         self.connection.dump().expect("a table that can be read")
     }
 
     /// Plans the way from the table that is there to the one that `wanted` makes of it, and
-    /// commits that.
-    pub(crate) fn change(&mut self, wanted: impl FnOnce(&Ruleset) -> Ruleset) -> (Plan, Committed) {
+    /// commits that. Returns what was there, too; the error holds the plan.
+    pub(crate) fn change(
+        &mut self,
+        wanted: impl FnOnce(&Ruleset) -> Ruleset,
+    ) -> Result<(KernelTable, Plan, Committed), String> {
         let found = self.dump();
         let plan = found.ruleset.diff(&wanted(&found.ruleset));
         let committed = self.connection.commit(&plan, &found.handles, Some(found.generation));
-        let committed = committed.unwrap_or_else(|error| panic!("{error}; the plan:\n{plan}"));
-        (plan, committed)
-    }
-
-    /// Runs `nft` inside and returns what it prints.
-    pub(crate) fn nft(&self, arguments: &[&str], input: &str) -> String {
-        let printed = self.namespace.command_with_input("nft", arguments, input);
-        printed.unwrap_or_else(|error| panic!("{error:#}"))
+        match committed {
+            Ok(committed) => Ok((found, plan, committed)),
+            Err(error) => Err(format!("{error}; the plan:\n{plan}")),
+        }
     }
 }

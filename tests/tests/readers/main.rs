@@ -15,6 +15,7 @@ mod mutants;
 mod nasty;
 mod scripts;
 mod second;
+mod shown;
 
 use kernel::Kernel;
 use listing::Listing;

@@ -3,7 +3,7 @@
 use crate::cases;
 use crate::kernel::Kernel;
 use ruleset::TABLE_COMMENT;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tierwall_tests::binaries;
 
@@ -41,6 +41,23 @@ fn an_export_is_taken_twice_in_a_row() {
     }
 }
 
+/// Another server's users can't be looked up: they get numbers that no account has.
+#[test]
+fn an_export_for_another_server_is_taken_too() {
+    let file = example("egress-allow-list.toml");
+    let kernel = Kernel::new();
+    let text = export(&kernel, &file, &["--as", "servers"]);
+    assert!(text.contains("meta skuid"), "{text}");
+    let json = export(&kernel, &file, &["--as", "servers", "--format", "json"]);
+    kernel.nft(&["-f", "-"], &text);
+    let listing = listed(&kernel);
+    assert!(listing.contains("meta skuid"), "{listing}");
+    kernel.nft(&["-f", "-"], &text);
+    assert_eq!(listed(&kernel), listing);
+    kernel.nft(&["-j", "-f", "-"], &json);
+    assert_eq!(listed(&kernel), without_comment(&listing));
+}
+
 /// Minimal systems have no `/etc/protocols`, by which `nft` knows the names of most protocols.
 #[test]
 fn scripts_need_no_names_of_protocols() {
@@ -72,11 +89,10 @@ fn without_comment(listing: &str) -> String {
 }
 
 /// Every tier of the examples that name no user: whose ids `export --as` can't know.
-fn exported() -> Vec<(&'static cases::Case, std::path::PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples");
+fn exported() -> Vec<(&'static cases::Case, PathBuf, String)> {
     let mut exported = Vec::new();
     for name in ["first-steps.toml", "strict-three-tier.toml"] {
-        let file = folder.join(name);
+        let file = example(name);
         for tier in cases::load(&file).tiers.into_keys() {
             let case = cases::find(&format!("{name} as {tier} (explicit)"));
             exported.push((case, file.clone(), tier));
@@ -84,6 +100,10 @@ fn exported() -> Vec<(&'static cases::Case, std::path::PathBuf, String)> {
     }
     assert!(exported.len() >= 9, "there are examples");
     exported
+}
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples").join(name)
 }
 
 fn export(kernel: &Kernel, file: &Path, arguments: &[&str]) -> String {

@@ -53,5 +53,5 @@ impl Events {
 /// Whether only elements changed.
 pub(crate) fn is_elements_only(events: &BTreeMap<u32, usize>) -> bool {
     let allowed = [sys::NFT_MSG_NEWSETELEM, sys::NFT_MSG_DELSETELEM, sys::NFT_MSG_NEWGEN];
-    events.keys().all(|kind| allowed.iter().any(|allowed| u32::from(*allowed) == *kind))
+    events.keys().all(|kind| allowed.contains(kind))
 }

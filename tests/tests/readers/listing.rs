@@ -59,7 +59,7 @@ impl Listing {
             }
             "set" | "map" => {
                 if let Some(Value::Array(elements)) = content.get_mut("elem") {
-                    elements.sort_by_key(Value::to_string);
+                    elements.sort_by_cached_key(Value::to_string);
                 }
             }
             _ => {}

@@ -1,8 +1,8 @@
 //! Changes that a reader must notice: one at a time, all over a table and all over a listing.
 
 use ruleset::{
-    Address, AddressRange, AddressSet, Elements, Interval, Policy, Rule, Ruleset, Statement, Table,
-    Value, Verdict,
+    Address, AddressRange, AddressSet, Elements, Interval, Policy, Reject, Rule, Ruleset,
+    Statement, Table, Value, Verdict,
 };
 use serde_json::Value as Json;
 
@@ -156,15 +156,18 @@ fn others(statement: &Statement) -> Vec<Statement> {
                 }),
             ]
         }
-        Statement::Reject(_) | Statement::Verdict(_) => {
-            let ends = [Verdict::Accept, Verdict::Drop, Verdict::Return].map(Statement::Verdict);
-            let goes = [
-                Statement::jump("x"),
-                Statement::Verdict(Verdict::Goto("x".into())),
-                Statement::Reject(ruleset::Reject::TcpReset),
-                Statement::Reject(ruleset::Reject::AdminProhibited),
-            ];
-            ends.into_iter().chain(goes).filter(|other| other != statement).collect()
+        Statement::Reject(Reject::TcpReset) => vec![Statement::Reject(Reject::AdminProhibited)],
+        Statement::Reject(Reject::AdminProhibited) => {
+            vec![Statement::Reject(Reject::TcpReset), Statement::Verdict(Verdict::Drop)]
+        }
+        Statement::Verdict(verdict) => {
+            let others = match verdict {
+                Verdict::Accept => vec![Verdict::Drop, Verdict::Return],
+                Verdict::Drop | Verdict::Return => vec![Verdict::Accept],
+                Verdict::Jump(to) => vec![Verdict::Goto(to.clone()), Verdict::Jump("x".into())],
+                Verdict::Goto(to) => vec![Verdict::Jump(to.clone()), Verdict::Goto("x".into())],
+            };
+            others.into_iter().map(Statement::Verdict).collect()
         }
         Statement::Opaque(_) => Vec::new(),
     }
@@ -203,7 +206,7 @@ fn changed(elements: &Elements) -> Vec<Elements> {
 fn changed_addresses<A: Address>(set: &AddressSet<A>) -> Vec<AddressSet<A>> {
     let ranges = set.ranges();
     let mut changed = Vec::new();
-    for index in 0..ranges.len().min(4) {
+    for index in 0..ranges.len().min(2) {
         let mut less = ranges.to_vec();
         let AddressRange { first, last } = less.remove(index);
         changed.push(AddressSet::new(less.clone()));

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 const BRIDGE: &str = "segment";
 /// How long links may take to come up; they need a few milliseconds.
 const LINKS_UP: Duration = Duration::from_secs(10);
+/// How often something that takes milliseconds is asked for.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Hosts on one link.
 #[derive(Debug)]
@@ -62,6 +64,31 @@ impl Host {
     /// The first address of the family of `peer`: what a connection to it leaves from.
     pub fn address_towards(&self, peer: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == peer.is_ipv4())
+    }
+
+    /// Waits until the host takes in packets for `addresses`, which it has. The kernel adds the
+    /// local route of an IPv6 address from a work queue, with `nodad` too (`addrconf_dad_work`);
+    /// what arrives before, such as a neighbour's answer, is lost until it is sent again.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn wait_for_addresses(&self, addresses: &[IpAddr]) -> Result<()> {
+        let start = Instant::now();
+        let routes = ["-6", "route", "show", "table", "local"];
+        loop {
+            let listing = self.namespace.command("ip", &routes)?;
+            let is_local = |address: &&IpAddr| {
+                let route = format!("local {address} ");
+                listing.lines().any(|line| line.starts_with(&route))
+            };
+            match addresses.iter().filter(|address| address.is_ipv6()).find(|a| !is_local(a)) {
+                None => return Ok(()),
+                Some(missing) if start.elapsed() > LINKS_UP => {
+                    bail!("{} doesn't take in packets for {missing}:\n{listing}", self.name);
+                }
+                Some(_) => thread::sleep(POLL),
+            }
+        }
     }
 
     /// Its addresses by interface: `eth0` first.
@@ -140,7 +167,7 @@ impl Network {
         self.find(name).unwrap_or_else(|| panic!("no host is called {name}"))
     }
 
-    /// Waits until every port of the bridge forwards; addresses need no wait (`nodad`).
+    /// Waits until every port of the bridge forwards.
     fn wait_for_links(&self) -> Result<()> {
         let ports: usize = self.hosts.iter().map(|host| host.interfaces().len()).sum();
         let start = Instant::now();
@@ -154,7 +181,7 @@ impl Network {
             if start.elapsed() > LINKS_UP {
                 bail!("the links of the test network don't come up:\n{listing}");
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(POLL);
         }
     }
 }
@@ -207,5 +234,5 @@ fn configure(host: &Host) -> Result<()> {
     host.namespace
         .command_with_input("ip", &["-batch", "-"], &batch)
         .with_context(|| format!("can't configure host {}", host.name))?;
-    Ok(())
+    host.wait_for_addresses(&host.addresses)
 }

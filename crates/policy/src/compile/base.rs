@@ -76,14 +76,13 @@ impl Compiler<'_> {
 
         let base = Base::filter(side.hook(), chain_policy(mode));
         self.add_chain(side.name(), Some(base), rules);
-        let rules = self.related(side, mode);
-        self.add_chain(&related, None, rules);
+        self.add_chain(&related, None, Self::related(side));
         let rules = self.invalid(side, mode);
         self.add_chain(&invalid, None, rules);
-        let rules = self.icmp(side, mode);
-        self.add_chain(&icmp, None, rules);
-        let rules = self.icmpv6(side, mode);
-        self.add_chain(&icmpv6, None, rules);
+        let rules = self.never(side, mode);
+        self.add_chain(&never_chain(side), None, rules);
+        self.add_chain(&icmp, None, Self::icmp(side));
+        self.add_chain(&icmpv6, None, Self::icmpv6(side));
     }
 
     /// What is routed through this server. Forward follows input's mode.
@@ -144,60 +143,42 @@ impl Compiler<'_> {
     }
 
     /// ICMP errors about a connection that exists, and connections that a helper expects. A
-    /// redirect is related too, and never accepted.
-    fn related(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
-        vec![
-            self.refuse_redirect(side, Family::V4, mode),
-            built_in("related", [Statement::Verdict(Verdict::Accept)]),
-        ]
+    /// redirect may be related too (ICMPv6 ones since Linux 6.2), and is never accepted.
+    fn related(side: Side) -> Vec<Rule> {
+        let mut rules = Family::BOTH.map(|family| no_redirects(side, family)).to_vec();
+        rules.push(built_in("related", [Statement::Verdict(Verdict::Accept)]));
+        rules
     }
 
     fn invalid(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
         let counter = format!("invalid.{}", side.name());
         self.table.counters.insert(counter.clone());
-        let verdict = match mode {
-            Mode::Enforce => Verdict::Drop,
-            Mode::Observe | Mode::Off => Verdict::Accept,
-        };
-        vec![
-            log(side.name(), "invalid", mode),
-            built_in("invalid", [Statement::Counter(counter), Statement::Verdict(verdict)]),
-        ]
+        dropping(side, "invalid", mode, Statement::Counter(counter))
     }
 
-    fn refuse_redirect(&mut self, side: Side, family: Family, mode: Mode) -> Rule {
-        let kind = match family {
-            Family::V4 => REDIRECT,
-            Family::V6 => REDIRECT_V6,
-        };
-        let mut statements = vec![
-            Statement::matches(Field::IcmpType(family), kind),
-            self.counter(side.name(), mode),
-        ];
-        if mode == Mode::Enforce {
-            statements.push(Statement::Verdict(Verdict::Drop));
-        }
-        Rule::new("built-in: no redirects", statements)
+    /// What no allow may let through. It is not refused: errors are not answered with errors.
+    fn never(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
+        let counter = self.counter(side.name(), mode);
+        dropping(side, "denied", mode, counter)
     }
 
-    fn icmp(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
-        let mut rules = vec![self.refuse_redirect(side, Family::V4, mode)];
+    fn icmp(side: Side) -> Vec<Rule> {
+        let mut rules = vec![no_redirects(side, Family::V4)];
         rules.extend(ICMP_TYPES.map(|kind| accept_icmp("ICMP", Family::V4, kind)));
         rules
     }
 
-    fn icmpv6(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
-        let mut rules = vec![self.refuse_redirect(side, Family::V6, mode)];
+    fn icmpv6(side: Side) -> Vec<Rule> {
+        let mut rules = vec![no_redirects(side, Family::V6)];
         // Hop limit 255 proves that no router forwarded the packet (RFC 4861, 7.1).
-        rules.extend(NEIGHBOUR_TYPES.map(|kind| {
-            built_in(
-                "neighbour discovery",
-                [
-                    Statement::matches(Field::IcmpType(Family::V6), kind),
-                    Statement::matches(Field::HopLimit, 255),
-                    Statement::Verdict(Verdict::Accept),
-                ],
-            )
+        rules.extend(NEIGHBOUR_TYPES.into_iter().flat_map(|kind| {
+            let message = Statement::matches(Field::IcmpType(Family::V6), kind);
+            let near = Statement::matches(Field::HopLimit, 255);
+            let accept = Statement::Verdict(Verdict::Accept);
+            [
+                built_in("neighbour discovery", [message.clone(), near, accept]),
+                built_in("no neighbour discovery from elsewhere", [message, goto_never(side)]),
+            ]
         }));
         rules.extend(ICMPV6_TYPES.map(|kind| accept_icmp("ICMPv6", Family::V6, kind)));
         rules.extend(MLD_TYPES.map(|kind| accept_icmp("multicast listeners", Family::V6, kind)));
@@ -214,6 +195,34 @@ fn chain_policy(mode: Mode) -> Policy {
 
 fn built_in(what: &str, statements: impl IntoIterator<Item = Statement>) -> Rule {
     Rule::new(format!("built-in: {what}"), statements.into_iter().collect())
+}
+
+/// Logs below a rate, then counts and drops.
+fn dropping(side: Side, what: &str, mode: Mode, counter: Statement) -> Vec<Rule> {
+    let verdict = match mode {
+        Mode::Enforce => Verdict::Drop,
+        Mode::Observe | Mode::Off => Verdict::Accept,
+    };
+    let count = built_in(what, [counter, Statement::Verdict(verdict)]);
+    vec![log(side.name(), what, mode), count]
+}
+
+/// The chain of what no allow may let through.
+fn never_chain(side: Side) -> String {
+    format!("{}_never", side.name())
+}
+
+fn goto_never(side: Side) -> Statement {
+    Statement::Verdict(Verdict::Goto(never_chain(side)))
+}
+
+fn no_redirects(side: Side, family: Family) -> Rule {
+    let kind = match family {
+        Family::V4 => REDIRECT,
+        Family::V6 => REDIRECT_V6,
+    };
+    let redirect = Statement::matches(Field::IcmpType(family), kind);
+    built_in("no redirects", [redirect, goto_never(side)])
 }
 
 fn accept_icmp(what: &str, family: Family, kind: u128) -> Rule {

@@ -1,0 +1,141 @@
+//! T13 to T15: the policy's allows, and DHCP.
+
+use super::packet::Path::{In, Out};
+use super::packet::{LINK_LOCAL, SYN, V4, V6, send, tcp, udp};
+use super::stage::{CLOSED, Stage, Step, play};
+use super::wire::ARRIVED;
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, UdpSocket};
+
+const ALLOWS: &str = r#"
+role = "server"
+[tiers]
+server = ["10.0.0.1", "fd00::1"]
+peer = ["10.0.0.2", "fd00::2"]
+[[allow]]
+from = "peer"
+to = "server"
+service = ["tcp/80", "udp/53"]
+[[allow]]
+from = "server"
+to = "peer"
+service = ["tcp/25", "udp/123"]
+"#;
+
+#[test]
+fn t13_allows_let_through_what_they_say() {
+    let mut steps: Vec<Step> = Vec::new();
+    for (addresses, stranger) in [(V4, "10.0.0.9"), (V6, "fd00::9")] {
+        steps.extend([
+            send(In, addresses, tcp(4000, 80, SYN)).passes(),
+            send(In, addresses, udp(4000, 53)).passes(),
+            send(In, addresses, tcp(4000, 25, SYN)).denied(),
+            send(In, addresses, udp(4000, 123)).denied(),
+            send(In, addresses, tcp(4000, 80, SYN)).from(stranger).denied(),
+            send(In, addresses, udp(4000, 53)).from(stranger).denied(),
+            send(Out, addresses, tcp(4001, 25, SYN)).passes(),
+            send(Out, addresses, udp(4001, 123)).passes(),
+            send(Out, addresses, tcp(4001, 80, SYN)).denied(),
+            send(Out, addresses, udp(4001, 53)).denied(),
+        ]);
+    }
+    play(ALLOWS, &steps);
+}
+
+#[test]
+fn t14_dhcp_passes_for_a_client() {
+    let offer = || send(In, V4, udp(67, 68));
+    let request = || send(Out, V4, udp(68, 67));
+    let steps = [
+        offer().from("10.0.0.9").passes(),
+        offer().from("192.0.2.1").passes(),
+        offer().to("255.255.255.255").passes(),
+        send(In, V4, udp(66, 68)).denied(),
+        send(In, V4, udp(67, 69)).denied(),
+        send(In, V4, udp(66, 68)).to("255.255.255.255").denied(),
+        send(In, V4, tcp(67, 68, SYN)).denied(),
+        request().passes(),
+        request().to("255.255.255.255").passes_and_comes_back_denied(),
+        send(Out, V4, udp(69, 67)).denied(),
+        send(Out, V4, udp(68, 66)).denied(),
+        send(Out, V4, tcp(68, 67, SYN)).denied(),
+        // The ports decide, whatever the family.
+        send(In, V6, udp(67, 68)).from("fd00::9").passes(),
+        send(In, V6, udp(66, 68)).denied(),
+        send(Out, V6, udp(68, 67)).passes(),
+        send(Out, V6, udp(69, 67)).denied(),
+    ];
+    play(CLOSED, &steps);
+}
+
+/// A server that has no address yet, and may learn it by a broadcast only.
+#[test]
+fn t14_dhcp_passes_without_an_address() {
+    let everybody = |port| SocketAddr::from(([255; 4], port));
+    let mut stage = Stage::new();
+    for interface in ["all", "eth0"] {
+        // Without an address and a route, every source looks wrong to it.
+        let rp_filter = format!("net.ipv4.conf.{interface}.rp_filter");
+        stage.server().namespace.sysctl(&rp_filter, "0").unwrap();
+    }
+    let mut enforced = stage.enforce(CLOSED);
+    let namespace = &enforced.stage.server().namespace;
+    namespace.command("ip", &["-4", "address", "flush", "dev", "eth0"]).unwrap();
+    let client = namespace.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+        socket.set_broadcast(true)?;
+        socket.bind_device(Some(b"eth0"))?;
+        socket.set_read_timeout(Some(ARRIVED))?;
+        socket.bind(&SocketAddr::from(([0; 4], 68)).into())?;
+        std::io::Result::Ok(UdpSocket::from(socket))
+    });
+    let client = client.unwrap();
+
+    let offer = send(In, V4, udp(67, 68)).to("255.255.255.255");
+    let (mark, sent) = enforced.stage.send(&offer);
+    sent.unwrap();
+    let mut answer = [0; 64];
+    let length = client.recv(&mut answer).unwrap();
+    assert_eq!(answer[..length], mark.0);
+
+    client.send_to(b"discover", everybody(67)).unwrap();
+    let heard = enforced.stage.receiver(Out).wait(|heard| {
+        heard.from == SocketAddr::from(([0; 4], 0)).ip() && heard.transport.ends_with(b"discover")
+    });
+    assert!(heard, "{}", enforced.listing());
+    // Its own copy.
+    enforced.counts(&["denied.input"], &send(Out, V4, udp(68, 67)).to("255.255.255.255"));
+    client.send_to(b"discover", everybody(66)).unwrap_err();
+    enforced.counts(&["denied.output"], &send(Out, V4, udp(68, 66)).to("255.255.255.255"));
+}
+
+#[test]
+fn t14_dhcp_does_not_pass_for_a_server() {
+    let steps = [
+        send(In, V4, udp(68, 67)).denied(),
+        send(In, V4, udp(68, 67)).to("255.255.255.255").denied(),
+        send(Out, V4, udp(67, 68)).denied(),
+        send(Out, V4, udp(67, 68)).to("255.255.255.255").denied(),
+    ];
+    play(CLOSED, &steps);
+}
+
+#[test]
+fn t15_dhcpv6_passes_for_a_client() {
+    let servers = "ff02::1:2";
+    let steps = [
+        send(In, LINK_LOCAL, udp(547, 546)).passes(),
+        send(In, V6, udp(547, 546)).denied(),
+        send(In, LINK_LOCAL, udp(547, 546)).from("2001:db8::9").denied(),
+        send(In, LINK_LOCAL, udp(547, 545)).denied(),
+        send(In, LINK_LOCAL, udp(545, 546)).denied(),
+        send(Out, LINK_LOCAL, udp(546, 547)).to(servers).passes_and_comes_back_denied(),
+        send(Out, V6, udp(546, 547)).to(servers).denied(),
+        send(Out, LINK_LOCAL, udp(546, 545)).to(servers).denied(),
+        send(Out, LINK_LOCAL, udp(545, 547)).to(servers).denied(),
+        // As a server.
+        send(In, LINK_LOCAL, udp(546, 547)).to(servers).denied(),
+        send(Out, LINK_LOCAL, udp(547, 546)).to("ff02::1").denied(),
+    ];
+    play(CLOSED, &steps);
+}

@@ -1,0 +1,301 @@
+//! Packets made by hand, byte for byte: what no program of a server would send is here too.
+//!
+//! Every sending of a packet carries a mark of its own, its last eight bytes, so that whoever
+//! hears it knows which sending it was.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const IGMP: u8 = 2;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
+
+/// TCP flags (RFC 9293, 3.1).
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
+
+/// Which way a packet takes, seen from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Path {
+    /// From the peer to the server.
+    In,
+    /// From the server to the peer.
+    Out,
+    /// From the server to itself.
+    Within,
+    /// From the peer, routed by the server, to the host behind it.
+    Through,
+}
+
+impl Path {
+    /// The chain that judges it first, as it is called in names of counters.
+    pub(crate) fn side(self) -> &'static str {
+        match self {
+            Self::In => "input",
+            Self::Out | Self::Within => "output",
+            Self::Through => "forward",
+        }
+    }
+}
+
+/// The addresses of the hosts, of one kind each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) server: IpAddr,
+    pub(crate) peer: IpAddr,
+    pub(crate) far: IpAddr,
+}
+
+pub(crate) const V4: Addresses = Addresses {
+    server: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+    peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)),
+    far: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)),
+};
+
+pub(crate) const V6: Addresses = Addresses {
+    server: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+    peer: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
+    far: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3)),
+};
+
+pub(crate) const LINK_LOCAL: Addresses = Addresses {
+    server: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
+    peer: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)),
+    far: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 3)),
+};
+
+/// What tells one sending from every other: an ND option of an experimental type (RFC 4727), so
+/// that it may end a neighbour discovery message as well as any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark(pub(crate) [u8; 8]);
+
+impl Mark {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let mut bytes = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        bytes[..2].copy_from_slice(&[253, 1]);
+        Self(bytes)
+    }
+}
+
+/// What is in an IP packet.
+#[derive(Debug, Clone)]
+pub(crate) struct Content {
+    protocol: u8,
+    /// The transport header, with zeros where checksum and length will be.
+    header: Vec<u8>,
+}
+
+pub(crate) fn udp(source: u16, destination: u16) -> Content {
+    let mut header = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    header.extend([0; 4]);
+    Content { protocol: UDP, header }
+}
+
+pub(crate) fn tcp(source: u16, destination: u16, flags: u8) -> Content {
+    let mut header = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    // Sequence number, acknowledgement, five words of header, flags, window, checksum, urgent.
+    header.extend([0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, flags, 0x10, 0, 0, 0, 0, 0]);
+    Content { protocol: TCP, header }
+}
+
+/// `body` is what follows type, code and checksum.
+pub(crate) fn icmp(kind: u8, code: u8, body: &[u8]) -> Content {
+    Content { protocol: ICMP, header: [&[kind, code, 0, 0], body].concat() }
+}
+
+/// `body` is what follows type, code and checksum.
+pub(crate) fn icmpv6(kind: u8, code: u8, body: &[u8]) -> Content {
+    Content { protocol: ICMPV6, header: [&[kind, code, 0, 0], body].concat() }
+}
+
+/// An ICMP or ICMPv6 error (or redirect) about `packet`, of its family.
+pub(crate) fn error(kind: u8, code: u8, packet: &Packet) -> Content {
+    // Unused but in "fragmentation needed" and "packet too big", where it ends with an MTU.
+    let body = [&1400_u32.to_be_bytes(), packet.bytes(Mark::new()).as_slice()].concat();
+    match packet.source {
+        IpAddr::V4(_) => icmp(kind, code, &body),
+        IpAddr::V6(_) => icmpv6(kind, code, &body),
+    }
+}
+
+impl Content {
+    /// The same with `payload` before the mark.
+    pub(crate) fn with(self, payload: &[u8]) -> Self {
+        Self { header: [self.header.as_slice(), payload].concat(), ..self }
+    }
+}
+
+/// A packet and the way it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Packet {
+    pub(crate) path: Path,
+    pub(crate) source: IpAddr,
+    pub(crate) target: IpAddr,
+    /// The neighbour to whom it is handed over.
+    pub(crate) next_hop: IpAddr,
+    hop_limit: u8,
+    hop_by_hop: bool,
+    broken: bool,
+    content: Content,
+}
+
+/// A packet with `content` that takes `path`.
+pub(crate) fn send(path: Path, addresses: Addresses, content: Content) -> Packet {
+    let Addresses { server, peer, far } = addresses;
+    let (source, target) = match path {
+        Path::In => (peer, server),
+        Path::Out => (server, peer),
+        Path::Within => (server, server),
+        Path::Through => (peer, far),
+    };
+    Packet {
+        path,
+        source,
+        target,
+        next_hop: target,
+        hop_limit: 64,
+        hop_by_hop: false,
+        broken: false,
+        content,
+    }
+}
+
+impl Packet {
+    /// The same from another address, whoever has it.
+    pub(crate) fn from(self, source: &str) -> Self {
+        Self { source: source.parse().unwrap(), ..self }
+    }
+
+    /// The same to another address.
+    pub(crate) fn to(self, target: &str) -> Self {
+        let target = target.parse().unwrap();
+        Self { target, next_hop: target, ..self }
+    }
+
+    /// The same handed over to the same neighbour, who has that address too.
+    pub(crate) fn addressed_to(self, target: &str) -> Self {
+        Self { target: target.parse().unwrap(), ..self }
+    }
+
+    /// The same with that TTL or hop limit.
+    pub(crate) fn hops(self, hop_limit: u8) -> Self {
+        Self { hop_limit, ..self }
+    }
+
+    /// The same behind a hop-by-hop header with a router alert, as MLD has it (RFC 2711).
+    pub(crate) fn behind_hop_by_hop(self) -> Self {
+        Self { hop_by_hop: true, ..self }
+    }
+
+    /// The same with a wrong checksum.
+    pub(crate) fn broken(self) -> Self {
+        Self { broken: true, ..self }
+    }
+
+    pub(crate) fn protocol(&self) -> u8 {
+        self.content.protocol
+    }
+
+    /// The source port, or what stands in its place.
+    pub(crate) fn source_port(&self) -> u16 {
+        u16::from_be_bytes([self.content.header[0], self.content.header[1]])
+    }
+
+    /// The whole packet. The kernel fills the checksum of the IPv4 header in.
+    pub(crate) fn bytes(&self, mark: Mark) -> Vec<u8> {
+        let transport = self.transport(mark);
+        match (self.source, self.target) {
+            (IpAddr::V4(source), IpAddr::V4(target)) => {
+                let length = (20 + transport.len()) as u16;
+                let mut bytes = vec![0x45, 0];
+                bytes.extend(length.to_be_bytes());
+                bytes.extend([0, 0, 0, 0, self.hop_limit, self.content.protocol, 0, 0]);
+                bytes.extend(source.octets().into_iter().chain(target.octets()));
+                [bytes, transport].concat()
+            }
+            (IpAddr::V6(source), IpAddr::V6(target)) => {
+                let extension = [self.content.protocol, 0, 5, 2, 0, 0, 1, 0];
+                let (next, extension) = match self.hop_by_hop {
+                    true => (0, extension.as_slice()),
+                    false => (self.content.protocol, [].as_slice()),
+                };
+                let mut bytes = vec![0x60, 0, 0, 0];
+                bytes.extend(((extension.len() + transport.len()) as u16).to_be_bytes());
+                bytes.extend([next, self.hop_limit]);
+                bytes.extend(source.octets().into_iter().chain(target.octets()));
+                [bytes.as_slice(), extension, transport.as_slice()].concat()
+            }
+            _ => panic!("no packet leads from one family to the other"),
+        }
+    }
+
+    fn transport(&self, mark: Mark) -> Vec<u8> {
+        let Content { protocol, header } = &self.content;
+        let mut bytes = [header.as_slice(), &mark.0].concat();
+        let length = bytes.len() as u16;
+        let checksum_at = match *protocol {
+            UDP => {
+                bytes[4..6].copy_from_slice(&length.to_be_bytes());
+                6
+            }
+            TCP => 16,
+            _ => 2,
+        };
+        let mut summed = bytes.clone();
+        // The pseudo-header (RFC 768, RFC 8200 8.1). ICMP for IPv4 has none.
+        if *protocol != ICMP {
+            match (self.source, self.target) {
+                (IpAddr::V4(source), IpAddr::V4(target)) => {
+                    summed.extend(source.octets().into_iter().chain(target.octets()));
+                }
+                (IpAddr::V6(source), IpAddr::V6(target)) => {
+                    summed.extend(source.octets().into_iter().chain(target.octets()));
+                }
+                _ => {}
+            }
+            summed.extend([0, *protocol]);
+            summed.extend(length.to_be_bytes());
+        }
+        let checksum = internet_checksum(&summed) ^ if self.broken { 0x0101 } else { 0 };
+        bytes[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
+        bytes
+    }
+}
+
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Content { protocol, header } = &self.content;
+        write!(f, "{:?} {} -> {}, ", self.path, self.source, self.target)?;
+        match *protocol {
+            ICMP => write!(f, "ICMP type {} code {}", header[0], header[1]),
+            ICMPV6 => write!(f, "ICMPv6 type {} code {}", header[0], header[1]),
+            _ => {
+                let port = |at| u16::from_be_bytes([header[at], header[at + 1]]);
+                let name = if *protocol == TCP { "TCP" } else { "UDP" };
+                write!(f, "{name} {} -> {}", port(0), port(2))?;
+                if *protocol == TCP { write!(f, " flags {:#x}", header[13]) } else { Ok(()) }
+            }
+        }?;
+        write!(f, ", {} hops", self.hop_limit)?;
+        f.write_str(if self.hop_by_hop { ", behind a hop-by-hop header" } else { "" })?;
+        f.write_str(if self.broken { ", wrong checksum" } else { "" })
+    }
+}
+
+/// RFC 1071: the complement of the ones' complement sum of 16-bit words. No sum here ends with an
+/// odd byte that isn't the last.
+fn internet_checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|word| match *word {
+        [high, low] => u32::from(u16::from_be_bytes([high, low])),
+        _ => u32::from(word[0]) << 8,
+    });
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
+}

@@ -159,7 +159,7 @@ fn lists_are_enforced_as_they_are() {
     let (host, peer) = (network.host("server"), network.host("peer"));
     let server = Server::new(host, &policy()).expect("a server");
     for (_, file, _) in TIERS {
-        server.write(file, &text(file)).expect("a list is copied");
+        server.write(file, text(file)).expect("a list is copied");
     }
     let daemon = server.start(&[]).expect("a daemon");
 

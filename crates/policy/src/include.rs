@@ -12,7 +12,8 @@ use crate::setting::Settings;
 use crate::source::{Place, Source, Sources};
 use crate::syntax::{self, Trust};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// How many files deep includes may lead.
@@ -215,12 +216,9 @@ impl<'o> Reading<'o> {
                 .to_string_lossy()
                 .into_owned(),
         };
-        // Hidden files are what editors leave behind.
-        let options = glob::MatchOptions {
-            require_literal_leading_dot: true,
-            require_literal_separator: true,
-            ..glob::MatchOptions::new()
-        };
+        // Not `require_literal_leading_dot`: with it, glob panics on a name that isn't UTF-8.
+        let options =
+            glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
         let found = match glob::glob_with(&whole, options) {
             Ok(found) => found,
             Err(error) => {
@@ -235,6 +233,7 @@ impl<'o> Reading<'o> {
         let mut paths = Vec::new();
         for entry in found {
             match entry {
+                Ok(path) if is_hidden(&path, base, &pattern.value) => {}
                 Ok(path) => paths.push(path),
                 Err(error) => {
                     let (path, source) = (error.path().to_owned(), error.into());
@@ -265,6 +264,19 @@ impl<'o> Reading<'o> {
             front = parent.parent();
         }
     }
+}
+
+/// Whether a name on the way to `path` begins with a dot, which neither the directory nor the
+/// pattern says: hidden files are what editors leave behind.
+fn is_hidden(path: &Path, base: &Path, pattern: &str) -> bool {
+    let said = |name: &OsStr| {
+        let parts = base.components().chain(Path::new(pattern).components());
+        parts.map(|part| part.as_os_str()).any(|part| part == name)
+    };
+    path.components().any(|part| match part {
+        Component::Normal(name) => name.as_encoded_bytes().starts_with(b".") && !said(name),
+        _ => false,
+    })
 }
 
 /// The directory of the file that a place is in.

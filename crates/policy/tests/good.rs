@@ -95,3 +95,25 @@ fn the_real_lists_hold_exactly_their_members() {
     let sum: Vec<_> = v6.iter().copied().collect();
     assert_eq!(size(tier.v6.ranges()), size(&sum));
 }
+
+/// Names of files are bytes, and an editor leaves hidden ones behind.
+#[test]
+fn an_include_directory_may_hold_any_names() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let includes = directory.path().join("conf.d");
+    std::fs::create_dir(&includes).expect("made");
+    let good = "[[allow]]\nfrom = \"any\"\nto = \"web\"\nservice = \"tcp/80\"\n";
+    std::fs::write(includes.join("a.toml"), good).expect("written");
+    for odd in [&b"\xff.toml"[..], b".a.toml.swp", b".hidden.toml"] {
+        let path = includes.join(std::ffi::OsStr::from_bytes(odd));
+        std::fs::write(path, "not a policy").expect("written");
+    }
+    let policy = directory.path().join("tierwall.toml");
+    let text = "include = [\"conf.d/*.toml\"]\n[tiers]\nweb = [\"10.0.0.1\"]\n";
+    std::fs::write(&policy, text).expect("written");
+    let options = tierwall_policy::Options { check_permissions: false, strict: false };
+    let loaded = tierwall_policy::load(&policy, &options);
+    assert_eq!(loaded.diagnostics.to_string(), "");
+    assert_eq!(loaded.policy.expect("a good policy").allows.len(), 1);
+}

@@ -4,7 +4,7 @@
 //! Kernel time depends much on the machine: compare within one run.
 
 use anyhow::{Context, Result};
-use netlink::{Batch, Connection, Handles};
+use netlink::{Batch, Connection, Handles, Hold, Terms};
 use ruleset::{
     AddressRange, AddressSet, Elements, Family, KeyType, Operation, Plan, SetSpec, Table,
 };
@@ -45,11 +45,11 @@ fn measure(name: &str, spec: &SetSpec, addresses: AddressSet<Ipv4Addr>) -> Resul
         let mut connection = Connection::open()?;
         connection.probe()?;
         let start = Instant::now();
-        let batch = Batch::encode(&plan, &Handles::default(), None)?;
+        let batch = Batch::encode(&plan, &Handles::default(), None, &Terms::default())?;
         let encode = start.elapsed();
         drop(batch);
         let start = Instant::now();
-        let made = connection.commit(&plan, &Handles::default(), None)?;
+        let made = connection.commit(&plan, &Handles::default(), None, Hold::Plain)?;
         let whole = start.elapsed();
         println!(
             "{name}: {} bytes in {} messages; encode {encode:.1?}, kernel {:.1?}, whole {whole:.1?}",
@@ -64,7 +64,7 @@ fn measure(name: &str, spec: &SetSpec, addresses: AddressSet<Ipv4Addr>) -> Resul
             };
             let plan = Plan { operations: vec![operation] };
             let start = Instant::now();
-            connection.commit(&plan, &Handles::default(), None)?;
+            connection.commit(&plan, &Handles::default(), None, Hold::Plain)?;
             Ok(start.elapsed())
         };
         println!("{name}: add one {:.1?}, delete one {:.1?}", change(false)?, change(true)?);
@@ -78,7 +78,7 @@ fn dump(count: u32) -> Result<()> {
     namespace.run(|| {
         let mut connection = Connection::open()?;
         let plan = load(&spec, Elements::Ipv4(spread(count, 4)));
-        connection.commit(&plan, &Handles::default(), None)?;
+        connection.commit(&plan, &Handles::default(), None, Hold::Plain)?;
         let start = Instant::now();
         connection.dump()?;
         println!("dump {count} ranges: {:.1?}", start.elapsed());

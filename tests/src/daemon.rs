@@ -7,7 +7,8 @@ use crate::server::Server;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
@@ -52,12 +53,7 @@ impl Daemon {
         let _ = fs::remove_file(&socket);
         let notifications = UnixDatagram::bind(&socket)?;
         notifications.set_read_timeout(Some(POLL))?;
-        let writer = OpenOptions::new().create(true).append(true).open(&log)?;
-        let mut command = server.tierwalld_command()?;
-        command.args(arguments).env("NOTIFY_SOCKET", &socket);
-        command.stdout(writer.try_clone()?).stderr(writer);
-        let start = Instant::now();
-        let child = server.spawn(&mut command)?;
+        let (start, child) = spawn(server, arguments)?;
         let mut daemon = Self { child, host, log, ready_after: Duration::ZERO };
         loop {
             if is_ready(&notifications)? {
@@ -75,10 +71,31 @@ impl Daemon {
         }
     }
 
+    /// Starts a daemon and kills it when `until` returns, ready or not.
+    pub(crate) fn start_and_kill(server: &Server, until: impl FnOnce()) -> Result<()> {
+        let (_, mut child) = spawn(server, &[])?;
+        until();
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
     /// What the daemons of this server wrote to standard error so far.
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What was written to the log behind `offset`, which is moved to its end.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn log_behind(&self, offset: &mut u64) -> Result<String> {
+        let mut file = File::open(&self.log)?;
+        file.seek(SeekFrom::Start(*offset))?;
+        let mut bytes = Vec::new();
+        *offset += file.read_to_end(&mut bytes)? as u64;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Its process id.
@@ -156,6 +173,16 @@ impl Drop for Daemon {
         // Nobody is left to tell, and a process that can't be ended is already gone.
         let _ = self.terminate();
     }
+}
+
+/// Starts the program as systemd does. When, and what runs now.
+fn spawn(server: &Server, arguments: &[&str]) -> Result<(Instant, Child)> {
+    let writer = OpenOptions::new().create(true).append(true).open(server.path("log"))?;
+    let mut command = server.tierwalld_command()?;
+    command.args(arguments).env("NOTIFY_SOCKET", server.path("notify"));
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let start = Instant::now();
+    Ok((start, server.spawn(&mut command)?))
 }
 
 /// Waits a moment for a notification; whether it says READY=1 (sd_notify(3): one assignment a

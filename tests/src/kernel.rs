@@ -15,6 +15,15 @@ pub struct Kernel {
     pub listing: String,
 }
 
+/// The listing without the set that notes what was committed: it differs with every batch, and so
+/// does its text.
+fn without_state(listing: &str) -> String {
+    let Some(start) = listing.find("\tset tierwall_state {") else { return listing.to_owned() };
+    let end = listing[start..].find("\t}\n").map_or(listing.len(), |end| start + end + 3);
+    let rest = listing[end..].strip_prefix('\n').unwrap_or(&listing[end..]);
+    format!("{}{rest}", &listing[..start])
+}
+
 impl Kernel {
     /// Reads it.
     ///
@@ -24,7 +33,7 @@ impl Kernel {
         let generation = host.namespace.run(|| Connection::open()?.generation())?.0;
         let listing =
             host.namespace.command("nft", &["--handle", "--stateless", "list", "ruleset"])?;
-        Ok(Self { generation, listing })
+        Ok(Self { generation, listing: without_state(&listing) })
     }
 
     /// What has a handle (tables, chains, sets, rules), by its table and handle: what has the same

@@ -10,13 +10,16 @@
 //! A [`network::Network`] is a segment of hosts, each in a network namespace of its own. On some
 //! of them a [`server::Server`] runs a real `tierwalld`; [`listener`]s answer on every host, and
 //! [`probe`]s are real connections between them. A [`scenario`] is all of that from three files.
+//! While something changes, a [`conversation`] goes on and [`knocking`] tries new connections.
 //!
 //! Nothing here touches the network of the machine. What counts is which packets arrive; for what
 //! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables.
 
 pub mod binaries;
+pub mod conversation;
 pub mod daemon;
 pub mod kernel;
+pub mod knocking;
 pub mod listener;
 pub mod namespace;
 pub mod network;

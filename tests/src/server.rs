@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a program may take that is to end by itself.
@@ -37,8 +37,7 @@ impl Server {
     /// # Errors
     /// When files can't be written.
     pub fn new(host: &Host, policy: &str) -> Result<Self> {
-        let server =
-            Self { directory: TempDir::with_prefix("tierwall-test-")?, host: host.clone() };
+        let server = Self { directory: directory()?, host: host.clone() };
         // As on a real server, whatever the umask: open to look at.
         fs::set_permissions(server.path(""), Permissions::from_mode(0o755))?;
         for name in ["etc", "state", "run"] {
@@ -81,6 +80,30 @@ impl Server {
         Ok(())
     }
 
+    /// Writes a file anew beside its place and renames it there, as most tools do: at no moment it
+    /// is half written or missing.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn replace(&self, name: &str, text: &str) -> Result<()> {
+        let beside = format!(".{name}.new");
+        self.write(&beside, text)?;
+        Ok(fs::rename(self.path("etc").join(beside), self.path("etc").join(name))?)
+    }
+
+    /// Puts a policy in the place of the policy file as editors and tools do: written beside it,
+    /// then renamed. Returns when that was, right before.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn replace_policy(&self, text: &str) -> Result<Instant> {
+        self.write("tierwall.toml.new", text)?;
+        let beside = self.path("etc").join("tierwall.toml.new");
+        let renamed = Instant::now();
+        fs::rename(beside, self.config())?;
+        Ok(renamed)
+    }
+
     /// The host that it is on.
     pub fn host(&self) -> &Host {
         &self.host
@@ -112,6 +135,14 @@ impl Server {
     /// When it ends instead ([`crate::daemon::Ended`], with its status and log) or takes too long.
     pub fn start(&self, arguments: &[&str]) -> Result<Daemon> {
         Daemon::start(self, arguments)
+    }
+
+    /// Starts `tierwalld` and kills it when `until` returns, ready or not.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_and_kill(&self, until: impl FnOnce()) -> Result<()> {
+        Daemon::start_and_kill(self, until)
     }
 
     /// Runs `tierwall` with `arguments` to its end.
@@ -201,4 +232,12 @@ fn ended(child: Child) -> Result<Output> {
     let told = || String::from_utf8_lossy(&output.stderr);
     ensure!(!killed, "a program doesn't end within {ENDED:?}; it said:\n{}", told());
     Ok(output)
+}
+
+/// In memory where that can be: a rename to a place whose old file is being written back waits for
+/// the disk, seconds on a busy one, and tests rename a lot.
+fn directory() -> std::io::Result<TempDir> {
+    const MEMORY: &str = "/dev/shm";
+    TempDir::with_prefix_in("tierwall-test-", MEMORY)
+        .or_else(|_| TempDir::with_prefix("tierwall-test-"))
 }

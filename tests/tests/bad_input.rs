@@ -273,11 +273,20 @@ fn a_warning_under_strict() {
 
 #[test]
 fn after_a_good_policy_a_bad_one_leaves_it_standing() {
-    let server = server_with(&[("tierwall.toml", format!("{TIERS}{ALLOW}").as_bytes())]);
+    let good = format!("ownership = \"report\"\n{TIERS}{ALLOW}");
+    let server = server_with(&[("tierwall.toml", good.as_bytes())]);
     server.start(&[]).unwrap().stop().unwrap();
     let before = Kernel::of(server.host()).unwrap();
     assert!(before.listing.contains("allow web -> app tcp/80"));
     server.write("tierwall.toml", format!("{TIERS}{}", ALLOW.replace("web", "wbe"))).unwrap();
-    bad(&server.tierwalld(&[]).unwrap());
+    // A start enforces the last good policy, and says so.
+    let daemon = server.start(&[]).unwrap();
     assert_eq!(Kernel::of(server.host()).unwrap(), before);
+    assert!(daemon.log().contains("no tier is named `wbe`"), "{}", daemon.log());
+    let status = server.tierwall(&["status"]).unwrap();
+    let told = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(told.contains("can't be applied") && told.contains("wbe"), "{told}");
+    assert_eq!(server.tierwall(&["reload"]).unwrap().status.code(), Some(3));
+    assert_eq!(Kernel::of(server.host()).unwrap(), before);
+    daemon.stop().unwrap();
 }

@@ -17,6 +17,8 @@ usage: cargo xtask COMMAND
   demo [--json]   build tierwall and watch it at work: a network of servers in namespaces, a real
                   tierwalld on each, and who reaches whom on what; touches nothing outside of it
   test [ARG…]     build and run every test; ARGs go to `cargo test`; kernel tests need root
+  soak [ARG…]     the tests whose scale grows, at full scale: thousands of edits under load, hundreds
+                  of kills; takes minutes; ARGs go to the tests, TIERWALL_SEED=N repeats one
   bench [--json]  measure tierwall beside its peers, in one run; takes a minute or two
   ci              what has to pass before a change goes in: format, lints, documentation,
                   licences, tests, demo
@@ -44,6 +46,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
     match (command.as_str(), rest) {
         ("demo", _) => demo(rest),
         ("test", _) => test(rest),
+        ("soak", _) => soak(rest),
         ("bench", _) => bench(rest),
         ("ci", []) => ci::ci(),
         ("help" | "--help" | "-h", _) => {
@@ -92,9 +95,26 @@ fn test(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the tests as root: this user, or through sudo.
+/// The test programs that do more in a soak.
+const SOAKED: &[&str] = &["--test", "continuity"];
+
+/// One test at a time: what they measure is printed, and the machine is theirs.
+fn soak(arguments: &[String]) -> Result<ExitCode> {
+    needs::ensure(&[needs::DEMO, needs::TEST])?;
+    let mut tests = as_root(run::cargo(&["test", "--package", "tierwall-tests"]))?;
+    run::succeed(&mut build())?;
+    tests.args(SOAKED).args(["--", "--nocapture", "--test-threads=1"]).args(arguments);
+    run::succeed(tests.env("TIERWALL_SOAK", "1"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the tests.
 fn test_run() -> Result<Command> {
-    let mut command = run::cargo(&["test", "--workspace"]);
+    as_root(run::cargo(&["test", "--workspace"]))
+}
+
+/// What cargo builds runs as root: this user, or through sudo.
+fn as_root(mut command: Command) -> Result<Command> {
     if !run::is_root()? {
         if !needs::has_program("sudo") {
             bail!("kernel tests need root, to make network namespaces: run this as root");

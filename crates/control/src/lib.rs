@@ -9,8 +9,9 @@ mod message;
 
 pub use client::{Client, ClientError};
 pub use message::{
-    CommitSummary, DecodeError, Enforcement, Failure, FailureKind, MAX_REQUEST, MAX_RESPONSE,
-    Request, Response, SetChange, SideMode, Status, TierSummary, VERSION, decode, encode,
+    ChangeLine, CommitSummary, DecodeError, Done, Enforcement, Failure, FailureKind, MAX_REQUEST,
+    MAX_RESPONSE, MemberSummary, Request, Response, SetChange, SideMode, Status, TierSummary,
+    VERSION, decode, encode,
 };
 
 use std::path::{Path, PathBuf};

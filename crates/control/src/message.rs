@@ -21,6 +21,40 @@ pub enum Request {
     Status,
     /// Take the table away and stay idle.
     Teardown,
+    /// Read the policy files again and apply all of them; answered when the kernel has
+    /// acknowledged it.
+    Reload,
+    /// The members that were added by command.
+    Members {
+        /// Of this tier only.
+        tier: Option<String>,
+    },
+    /// Add a member to a tier, beside those of the files.
+    AddMember {
+        /// The tier.
+        tier: String,
+        /// An address, prefix or range.
+        member: String,
+        /// How long, in seconds; none until it is removed.
+        seconds: Option<u64>,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// The policy files name this member now: read them, and forget that it was added by command.
+    /// It never leaves the tier on the way.
+    PromotedMember {
+        /// The tier.
+        tier: String,
+        /// An address, prefix or range, as it was added.
+        member: String,
+    },
+    /// Remove a member that was added by command.
+    RemoveMember {
+        /// The tier.
+        tier: String,
+        /// An address, prefix or range, as it was added.
+        member: String,
+    },
 }
 
 /// What the daemon answers.
@@ -31,8 +65,49 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Request::Teardown`]: whether there was a table to take away.
     TornDown(bool),
+    /// To [`Request::Members`].
+    Members(Vec<MemberSummary>),
+    /// To requests that change something: it holds.
+    Done(Box<Done>),
     /// The request could not be fulfilled.
     Failed(Failure),
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The batch; none where nothing had to be sent.
+    pub commit: Option<CommitSummary>,
+    /// What it means, a line each.
+    pub changes: Vec<ChangeLine>,
+    /// Warnings of the policy, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// One consequence of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeLine {
+    /// Whether more passes than before, or less.
+    pub more: bool,
+    /// A sentence.
+    pub text: String,
+}
+
+/// A member that was added by command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberSummary {
+    /// Its tier.
+    pub tier: String,
+    /// An address, prefix or range.
+    pub member: String,
+    /// When it was added, in seconds since the epoch.
+    pub added: u64,
+    /// When it ends by itself, in seconds since the epoch.
+    pub until: Option<u64>,
+    /// The user who added it.
+    pub by: u32,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 /// Why a request failed.
@@ -54,6 +129,8 @@ pub enum FailureKind {
     ForeignTable,
     /// The request can't be understood, or is of another version.
     BadRequest,
+    /// The policy files have errors; what was enforced stays.
+    BadPolicy,
     /// The kernel refused, or something else went wrong.
     Failed,
 }
@@ -110,6 +187,12 @@ pub struct Status {
     pub last_commit: Option<CommitSummary>,
     /// Warnings of the policy, a line each.
     pub warnings: Vec<String>,
+    /// What an edit would change that waits for a reload, a line each.
+    pub waiting: Vec<String>,
+    /// Why the files as they are now can't be applied.
+    pub problem: Option<String>,
+    /// What another process changed in the table that was left so.
+    pub drift: Option<String>,
 }
 
 /// One tier in numbers.
@@ -121,6 +204,8 @@ pub struct TierSummary {
     pub v4: usize,
     /// Merged IPv6 members.
     pub v6: usize,
+    /// Members added by command, beside those.
+    pub by_command: usize,
     /// Whether its sets are in the kernel here, because an allow of this server names it.
     pub in_use: bool,
 }

@@ -49,21 +49,37 @@ fn decode(message: Message<'_>) -> Result<Option<IpAddr>, Malformed> {
     if message.kind != RTM_NEWADDR {
         return Ok(None);
     }
-    let [_, _, flags, scope, ..] = *message.payload else { return Err(Malformed) };
-    let (mut local, mut address, mut flags) = (None, None, u32::from(flags));
-    for attribute in message.attributes(HEADER)? {
-        let attribute = attribute?;
-        match attribute.kind {
-            IFA_LOCAL => local = ip(attribute),
-            IFA_ADDRESS => address = ip(attribute),
-            IFA_FLAGS => flags = attribute.host_u32()?,
-            _ => {}
+    let found = Found::read(message)?;
+    Ok(found.filter(|found| found.flags & IFA_F_DADFAILED == 0).map(|found| found.address))
+}
+
+/// An address that is meant to be reached by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    address: IpAddr,
+    flags: u32,
+}
+
+impl Found {
+    /// Reads a `struct ifaddrmsg` and what follows it: none where the address is of the loopback
+    /// interface or only for one link.
+    pub(crate) fn read(message: Message<'_>) -> Result<Option<Self>, Malformed> {
+        let [_, _, flags, scope, ..] = *message.payload else { return Err(Malformed) };
+        let (mut local, mut address, mut flags) = (None, None, u32::from(flags));
+        for attribute in message.attributes(HEADER)? {
+            let attribute = attribute?;
+            match attribute.kind {
+                IFA_LOCAL => local = ip(attribute),
+                IFA_ADDRESS => address = ip(attribute),
+                IFA_FLAGS => flags = attribute.host_u32()?,
+                _ => {}
+            }
         }
+        // On a point-to-point interface IFA_ADDRESS is the other end's.
+        let Some(own) = local.or(address) else { return Ok(None) };
+        let meant = scope < RT_SCOPE_LINK && !own.is_loopback();
+        Ok(meant.then_some(Self { address: own, flags }))
     }
-    // On a point-to-point interface IFA_ADDRESS is the other end's.
-    let Some(own) = local.or(address) else { return Ok(None) };
-    let reachable = scope < RT_SCOPE_LINK && flags & IFA_F_DADFAILED == 0 && !own.is_loopback();
-    Ok(reachable.then_some(own))
 }
 
 fn ip(attribute: Attribute<'_>) -> Option<IpAddr> {
@@ -79,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn message(payload: &[u8]) -> Message<'_> {
-        Message { kind: RTM_NEWADDR, flags: 0, sequence: 1, payload }
+        Message { kind: RTM_NEWADDR, flags: 0, sequence: 1, port: 0, payload }
     }
 
     fn read(scope: u8, flags: u8, attributes: &[(u16, &[u8])]) -> Option<IpAddr> {

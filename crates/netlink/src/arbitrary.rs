@@ -3,8 +3,8 @@
 use crate::lower::load;
 use proptest::prelude::*;
 use ruleset::{
-    AddressRange, AddressSet, Elements, Family, Field, Interval, KeyType, Limit, Log, LogTarget,
-    Reject, SetSpec, Statement, States, Transport, Value, Verdict,
+    AddressRange, AddressSet, Elements, Family, Field, Interval, KeyType, Lifetime, Limit, Log,
+    LogTarget, Reject, SetSpec, Statement, States, TimedSet, Transport, Value, Verdict,
 };
 
 fn family() -> impl Strategy<Value = Family> {
@@ -129,6 +129,8 @@ pub(crate) fn any_set() -> impl Strategy<Value = (SetSpec, Elements)> {
         let elements = match Elements::empty(&spec) {
             Elements::Ipv4(_) => Elements::Ipv4(addresses(&intervals)),
             Elements::Ipv6(_) => Elements::Ipv6(addresses(&intervals)),
+            Elements::TimedIpv4(_) => Elements::TimedIpv4(timed(&intervals)),
+            Elements::TimedIpv6(_) => Elements::TimedIpv6(timed(&intervals)),
             Elements::Keys(_) => Elements::Keys(intervals.into_iter().collect()),
             _ => {
                 let verdicts = intervals.into_iter().map(|interval| (interval, verdict.clone()));
@@ -137,6 +139,18 @@ pub(crate) fn any_set() -> impl Strategy<Value = (SetSpec, Elements)> {
         };
         (spec, elements)
     })
+}
+
+/// Lifetimes of which something is left at the beginning of 1970.
+fn timed<A: ruleset::Address>(intervals: &[Interval]) -> TimedSet<A> {
+    let elements = (1..).zip(intervals).map(|(number, interval)| {
+        let range = AddressRange {
+            first: A::from_number(interval.first),
+            last: A::from_number(interval.last),
+        };
+        (range, Lifetime { until: number * number, timeout: number * 3 })
+    });
+    TimedSet::new(elements.collect())
 }
 
 fn addresses<A: ruleset::Address>(intervals: &[Interval]) -> AddressSet<A> {

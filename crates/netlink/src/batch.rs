@@ -12,10 +12,13 @@ use crate::error::EncodeError;
 use crate::lower::lower;
 use crate::message;
 use crate::object::{Head, Position, Text, Writer};
+use crate::ownership::{Hold, OWNED};
 use crate::set;
+use crate::state;
 use crate::uapi::*;
 use crate::userdata::{COMMENT_LENGTH, Userdata};
-use ruleset::{Operation, Plan, Rule};
+use ruleset::{Operation, Plan, Rule, STATE_SET};
+use std::time::Duration;
 
 /// Sequence number of the message that begins a batch; its errors are about the batch as a whole.
 pub(crate) const BEGIN: u32 = 0;
@@ -28,15 +31,37 @@ pub struct Batch {
     entries: Vec<Entry>,
     /// Where the message that ends the batch starts.
     end: usize,
-    /// The operation that is being encoded.
-    operation: usize,
+    /// Where what is being encoded comes from.
+    origin: Origin,
+}
+
+/// What a batch says beside its plan.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// How the table is to be held.
+    pub hold: Hold,
+    /// When it is sent, since 1970 (UTC): what the elements of timed sets have left counts from
+    /// here.
+    pub now: Duration,
+    /// Whether the kernel knows how to delete an element without minding that it is gone
+    /// ([`Features::destroys_elements`](crate::Features::destroys_elements)).
+    pub destroys_elements: bool,
+}
+
+/// Where a message comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// [`Hold::Adopt`]
+    Adoption,
+    /// The operation of the plan with this index.
+    Operation(usize),
 }
 
 /// A message and where it came from.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     start: usize,
-    operation: usize,
+    origin: Origin,
 }
 
 impl Batch {
@@ -50,15 +75,23 @@ impl Batch {
         plan: &Plan,
         handles: &Handles,
         generation: Option<Generation>,
+        terms: &Terms,
     ) -> Result<Self, EncodeError> {
-        let mut batch = Self { bytes: Vec::new(), entries: Vec::new(), end: 0, operation: 0 };
+        let origin = Origin::Adoption;
+        let mut batch = Self { bytes: Vec::new(), entries: Vec::new(), end: 0, origin };
         append_begin(&mut batch.bytes, BEGIN, generation);
         let mut writer = Writer::new();
+        if terms.hold == Hold::Adopt {
+            let head = batch.head(NFT_MSG_NEWTABLE, 0);
+            writer.table(&mut batch.bytes, head, Some(OWNED), &Userdata::default());
+        }
         let mut sets = 0;
         for (index, operation) in plan.operations.iter().enumerate() {
-            batch.operation = index;
-            sets += u32::from(matches!(operation, Operation::AddSet { .. }));
-            batch.encode_operation(operation, handles, &mut writer, sets)?;
+            batch.origin = Origin::Operation(index);
+            let makes_set =
+                matches!(operation, Operation::AddSet { .. } | Operation::SetState { .. });
+            sets += u32::from(makes_set);
+            batch.encode_operation(operation, handles, &mut writer, sets, terms)?;
         }
         batch.end = batch.bytes.len();
         let sequence = batch.end_sequence();
@@ -91,12 +124,12 @@ impl Batch {
         if end { self.end_sequence() } else { self.end_sequence() - 1 }
     }
 
-    /// The bytes of a message and the index of the operation that it came from.
-    pub(crate) fn message(&self, sequence: u32) -> Option<(&[u8], usize)> {
+    /// The bytes of a message and where it came from.
+    pub(crate) fn message(&self, sequence: u32) -> Option<(&[u8], Origin)> {
         let index = (sequence as usize).checked_sub(1)?;
         let entry = self.entries.get(index)?;
         let next = self.entries.get(index + 1).map_or(self.end, |entry| entry.start);
-        Some((&self.bytes[entry.start..next], entry.operation))
+        Some((&self.bytes[entry.start..next], entry.origin))
     }
 
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
@@ -124,7 +157,7 @@ impl Batch {
 
     /// The header of the next message, which is to start here.
     fn head(&mut self, kind: u16, flags: u16) -> Head {
-        self.entries.push(Entry { start: self.bytes.len(), operation: self.operation });
+        self.entries.push(Entry { start: self.bytes.len(), origin: self.origin });
         Head { kind, flags, sequence: self.entries.len() as u32 }
     }
 
@@ -136,17 +169,19 @@ impl Batch {
         handles: &Handles,
         writer: &mut Writer,
         set_id: u32,
+        terms: &Terms,
     ) -> Result<(), EncodeError> {
         const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
         match operation {
             Operation::DeleteTable => {
                 let head = self.head(NFT_MSG_DELTABLE, 0);
-                writer.table(&mut self.bytes, head, &Userdata::default());
+                writer.table(&mut self.bytes, head, None, &Userdata::default());
             }
             Operation::AddTable { comment } => {
                 let userdata = comment_userdata(comment.as_deref().unwrap_or_default())?;
                 let head = self.head(NFT_MSG_NEWTABLE, ADD);
-                writer.table(&mut self.bytes, head, &userdata);
+                let flags = (terms.hold != Hold::Plain).then_some(OWNED);
+                writer.table(&mut self.bytes, head, flags, &userdata);
             }
             Operation::AddCounter { counter } => {
                 let name = name("counter", counter)?;
@@ -191,8 +226,22 @@ impl Batch {
             | Operation::DeleteElements { set, spec, elements } => {
                 let delete = matches!(operation, Operation::DeleteElements { .. });
                 name("set", set)?;
-                element::encode(self, set, spec, elements, delete)
+                element::encode(self, set, spec, elements, delete, terms)
                     .map_err(|problem| object_error(format!("elements of set {set}"), problem))?;
+            }
+            Operation::SetState { old, new } => {
+                let name = name("set", STATE_SET)?;
+                if old.is_some() && new.is_none() {
+                    let head = self.head(NFT_MSG_DELSET, 0);
+                    writer.set(&mut self.bytes, head, &name, None);
+                }
+                if old.is_none() && new.is_some() {
+                    let head = self.head(NFT_MSG_NEWSET, ADD);
+                    writer.set(&mut self.bytes, head, &name, Some(&state::set_head(set_id)));
+                }
+                if let Some(new) = new {
+                    state::encode(self, new, old.is_some())?;
+                }
             }
             Operation::InsertRule { chain, before, rule } => {
                 let handle = |index| handle(handles, chain, index);

@@ -10,8 +10,10 @@ use crate::expression::verdict;
 use crate::lower::key_number;
 use crate::set::host_order;
 use crate::uapi::*;
+use crate::userdata::{self, COMMENT};
 use ruleset::{
-    Address, AddressRange, AddressSet, Elements, Family, Interval, KeyType, SetSpec, Verdict,
+    Address, AddressRange, AddressSet, Elements, Family, Interval, KeyType, Lifetime, SetSpec,
+    TimedSet, Verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -48,6 +50,8 @@ pub(crate) struct Collector {
 enum Points {
     Ipv4(Vec<Point<Ipv4Addr>>),
     Ipv6(Vec<Point<Ipv6Addr>>),
+    /// Addresses by number, and the lifetimes of those that begin an interval.
+    Timed(Vec<Point<u128>>, BTreeMap<u128, Option<Lifetime>>),
     Keys(Vec<Point<u128>>),
     Verdicts(Vec<Point<u128>>, BTreeMap<u128, Verdict>),
     Opaque(BTreeSet<Vec<u8>>),
@@ -59,6 +63,9 @@ impl Collector {
         let points = match Elements::empty(spec) {
             Elements::Ipv4(_) => Points::Ipv4(Vec::new()),
             Elements::Ipv6(_) => Points::Ipv6(Vec::new()),
+            Elements::TimedIpv4(_) | Elements::TimedIpv6(_) => {
+                Points::Timed(Vec::new(), BTreeMap::new())
+            }
             Elements::Keys(_) => Points::Keys(Vec::new()),
             Elements::Verdicts(_) => Points::Verdicts(Vec::new(), BTreeMap::new()),
             Elements::Opaque(_) => Points::Opaque(BTreeSet::new()),
@@ -81,15 +88,17 @@ impl Collector {
 
     fn take_one(&mut self, element: Attribute<'_>) -> Result<(), Obstacle> {
         let (mut key, mut data, mut flags) = (None, None, 0);
+        let (mut timeout, mut comment) = (None, None);
         for attribute in element.nested() {
             let attribute = attribute?;
             match attribute.kind {
                 NFTA_SET_ELEM_KEY => key = value(attribute)?,
                 NFTA_SET_ELEM_DATA => data = Some(attribute),
                 NFTA_SET_ELEM_FLAGS => flags = attribute.u32()?,
-                // When an element expires is not part of what the set holds; comments on elements
-                // (userdata) are not either.
-                NFTA_SET_ELEM_TIMEOUT | NFTA_SET_ELEM_EXPIRATION | NFTA_SET_ELEM_USERDATA => {}
+                // Beside the two together in a timed set, neither is part of what a set holds.
+                NFTA_SET_ELEM_TIMEOUT => timeout = Some(attribute.u64()?),
+                NFTA_SET_ELEM_USERDATA => comment = userdata::text(attribute, COMMENT),
+                NFTA_SET_ELEM_EXPIRATION => {}
                 _ => return foreign("elements with expressions or objects"),
             }
         }
@@ -107,6 +116,13 @@ impl Collector {
             }
             Points::Ipv6(points) => {
                 points.push((Ipv6Addr::from_bits(key_number(key, false)), is_end));
+            }
+            Points::Timed(points, lifetimes) => {
+                let key = key_number(key, false);
+                points.push((key, is_end));
+                if !is_end {
+                    lifetimes.insert(key, lifetime(timeout, comment.as_deref()));
+                }
             }
             Points::Keys(points) => {
                 points.push((key_number(key, host_order(self.spec.key)), is_end));
@@ -132,6 +148,12 @@ impl Collector {
         match self.points {
             Points::Ipv4(points) => Ok(Elements::Ipv4(addresses(points, spec)?)),
             Points::Ipv6(points) => Ok(Elements::Ipv6(addresses(points, spec)?)),
+            Points::Timed(points, lifetimes) => match spec.key {
+                KeyType::Address(Family::V6) => {
+                    Ok(Elements::TimedIpv6(timed(points, &lifetimes, spec)?))
+                }
+                _ => Ok(Elements::TimedIpv4(timed(points, &lifetimes, spec)?)),
+            },
             Points::Keys(points) => {
                 let intervals = pair(points, &numbers(spec))?;
                 Ok(Elements::Keys(
@@ -173,6 +195,9 @@ fn without_state(element: Attribute<'_>) -> Result<Vec<u8>, Malformed> {
 /// What pairing has to know of keys.
 struct Keys<K> {
     interval: bool,
+    /// Whether the beginning of an interval may have expired: the kernel leaves it out of a dump at
+    /// once, its end only when it is collected.
+    expires: bool,
     lowest: K,
     highest: K,
     previous: fn(K) -> Option<K>,
@@ -181,6 +206,7 @@ struct Keys<K> {
 fn numbers(spec: &SetSpec) -> Keys<u128> {
     Keys {
         interval: spec.interval,
+        expires: spec.timeout,
         lowest: 0,
         highest: spec.key.max(),
         previous: |key| key.checked_sub(1),
@@ -188,8 +214,13 @@ fn numbers(spec: &SetSpec) -> Keys<u128> {
 }
 
 fn addresses<A: Address>(points: Vec<Point<A>>, spec: &SetSpec) -> Result<AddressSet<A>, Obstacle> {
-    let keys =
-        Keys { interval: spec.interval, lowest: A::MIN, highest: A::MAX, previous: A::previous };
+    let keys = Keys {
+        interval: spec.interval,
+        expires: false,
+        lowest: A::MIN,
+        highest: A::MAX,
+        previous: A::previous,
+    };
     let ranges = pair(points, &keys)?;
     let count = ranges.len();
     let set: AddressSet<A> =
@@ -198,6 +229,26 @@ fn addresses<A: Address>(points: Vec<Point<A>>, spec: &SetSpec) -> Result<Addres
         return foreign("intervals that touch");
     }
     Ok(set)
+}
+
+/// The lifetime that an element was given, if tierwall gave it.
+fn lifetime(timeout: Option<u64>, comment: Option<&str>) -> Option<Lifetime> {
+    let milliseconds = timeout.filter(|timeout| timeout % 1000 == 0)?;
+    Lifetime::read(milliseconds / 1000, comment?)
+}
+
+fn timed<A: Address>(
+    points: Vec<Point<u128>>,
+    lifetimes: &BTreeMap<u128, Option<Lifetime>>,
+    spec: &SetSpec,
+) -> Result<TimedSet<A>, Obstacle> {
+    let mut elements = BTreeMap::new();
+    for (first, last) in pair(points, &numbers(spec))? {
+        let range = AddressRange { first: A::from_number(first), last: A::from_number(last) };
+        let lifetime = lifetimes.get(&first).ok_or(Obstacle::Malformed)?;
+        elements.insert(range, *lifetime);
+    }
+    TimedSet::from_elements(elements).ok_or(Obstacle::Malformed)
 }
 
 /// First and last key of each interval, in ascending order.
@@ -227,7 +278,7 @@ fn pair<K: Copy + Ord>(mut points: Vec<Point<K>>, keys: &Keys<K>) -> Result<Vec<
                 intervals.push((first, (keys.previous)(key).ok_or(Obstacle::Malformed)?));
             }
             // `nft` marks the lowest key as outside, if no interval begins there.
-            (None, true) if key == keys.lowest => {}
+            (None, true) if key == keys.lowest || keys.expires => {}
             (None, true) => return foreign("an interval that ends without a beginning"),
             (Some(_), false) => return foreign("an interval without an end"),
         }

@@ -5,17 +5,18 @@
 //! the batch is asked to be acknowledged, which the kernel does once the commit is done (since
 //! 6.10); before that, the last message is, and any error means that nothing was committed.
 
-use crate::batch::{BEGIN, Batch};
+use crate::batch::{BEGIN, Batch, Terms};
 use crate::connection::{Connection, Generation};
 use crate::dump::Handles;
 use crate::error::{CommitError, Error};
 use crate::message::{KernelError, Messages};
+use crate::ownership::Hold;
 use crate::refusal::Refusal;
 use crate::uapi::NLMSG_ERROR;
 use nix::errno::Errno;
-use ruleset::Plan;
+use ruleset::{Operation, Plan};
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A batch that the kernel committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Connection {
     /// Commits a plan as one atomic batch. `handles` are of the table that the plan was made from;
     /// with a `generation`, only if the ruleset is still of that one.
     ///
-    /// A plan without anything to send is committed without asking the kernel to do so.
+    /// Without anything to send, nothing is asked of the kernel.
     ///
     /// # Errors
     /// With any but [`CommitError::Unknown`] and [`CommitError::Read`] nothing was changed.
@@ -56,16 +57,19 @@ impl Connection {
         plan: &Plan,
         handles: &Handles,
         generation: Option<Generation>,
+        hold: Hold,
     ) -> Result<Committed, CommitError> {
-        let mut batch = Batch::encode(plan, handles, generation)?;
+        let terms = Terms {
+            hold,
+            now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            destroys_elements: deletes_timed(plan) && self.destroys_elements().map_err(asking)?,
+        };
+        let mut batch = Batch::encode(plan, handles, generation, &terms)?;
         if batch.messages() == 0 {
             let generation = generation.map_or_else(|| self.generation(), Ok)?;
             return Ok(Committed { bytes: 0, messages: 0, generation, duration: Duration::ZERO });
         }
-        let acknowledges_end = self.acknowledges_end().map_err(|error| match error {
-            Error::NotPermitted => CommitError::NotPermitted,
-            error => error.into(),
-        })?;
+        let acknowledges_end = self.acknowledges_end().map_err(asking)?;
         let awaited = batch.acknowledge(acknowledges_end);
         let bytes = batch.bytes().len();
         self.socket
@@ -109,6 +113,22 @@ impl Connection {
     }
 }
 
+/// Whether a plan deletes elements that may have expired meanwhile.
+fn deletes_timed(plan: &Plan) -> bool {
+    plan.operations.iter().any(|operation| match operation {
+        Operation::DeleteElements { elements, .. } => elements.are_timed(),
+        _ => false,
+    })
+}
+
+/// An error in asking what the kernel can do, before anything was sent.
+fn asking(error: Error) -> CommitError {
+    match error {
+        Error::NotPermitted => CommitError::NotPermitted,
+        error => error.into(),
+    }
+}
+
 impl Answer {
     fn take(&mut self, datagram: &[u8], awaited: u32) {
         for message in Messages::new(datagram) {
@@ -145,10 +165,15 @@ fn judge(plan: &Plan, batch: &Batch, answer: Answer) -> Result<(), CommitError> 
     match Errno::from_raw(error.errno) {
         Errno::EPERM if sequence == BEGIN => Err(CommitError::NotPermitted),
         Errno::ERESTART if sequence == BEGIN => Err(CommitError::Stale),
-        _ => {
+        errno => {
             let more = answer.errors - 1;
-            let refusal = Refusal::new(plan, batch, sequence, error, more);
-            Err(CommitError::Refused(Box::new(refusal)))
+            let refusal = Box::new(Refusal::new(plan, batch, sequence, error, more));
+            // The right to change anything is asked for at the beginning; behind it only a table's
+            // owner makes a difference (`nft_table_lookup`).
+            match errno {
+                Errno::EPERM => Err(CommitError::OwnedByOther(refusal)),
+                _ => Err(CommitError::Refused(refusal)),
+            }
         }
     }
 }

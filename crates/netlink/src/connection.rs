@@ -6,7 +6,7 @@ use crate::message::{self, Message};
 use crate::socket::{Consistency, Socket};
 use crate::uapi::*;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A connection to the kernel's nf_tables, in the network namespace in which it was opened.
 ///
@@ -15,6 +15,8 @@ pub struct Connection {
     pub(crate) socket: Socket,
     /// Whether the kernel acknowledges the end of a batch, once that was tried.
     pub(crate) acknowledges_end: Option<bool>,
+    /// Whether it knows how to destroy elements, once that was tried.
+    pub(crate) destroys_elements: Option<bool>,
 }
 
 impl fmt::Debug for Connection {
@@ -55,13 +57,32 @@ impl Connection {
     /// # Errors
     /// When the kernel has no nf_tables. Missing rights show only when something is asked.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(mnl::Bus::Netfilter)?, acknowledges_end: None })
+        Ok(Self::new(Socket::open(mnl::Bus::Netfilter)?))
+    }
+
+    fn new(socket: Socket) -> Self {
+        Self { socket, acknowledges_end: None, destroys_elements: None }
+    }
+
+    /// Goes on with the socket of an earlier connection, which its owner has kept open: a table
+    /// that is owned by it stays so. Answers that nobody waited for are thrown away.
+    ///
+    /// # Errors
+    /// When it is no netlink socket.
+    pub fn from_socket(socket: OwnedFd) -> Result<Self, Error> {
+        Ok(Self::new(Socket::from_fd(&socket)?))
     }
 
     /// Commits as on kernels before 6.10, whatever this one can do: for tests.
     #[doc(hidden)]
     pub fn expect_no_acknowledgement_of_the_end(&mut self) {
         self.acknowledges_end = Some(false);
+    }
+
+    /// Deletes elements as on kernels before 6.3, whatever this one can do: for tests.
+    #[doc(hidden)]
+    pub fn expect_no_destruction_of_elements(&mut self) {
+        self.destroys_elements = Some(false);
     }
 
     /// The generation of the ruleset now.

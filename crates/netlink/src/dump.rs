@@ -10,10 +10,11 @@ use crate::error::Error;
 use crate::rule::DumpedRule;
 use crate::set;
 use crate::socket::Consistency;
+use crate::state;
 use crate::table::{ChainHead, ObjectHead, TableHead};
 use crate::uapi::*;
 use nix::errno::Errno;
-use ruleset::{Chain, Elements, Ruleset, Set, TABLE, Table};
+use ruleset::{Chain, Elements, Ruleset, STATE_SET, Set, TABLE, Table};
 use std::collections::BTreeMap;
 
 /// How often a dump is begun before giving up.
@@ -57,7 +58,7 @@ impl Handles {
 }
 
 /// What one attempt came to.
-enum Attempt<T> {
+pub(crate) enum Attempt<T> {
     Read(T),
     /// The ruleset changed meanwhile.
     Disturbed,
@@ -104,7 +105,7 @@ impl Connection {
         Ok(counters)
     }
 
-    fn steadily<T>(
+    pub(crate) fn steadily<T>(
         &mut self,
         mut attempt: impl FnMut(&mut Self, Generation) -> Result<Attempt<T>, Error>,
     ) -> Result<T, Error> {
@@ -167,6 +168,13 @@ impl Connection {
         if disturbed {
             return Ok(Attempt::Disturbed);
         }
+        if table.sets.get(STATE_SET).is_some_and(|set| set.spec == state::spec()) {
+            // Where it holds anything else, it stays a set like any other.
+            table.state = self.state()?;
+            if table.state.is_some() {
+                table.sets.remove(STATE_SET);
+            }
+        }
         for (name, set) in &mut table.sets {
             self.fill(name, set)?;
         }
@@ -179,7 +187,7 @@ impl Connection {
         }))
     }
 
-    fn table(&mut self) -> Result<Option<TableHead>, Error> {
+    pub(crate) fn table(&mut self) -> Result<Option<TableHead>, Error> {
         let mut head = None;
         let answer =
             self.get("the table", NFT_MSG_GETTABLE, &[(NFTA_TABLE_NAME, TABLE)], |message| {
@@ -196,7 +204,7 @@ impl Connection {
     }
 
     /// The kernel lists the chains of all tables of the family.
-    fn chains(&mut self, mut take: impl FnMut(ChainHead)) -> Result<Consistency, Error> {
+    pub(crate) fn chains(&mut self, mut take: impl FnMut(ChainHead)) -> Result<Consistency, Error> {
         self.list("chains", NFT_MSG_GETCHAIN, &[], |message| {
             let fields = message.table()?;
             if message.kind == nft(NFT_MSG_NEWCHAIN)
@@ -208,7 +216,7 @@ impl Connection {
         })
     }
 
-    fn rules(&mut self, mut take: impl FnMut(DumpedRule)) -> Result<Consistency, Error> {
+    pub(crate) fn rules(&mut self, mut take: impl FnMut(DumpedRule)) -> Result<Consistency, Error> {
         self.list("rules", NFT_MSG_GETRULE, &[(NFTA_RULE_TABLE, TABLE)], |message| {
             let fields = message.table()?;
             if message.kind == nft(NFT_MSG_NEWRULE)
@@ -244,7 +252,7 @@ impl Connection {
         })
     }
 
-    fn sets(
+    pub(crate) fn sets(
         &mut self,
         mut take: impl FnMut(String, ruleset::SetSpec),
     ) -> Result<Consistency, Error> {
@@ -261,7 +269,7 @@ impl Connection {
 
     /// Reads the elements of a set: again, as opaque ones, where they turn out to be such as ours
     /// never are.
-    fn fill(&mut self, name: &str, set: &mut Set) -> Result<(), Error> {
+    pub(crate) fn fill(&mut self, name: &str, set: &mut Set) -> Result<(), Error> {
         let what = match self.elements(name, set)? {
             Ok(elements) => {
                 set.elements = elements;

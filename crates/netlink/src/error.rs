@@ -120,6 +120,9 @@ pub enum CommitError {
     /// The kernel refused the batch; nothing changed.
     #[error("{0}")]
     Refused(Box<Refusal>),
+    /// The table belongs to another socket, which alone may change it; nothing changed.
+    #[error("{0}")]
+    OwnedByOther(Box<Refusal>),
     /// Sending failed; nothing changed.
     #[error("can't send a batch to the kernel")]
     Send(#[source] io::Error),

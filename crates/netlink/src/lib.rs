@@ -3,7 +3,11 @@
 //!
 //! ```text
 //! Plan ─ Batch::encode ─► bytes ─ Connection::commit ─► kernel ─ Connection::dump ─► Ruleset
+//!                                                      └─ Events::read ─► Transaction
 //! ```
+//!
+//! Who may change the table is said with each commit ([`Hold`]). What others change is told by
+//! [`Events`], and whether it still is what was committed by [`Connection::summary`].
 //!
 //! A rule passes through an intermediate value in both directions: [statements](ruleset::Statement)
 //! are what `nft` prints, `expression::Expression` is what the kernel executes. `lower` goes from
@@ -16,6 +20,10 @@
 //! itself without a word, and trusts strings to be terminated. Encoder and decoder being two
 //! implementations, a round trip through both also proves something.
 //!
+//! Beside the table, what its first enforcement and the role by address need: this host's TCP sockets
+//! (`tcp`), connection tracking (`conntrack`), which is told of them by `adopt`, and this host's
+//! addresses (`address`) with notice of their changes (`address_events`).
+//!
 //! Invariants: one commit is one datagram; nothing is reported as committed before the kernel
 //! acknowledged it; no bytes from the kernel make this crate panic; no handle of a C library
 //! leaves it.
@@ -24,37 +32,58 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod address;
+mod address_events;
+mod adopt;
 #[cfg(test)]
 mod arbitrary;
 mod attribute;
 mod batch;
+mod change;
 mod collect;
 mod commit;
 mod connection;
+mod conntrack;
 mod dump;
 mod element;
 mod error;
+mod events;
 mod expression;
+mod flow;
 mod lift;
 mod lower;
 mod message;
 mod object;
+mod ownership;
 mod probe;
+mod readiness;
 mod refusal;
 mod rule;
 mod set;
 mod socket;
+mod state;
+mod summary;
 mod table;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod uapi;
 mod userdata;
 
 pub use address::addresses;
-pub use batch::Batch;
+pub use address_events::AddressEvents;
+pub use adopt::{AdoptError, Adopted, adopt_connections};
+pub use batch::{Batch, Terms};
+pub use change::{Change, Object};
 pub use commit::Committed;
 pub use connection::{Connection, Generation};
+pub use conntrack::{Conntrack, Insertion, Usage};
 pub use dump::{Handles, KernelTable};
 pub use error::{CommitError, EncodeError, Error};
+pub use events::{Events, EventsError, Transaction};
+pub use flow::{End, Entry, Flow, Stage, Tuple};
+pub use ownership::{Hold, Ownership};
 pub use probe::Features;
+pub use readiness::Readiness;
 pub use refusal::{Place, Refusal, Verb};
+pub use summary::TableSummary;
+pub use tcp::{Listeners, TcpSocket, TcpState, tcp_listeners, tcp_sockets};

@@ -22,6 +22,8 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// The port of the socket that it answers, or whose change it announces.
+    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -96,7 +98,7 @@ impl<'a> Messages<'a> {
 
     fn split(&mut self) -> Option<Message<'a>> {
         let (header, after) = self.rest.split_first_chunk::<HEADER>()?;
-        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
+        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, p0, p1, p2, p3] = *header;
         let length = (u32::from_ne_bytes([l0, l1, l2, l3]) as usize).checked_sub(HEADER)?;
         let payload = after.get(..length)?;
         self.rest = after.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -104,6 +106,7 @@ impl<'a> Messages<'a> {
             kind: u16::from_ne_bytes([k0, k1]),
             flags: u16::from_ne_bytes([f0, f1]),
             sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+            port: u32::from_ne_bytes([p0, p1, p2, p3]),
             payload,
         })
     }
@@ -124,6 +127,17 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
+/// Opens a message with its header only; [`close`] takes what this returns.
+pub(crate) fn begin(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32) -> usize {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; 4]);
+    buffer.extend_from_slice(&kind.to_ne_bytes());
+    buffer.extend_from_slice(&flags.to_ne_bytes());
+    buffer.extend_from_slice(&sequence.to_ne_bytes());
+    buffer.extend_from_slice(&[0; 4]);
+    start
+}
+
 /// Opens a message with its `nfgenmsg`; [`close`] takes what this returns. `kind` has the
 /// subsystem in it, `resource` is in host byte order.
 pub(crate) fn open(
@@ -133,12 +147,7 @@ pub(crate) fn open(
     sequence: u32,
     (family, resource): (u8, u16),
 ) -> usize {
-    let start = buffer.len();
-    buffer.extend_from_slice(&[0; 4]);
-    buffer.extend_from_slice(&kind.to_ne_bytes());
-    buffer.extend_from_slice(&flags.to_ne_bytes());
-    buffer.extend_from_slice(&sequence.to_ne_bytes());
-    buffer.extend_from_slice(&[0; 4]);
+    let start = begin(buffer, kind, flags, sequence);
     buffer.extend_from_slice(&[family, 0]);
     buffer.extend_from_slice(&resource.to_be_bytes());
     start

@@ -1,7 +1,7 @@
 //! A kernel error in the words of the plan: which operation on which object, and where in it.
 
 use crate::attribute::{Attribute, Attributes};
-use crate::batch::Batch;
+use crate::batch::{Batch, Origin};
 use crate::collect;
 use crate::message::{FAMILY_HEADER, HEADER, KernelError};
 use crate::uapi::*;
@@ -16,6 +16,8 @@ pub enum Verb {
     Add,
     Delete,
     Change,
+    /// To make an orphan one's own.
+    Adopt,
     /// The batch as a whole, which passed message by message.
     Commit,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for Verb {
             Self::Add => "add",
             Self::Delete => "delete",
             Self::Change => "change",
+            Self::Adopt => "adopt",
             Self::Commit => "commit",
         })
     }
@@ -90,6 +93,9 @@ impl Refusal {
         match self.errno {
             Errno::EPERM => Some("the table is owned by another program"),
             Errno::EEXIST if elements => Some("an element overlaps one that is there"),
+            Errno::EOPNOTSUPP if self.verb == Verb::Adopt => {
+                Some("only a table that had an owner before can be adopted")
+            }
             Errno::ENOENT if elements && self.verb == Verb::Delete => {
                 Some("an element is not there")
             }
@@ -116,7 +122,11 @@ impl Refusal {
             message: error.text,
             more,
         };
-        let Some((message, index)) = batch.message(sequence) else { return refusal };
+        let Some((message, origin)) = batch.message(sequence) else { return refusal };
+        let Origin::Operation(index) = origin else {
+            (refusal.verb, refusal.object) = (Verb::Adopt, "the table".to_owned());
+            return refusal;
+        };
         let Some(operation) = plan.operations.get(index) else { return refusal };
         (refusal.verb, refusal.object) = describe(operation);
         if let Operation::InsertRule { rule, .. } = operation {
@@ -141,6 +151,7 @@ fn describe(operation: &Operation) -> (Verb, String) {
         Operation::SetPolicy { chain, .. } => {
             (Verb::Change, format!("the policy of chain {chain}"))
         }
+        Operation::SetState { .. } => (Verb::Change, "the state of the table".to_owned()),
         Operation::AddSet { set, .. } => (Verb::Add, format!("set {set}")),
         Operation::DeleteSet { set } => (Verb::Delete, format!("set {set}")),
         Operation::AddElements { set, .. } => (Verb::Add, format!("elements of set {set}")),
@@ -224,6 +235,7 @@ fn top_level(operation: &Operation, kind: u16) -> Option<&'static str> {
             NFTA_SET_ELEM_LIST_SET => Some("its set"),
             _ => None,
         },
+        Operation::SetState { .. } => None,
         Operation::AddSet { .. } | Operation::DeleteSet { .. } => match kind {
             NFTA_SET_TABLE => Some("its table"),
             NFTA_SET_NAME => Some("its name"),

@@ -14,6 +14,7 @@ const TYPE_IPADDR: u32 = 7;
 const TYPE_IP6ADDR: u32 = 8;
 const TYPE_INET_PROTOCOL: u32 = 12;
 const TYPE_INET_SERVICE: u32 = 13;
+const TYPE_MARK: u32 = 19;
 const TYPE_UID: u32 = 24;
 
 /// libnftnl's types of userdata attributes (`enum nftnl_udata_set_types`).
@@ -64,6 +65,23 @@ pub(crate) fn encode(spec: &SetSpec, id: u32) -> Result<SetHead, String> {
         id,
         userdata: key_userdata(spec).unwrap_or_default(),
     })
+}
+
+/// `mark`, as it is read back: tierwall has such keys in the set of its state only.
+pub(crate) const MARK: KeyType = KeyType::Other { datatype: TYPE_MARK, length: 4 };
+
+/// What the kernel is told about a set of marks.
+pub(crate) fn marks(id: u32) -> SetHead {
+    let order = BYTEORDER_HOST.to_ne_bytes();
+    SetHead {
+        flags: 0,
+        key_type: TYPE_MARK,
+        key_length: MARK.length() as u32,
+        verdicts: false,
+        size: None,
+        id,
+        userdata: Userdata::default().with(UDATA_KEYBYTEORDER, &order).unwrap_or_default(),
+    }
 }
 
 fn key_userdata(spec: &SetSpec) -> Option<Userdata> {

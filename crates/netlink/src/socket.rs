@@ -10,11 +10,12 @@ use crate::message::{Message, Messages};
 use crate::uapi::*;
 use mnl::mnl_sys::mnl_socket_setsockopt;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
-use nix::sys::socket::{MsgFlags, getsockopt, recv, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, getsockopt, recv, setsockopt, sockopt};
+use nix::unistd::dup3_raw;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// The kernel fills at most 32 KiB at a time in a dump (`netlink_recvmsg`), and starts each time
 /// from the first element of a set: a smaller buffer would make large dumps slower still.
@@ -63,6 +64,27 @@ impl Socket {
         let socket = Self { socket, buffer: vec![0; RECEIVE_SIZE].into_boxed_slice(), sequence: 0 };
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
             .map_err(|errno| Error::Socket(errno.into()))?;
+        socket.report_details()
+    }
+
+    /// Goes on with a socket that was opened before, by this program or an earlier one.
+    pub(crate) fn from_fd(fd: &OwnedFd) -> Result<Self, Error> {
+        let error = |errno: Errno| Error::Socket(errno.into());
+        getsockname::<NetlinkAddr>(fd.as_raw_fd()).map_err(error)?;
+        let socket = mnl::Socket::open(mnl::Bus::Netfilter).map_err(Error::Socket)?;
+        // SAFETY: the descriptor that is closed and replaced is libmnl's own, which is not bound
+        // and knows nothing about its socket but the number of the descriptor, which stays.
+        let replaced = unsafe { dup3_raw(fd, socket.as_raw_fd(), OFlag::O_CLOEXEC) };
+        // What is open there from now on is closed by libmnl.
+        let _ = replaced.map_err(error)?.into_raw_fd();
+        let socket = Self { socket, buffer: vec![0; RECEIVE_SIZE].into_boxed_slice(), sequence: 0 };
+        let mut socket = socket.report_details()?;
+        socket.drain();
+        Ok(socket)
+    }
+
+    fn report_details(self) -> Result<Self, Error> {
+        let socket = self;
         // Errors that say which attribute is at fault, and don't repeat the message.
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
             socket.enable(option).map_err(Error::Socket)?;
@@ -71,14 +93,33 @@ impl Socket {
     }
 
     fn enable(&self, option: libc::c_int) -> io::Result<()> {
-        let mut on: libc::c_int = 1;
-        let value = (&raw mut on).cast::<libc::c_void>();
+        self.set(option, 1)
+    }
+
+    /// Begins to receive what is sent to a multicast group, given by its number and not its bit.
+    pub(crate) fn join(&self, group: u32) -> io::Result<()> {
+        self.set(libc::NETLINK_ADD_MEMBERSHIP, group as libc::c_int)
+    }
+
+    /// Receives no more of it.
+    pub(crate) fn leave(&self, group: u32) -> io::Result<()> {
+        self.set(libc::NETLINK_DROP_MEMBERSHIP, group as libc::c_int)
+    }
+
+    fn set(&self, option: libc::c_int, mut number: libc::c_int) -> io::Result<()> {
+        let value = (&raw mut number).cast::<libc::c_void>();
         // SAFETY: libmnl's socket is valid, and the value is an int of the length given.
         let result = unsafe {
             let length = size_of::<libc::c_int>() as libc::socklen_t;
             mnl_socket_setsockopt(self.socket.as_raw_socket(), option, value, length)
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// The port that the kernel knows the socket by.
+    pub(crate) fn port(&self) -> u32 {
+        // libmnl knows only the port of a socket that it bound itself.
+        getsockname::<NetlinkAddr>(self.socket.as_raw_fd()).map_or(0, |address| address.pid())
     }
 
     pub(crate) fn next_sequence(&mut self) -> u32 {
@@ -100,15 +141,19 @@ impl Socket {
             // Cut off at net.core.wmem_max without an error.
             let _ = setsockopt(self, sockopt::SndBuf, &bytes);
         }
-        let errors = (messages + 1).saturating_mul(ERROR_SIZE).min(RECEIVE_LIMIT);
-        if getsockopt(self, sockopt::RcvBuf).unwrap_or(0) < errors
-            && setsockopt(self, sockopt::RcvBufForce, &errors).is_err()
-        {
-            // Where it stays too small, lost errors are noticed.
-            let _ = setsockopt(self, sockopt::RcvBuf, &errors);
-        }
+        self.make_room_to_receive((messages + 1).saturating_mul(ERROR_SIZE).min(RECEIVE_LIMIT));
         let room = self.room();
         if bytes <= room { Ok(()) } else { Err(room) }
+    }
+
+    /// Makes the receive buffer this large, or as large as it may be made. Where it is too small, the
+    /// loss is noticed.
+    pub(crate) fn make_room_to_receive(&self, bytes: usize) {
+        if getsockopt(self, sockopt::RcvBuf).unwrap_or(0) < bytes
+            && setsockopt(self, sockopt::RcvBufForce, &bytes).is_err()
+        {
+            let _ = setsockopt(self, sockopt::RcvBuf, &bytes);
+        }
     }
 
     /// The largest datagram that can be sent.

@@ -2,7 +2,8 @@
 
 use crate::arbitrary::{any_set, any_statement};
 use crate::attribute::{Attribute, Attributes, Table};
-use crate::batch::Batch;
+use crate::batch::{Batch, Terms};
+use crate::change::Changes;
 use crate::collect::{Collector, Obstacle, describe};
 use crate::connection::{Generation, nft};
 use crate::dump::Handles;
@@ -17,12 +18,12 @@ use crate::table::{ChainHead, ObjectHead, TableHead};
 use crate::uapi::*;
 use proptest::prelude::*;
 use ruleset::{
-    Base, Elements, Family, Hook, KeyType, Operation, Plan, Policy, Rule, SetSpec, Statement,
-    Verdict,
+    AddressRange, Base, Elements, Family, Hook, KeyType, Lifetime, Operation, Plan, Policy, Rule,
+    SetSpec, Statement, TimedSet, Verdict,
 };
 
 fn encode(operations: Vec<Operation>) -> Result<Batch, EncodeError> {
-    Batch::encode(&Plan { operations }, &Handles::default(), None)
+    Batch::encode(&Plan { operations }, &Handles::default(), None, &Terms::default())
 }
 
 fn messages(batch: &Batch) -> Vec<Message<'_>> {
@@ -45,7 +46,8 @@ fn a_batch_is_framed_and_numbered_and_acknowledged_once() {
     ];
     let plan = Plan { operations };
     let mut batch =
-        Batch::encode(&plan, &Handles::default(), Some(Generation(7))).expect("can be encoded");
+        Batch::encode(&plan, &Handles::default(), Some(Generation(7)), &Terms::default())
+            .expect("can be encoded");
     for (end, acknowledged) in [(true, 4), (false, 3)] {
         assert_eq!(batch.acknowledge(end), acknowledged);
         let messages = messages(&batch);
@@ -84,6 +86,11 @@ fn what_the_kernel_can_not_hold_is_refused_before_it_is_sent() {
         Elements::Verdicts([(interval, verdict)].into())
     };
     let keys = |first, last| Elements::Keys([ruleset::Interval { first, last }].into());
+    let endless = |lifetime| {
+        let range = AddressRange::single(std::net::Ipv4Addr::LOCALHOST);
+        let set = TimedSet::from_elements([(range, lifetime)].into());
+        Elements::TimedIpv4(set.expect("disjoint"))
+    };
     let other = |length| KeyType::Other { datatype: 9, length };
     for operation in [
         chain(long()),
@@ -105,6 +112,10 @@ fn what_the_kernel_can_not_hold_is_refused_before_it_is_sent() {
         set(SetSpec::exact(other(6), None)),
         elements(spec(), Elements::Ipv6(Default::default())),
         elements(spec(), Elements::Opaque(Default::default())),
+        elements(spec(), Elements::TimedIpv4(Default::default())),
+        elements(spec().into_timed(), Elements::Ipv4(Default::default())),
+        elements(spec().into_timed(), endless(None)),
+        elements(spec().into_timed(), endless(Some(Lifetime { until: 9, timeout: 0 }))),
         elements(SetSpec::exact(other(32), None), keys(1, 1)),
         elements(SetSpec::exact(KeyType::Port, None), keys(1, 2)),
         elements(SetSpec::intervals(KeyType::Port), keys(2, 1)),
@@ -161,7 +172,8 @@ fn the_place_of_an_error_is_found_in_the_message() {
         Statement::Verdict(Verdict::Drop),
     ];
     let plan = Plan { operations: vec![insert(Rule::new("key", statements))] };
-    let batch = Batch::encode(&plan, &Handles::default(), None).expect("can be encoded");
+    let batch =
+        Batch::encode(&plan, &Handles::default(), None, &Terms::default()).expect("can be encoded");
     let (message, _) = batch.message(1).expect("one message");
     let places: Vec<_> = (0..message.len() + 8)
         .filter_map(|offset| {
@@ -199,6 +211,13 @@ fn decode_all(bytes: &[u8], spec: &SetSpec) {
     let _ = Table::new(bytes).and_then(|table| ObjectHead::decode(&table));
     let _ = Table::new(bytes).and_then(|table| DumpedRule::decode(&table));
     let _ = Table::new(bytes).and_then(|table| set::decode(&table));
+    let payload = [&[NFPROTO_INET, 0, 0, 0], bytes].concat();
+    let mut changes = Changes::default();
+    for kind in 0..=NFT_MSG_DESTROYFLOWTABLE {
+        let kind = nft(kind);
+        let message = Message { kind, flags: 0, sequence: 0, port: 0, payload: &payload };
+        let _ = changes.note(&message);
+    }
     let mut collector = Collector::new(spec);
     let _ = collector.take(attribute);
     let _ = collector.finish();

@@ -1,5 +1,8 @@
 //! Numbers of the kernel's interface, under the kernel's names: `linux/netlink.h`,
-//! `linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`, `linux/rtnetlink.h`.
+//! `linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`,
+//! `linux/netfilter/nfnetlink_conntrack.h`, `linux/netfilter/nf_conntrack_common.h`,
+//! `linux/netfilter/nf_conntrack_tcp.h`, `linux/sock_diag.h`, `linux/inet_diag.h`,
+//! `linux/rtnetlink.h`.
 //!
 //! The `libc` crate has some of them, as `c_int`; here they have the width they have on the wire.
 
@@ -26,10 +29,14 @@ pub(crate) const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 pub(crate) const NFNL_MSG_BATCH_END: u16 = 0x11;
 pub(crate) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub(crate) const NFNL_BATCH_GENID: u16 = 1;
+pub(crate) const NFNLGRP_NFTABLES: u32 = 7;
 
 pub(crate) const NFPROTO_UNSPEC: u8 = 0;
 pub(crate) const NFPROTO_INET: u8 = 1;
 pub(crate) const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFPROTO_ARP: u8 = 3;
+pub(crate) const NFPROTO_NETDEV: u8 = 5;
+pub(crate) const NFPROTO_BRIDGE: u8 = 7;
 pub(crate) const NFPROTO_IPV6: u8 = 10;
 
 pub(crate) const NFT_MSG_NEWTABLE: u16 = 0;
@@ -54,9 +61,19 @@ pub(crate) const NFT_MSG_GETOBJ: u16 = 19;
 pub(crate) const NFT_MSG_DELOBJ: u16 = 20;
 pub(crate) const NFT_MSG_NEWFLOWTABLE: u16 = 22;
 pub(crate) const NFT_MSG_GETFLOWTABLE: u16 = 23;
+pub(crate) const NFT_MSG_DELFLOWTABLE: u16 = 24;
+pub(crate) const NFT_MSG_DESTROYTABLE: u16 = 26;
+pub(crate) const NFT_MSG_DESTROYCHAIN: u16 = 27;
+pub(crate) const NFT_MSG_DESTROYRULE: u16 = 28;
+pub(crate) const NFT_MSG_DESTROYSET: u16 = 29;
+pub(crate) const NFT_MSG_DESTROYSETELEM: u16 = 30;
+pub(crate) const NFT_MSG_DESTROYOBJ: u16 = 31;
+pub(crate) const NFT_MSG_DESTROYFLOWTABLE: u16 = 32;
 
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 pub(crate) const NFTA_GEN_ID: u16 = 1;
+pub(crate) const NFTA_GEN_PROC_PID: u16 = 2;
+pub(crate) const NFTA_GEN_PROC_NAME: u16 = 3;
 
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
@@ -221,10 +238,52 @@ pub(crate) const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
 pub(crate) const NFT_REJECT_ICMPX_ADMIN_PROHIBITED: u8 = 3;
 pub(crate) const NFTA_QUOTA_CONSUMED: u16 = 4;
 
+pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+pub(crate) const IPCTNL_MSG_CT_NEW: u16 = 0;
+pub(crate) const IPCTNL_MSG_CT_GET: u16 = 1;
+pub(crate) const IPCTNL_MSG_CT_GET_STATS: u16 = 5;
+pub(crate) const CTA_TUPLE_ORIG: u16 = 1;
+pub(crate) const CTA_TUPLE_REPLY: u16 = 2;
+pub(crate) const CTA_STATUS: u16 = 3;
+pub(crate) const CTA_PROTOINFO: u16 = 4;
+pub(crate) const CTA_TIMEOUT: u16 = 7;
+pub(crate) const CTA_TUPLE_IP: u16 = 1;
+pub(crate) const CTA_TUPLE_PROTO: u16 = 2;
+pub(crate) const CTA_IP_V4_SRC: u16 = 1;
+pub(crate) const CTA_IP_V4_DST: u16 = 2;
+pub(crate) const CTA_IP_V6_SRC: u16 = 3;
+pub(crate) const CTA_IP_V6_DST: u16 = 4;
+pub(crate) const CTA_PROTO_NUM: u16 = 1;
+pub(crate) const CTA_PROTO_SRC_PORT: u16 = 2;
+pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
+pub(crate) const CTA_PROTOINFO_TCP: u16 = 1;
+pub(crate) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+pub(crate) const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
+pub(crate) const CTA_PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
+pub(crate) const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+pub(crate) const CTA_STATS_GLOBAL_MAX_ENTRIES: u16 = 2;
+pub(crate) const IPS_SEEN_REPLY: u32 = 0x02;
+pub(crate) const IPS_ASSURED: u32 = 0x04;
+pub(crate) const IPS_CONFIRMED: u32 = 0x08;
+pub(crate) const TCP_CONNTRACK_SYN_SENT: u8 = 1;
+pub(crate) const TCP_CONNTRACK_SYN_RECV: u8 = 2;
+pub(crate) const TCP_CONNTRACK_ESTABLISHED: u8 = 3;
+pub(crate) const TCP_CONNTRACK_FIN_WAIT: u8 = 4;
+pub(crate) const IP_CT_TCP_FLAG_BE_LIBERAL: u8 = 0x08;
+
+pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub(crate) const INET_DIAG_SKV6ONLY: u16 = 11;
+pub(crate) const AF_INET: u8 = 2;
+pub(crate) const AF_INET6: u8 = 10;
+pub(crate) const IPPROTO_TCP: u8 = 6;
+
 pub(crate) const RTM_NEWADDR: u16 = 20;
+pub(crate) const RTM_DELADDR: u16 = 21;
 pub(crate) const RTM_GETADDR: u16 = 22;
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;
 pub(crate) const IFA_FLAGS: u16 = 8;
 pub(crate) const IFA_F_DADFAILED: u32 = 0x08;
 pub(crate) const RT_SCOPE_LINK: u8 = 253;
+pub(crate) const RTNLGRP_IPV4_IFADDR: u32 = 5;
+pub(crate) const RTNLGRP_IPV6_IFADDR: u32 = 9;

@@ -6,7 +6,7 @@
 use crate::attribute::Attribute;
 use crate::uapi::NFT_USERDATA_MAXLEN;
 
-/// The type of a comment in the userdata of tables, chains, rules and objects.
+/// The type of a comment in the userdata of tables, chains, rules, objects and elements.
 pub(crate) const COMMENT: u8 = 0;
 /// The longest comment that `nft` takes (`NFTNL_UDATA_COMMENT_MAXLEN`).
 pub(crate) const COMMENT_LENGTH: usize = 128;

@@ -29,14 +29,17 @@ pub struct Input {
 }
 
 /// What a path is to the policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InputKind {
     /// The policy file or an included one. It may be missing.
     Policy,
     /// A list file. It may be missing.
     List,
     /// A directory that an include with wildcards looks in: new files there may match.
-    Directory,
+    Directory {
+        /// The pattern that their names must match. Hidden names match no wildcard.
+        entries: String,
+    },
 }
 
 /// What the load collects on its way.
@@ -256,7 +259,8 @@ impl<'o> Reading<'o> {
             };
             let directories = glob::glob_with(&parent_pattern, options).into_iter().flatten();
             for path in directories.flatten().filter(|path| path.is_dir()) {
-                self.inputs.insert(Input { path, kind: InputKind::Directory });
+                let kind = InputKind::Directory { entries: entries_in(parent, pattern) };
+                self.inputs.insert(Input { path, kind });
             }
             if !parent_pattern.contains(['*', '?']) && Path::new(&parent_pattern).is_dir() {
                 break;
@@ -264,6 +268,17 @@ impl<'o> Reading<'o> {
             front = parent.parent();
         }
     }
+}
+
+/// Which names matter in the directories that match `front`, the beginning of a pattern.
+fn entries_in(front: &Path, pattern: &str) -> String {
+    let any = "*".to_owned();
+    // Directories match `**` at any depth.
+    if pattern.contains("**") {
+        return any;
+    }
+    let next = Path::new(pattern).components().nth(front.components().count());
+    next.map_or(any, |name| name.as_os_str().to_string_lossy().into_owned())
 }
 
 /// Whether a name on the way to `path` begins with a dot, which neither the directory nor the

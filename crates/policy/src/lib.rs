@@ -12,6 +12,7 @@
 //! address or user of this machine.
 
 mod allow;
+mod change;
 mod compile;
 mod diagnostic;
 mod document;
@@ -35,7 +36,9 @@ mod source;
 mod syntax;
 mod tier;
 mod user;
+mod wait;
 
+pub use change::{Change, Line, Sign};
 pub use compile::{Host, Labels, compile};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity};
 pub use include::{Input, InputKind};

@@ -104,7 +104,7 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
     let role = role(reading, &tiers);
     let settings = &reading.settings;
     let (watch, boot, deny) = (settings.watch, settings.boot, settings.deny);
-    let (mode, forward) = (settings.mode, settings.forward);
+    let (mode, forward, ownership) = (settings.mode, settings.forward, settings.ownership);
     let services = documents.iter().flat_map(|document| &document.services);
     let services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
     let resolver = Resolver {
@@ -114,7 +114,7 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
         diagnostics: &mut reading.diagnostics,
     };
     let allows = resolver.allows(documents.iter().flat_map(|document| &document.allows));
-    Policy { role, watch, boot, deny, mode, forward, tiers, allows }
+    Policy { role, watch, boot, deny, mode, forward, ownership, tiers, allows }
 }
 
 fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {

@@ -4,7 +4,8 @@
 //! Every value here is right by construction: tiers that allows name exist, services are
 //! resolved to protocols and ports, address sets are merged, keys are unique.
 
-use ruleset::{AddressSet, Transport};
+use ruleset::{AddressSet, TimedSet, Transport};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A place in a file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Location {
     /// The file, as the including file or the command line named it.
     pub file: Arc<PathBuf>,
@@ -31,7 +32,7 @@ impl fmt::Display for Location {
 }
 
 /// The policy, for every server that loads it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Which tiers this server is in.
     pub role: RoleSetting,
@@ -45,6 +46,8 @@ pub struct Policy {
     pub mode: Modes,
     /// What happens to packets through this server.
     pub forward: Forward,
+    /// Who else may change the table.
+    pub ownership: Ownership,
     /// The address groups, by name.
     pub tiers: BTreeMap<String, Tier>,
     /// The allows, in the order of the files.
@@ -52,7 +55,7 @@ pub struct Policy {
 }
 
 /// `role`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoleSetting {
     /// Every tier that holds one of this server's addresses.
     Auto,
@@ -66,7 +69,7 @@ pub enum RoleSetting {
 }
 
 /// `watch`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Watch {
     /// Members apply by themselves, other edits wait for a reload.
     #[default]
@@ -76,7 +79,7 @@ pub enum Watch {
 }
 
 /// `boot`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Boot {
     /// Leave the network as it was.
     #[default]
@@ -86,7 +89,7 @@ pub enum Boot {
 }
 
 /// One side's way of refusing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DenyAction {
     /// Silence.
     Drop,
@@ -95,7 +98,7 @@ pub enum DenyAction {
 }
 
 /// `deny`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deny {
     /// For strangers; `drop` unless said otherwise.
     pub input: DenyAction,
@@ -110,7 +113,7 @@ impl Default for Deny {
 }
 
 /// One side's mode.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// Deny what no allow lets through.
     #[default]
@@ -122,7 +125,7 @@ pub enum Mode {
 }
 
 /// `mode`, of each side. Forward follows input.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Modes {
     pub input: Mode,
@@ -130,7 +133,7 @@ pub struct Modes {
 }
 
 /// `forward`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forward {
     /// Nothing passes through this server.
     #[default]
@@ -141,19 +144,43 @@ pub enum Forward {
     Unmanaged,
 }
 
+/// `ownership`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ownership {
+    /// Nobody, where the kernel can see to that; else as `repair`.
+    #[default]
+    Exclusive,
+    /// Anybody; what they change is put back.
+    Repair,
+    /// Anybody; what they change is told and stays until the next commit.
+    Report,
+}
+
 /// An address group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tier {
     /// Its IPv4 members, merged.
     pub v4: AddressSet<Ipv4Addr>,
     /// Its IPv6 members, merged.
     pub v6: AddressSet<Ipv6Addr>,
+    /// Members that end by themselves; files never name any.
+    #[serde(skip)]
+    pub timed: TimedMembers,
     /// Where it is defined.
     pub location: Location,
 }
 
+/// Members of a tier that the kernel forgets by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimedMembers {
+    /// Its IPv4 members.
+    pub v4: TimedSet<Ipv4Addr>,
+    /// Its IPv6 members.
+    pub v6: TimedSet<Ipv6Addr>,
+}
+
 /// One `[[allow]]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allow {
     /// What identifies it, unique in the policy.
     pub key: AllowKey,
@@ -172,7 +199,7 @@ pub struct Allow {
 /// The identity of an allow: its name, or else its content in one canonical line, such as `web ->
 /// app tcp/8080` or `app -> 198.51.100.40 tcp/443 user appuser`. Lists are joined by commas in the
 /// order of the file; services stand as they are written there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AllowKey {
     /// `name = "…"`
     Named(String),
@@ -189,7 +216,7 @@ impl fmt::Display for AllowKey {
 }
 
 /// One side of an allow.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// `"any"`: every address.
     pub any: bool,
@@ -204,7 +231,7 @@ pub struct Endpoint {
 }
 
 /// What an allow opens, resolved from names and literals.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// `"any"`: every protocol and port.
     pub any: bool,
@@ -215,7 +242,7 @@ pub struct Service {
 }
 
 /// Whose programs an allow is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum User {
     /// By number.
     Uid(u32),
@@ -226,4 +253,13 @@ pub enum User {
         /// Where the file names it.
         location: Location,
     },
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uid(uid) => uid.fmt(f),
+            Self::Name { name, .. } => f.write_str(name),
+        }
+    }
 }

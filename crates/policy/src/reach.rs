@@ -259,7 +259,7 @@ fn users(table: &Table, statement: &Statement) -> Option<Vec<u32>> {
 
 /// The tier whose set this is; none for sets of other kinds.
 pub fn tier_of_set(set: &str) -> Option<&str> {
-    let stem = set.strip_suffix("_hosts").unwrap_or(set);
+    let stem = set.strip_suffix("_hosts").or_else(|| set.strip_suffix("_timed")).unwrap_or(set);
     let tier = stem.strip_suffix("_v4").or_else(|| stem.strip_suffix("_v6"))?;
     // Dots stand only in names that are not tiers'.
     (!tier.contains('.')).then_some(tier)

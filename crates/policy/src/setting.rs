@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, quote};
 use crate::document::{ALLOW, List, Reader, SETTINGS, SHARED, Text};
-use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Watch};
+use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Ownership, Watch};
 use crate::name;
 use crate::syntax::Value;
 use toml::de::{DeTable, DeValue};
@@ -16,6 +16,7 @@ pub(crate) struct Settings {
     pub(crate) deny: Deny,
     pub(crate) mode: Modes,
     pub(crate) forward: Forward,
+    pub(crate) ownership: Ownership,
 }
 
 const WATCH: [(&str, Watch); 2] = [("members", Watch::Members), ("all", Watch::All)];
@@ -25,6 +26,11 @@ const MODE: [(&str, Mode); 3] =
     [("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)];
 const FORWARD: [(&str, Forward); 3] =
     [("drop", Forward::Drop), ("accept", Forward::Accept), ("unmanaged", Forward::Unmanaged)];
+const OWNERSHIP: [(&str, Ownership); 3] = [
+    ("exclusive", Ownership::Exclusive),
+    ("repair", Ownership::Repair),
+    ("report", Ownership::Report),
+];
 
 impl Reader<'_> {
     /// The settings of the policy file.
@@ -45,6 +51,9 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("forward") {
             settings.forward = self.choice("forward", value, &FORWARD).unwrap_or_default();
+        }
+        if let Some(value) = table.get("ownership") {
+            settings.ownership = self.choice("ownership", value, &OWNERSHIP).unwrap_or_default();
         }
         if let Some(value) = table.get("deny") {
             let default = settings.deny;

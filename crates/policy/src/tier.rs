@@ -5,7 +5,7 @@ use crate::document::{MemberText, SETTINGS, Text, TierText};
 use crate::include::Reading;
 use crate::list::{self, Members};
 use crate::member::{Member, MemberError};
-use crate::model::{Location, Tier};
+use crate::model::{Location, Tier, TimedMembers};
 use crate::name;
 use crate::service::defined_twice;
 use crate::{file, include};
@@ -40,6 +40,7 @@ pub(crate) fn resolve<'d>(
         }
         defined.insert(&name.value, name);
         let tier = Tier {
+            timed: TimedMembers::default(),
             v4: AddressSet::new(members.v4),
             v6: AddressSet::new(members.v6),
             location: name.place.location(),

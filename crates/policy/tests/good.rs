@@ -33,12 +33,11 @@ fn the_scenarios_load_without_warnings() {
 #[test]
 fn a_watcher_learns_all_that_was_read_and_looked_in() {
     let inputs = load(Path::new("tests/good/includes/tierwall.toml"), &OPTIONS).inputs;
+    let name = |input: &Input| {
+        input.path.strip_prefix("tests/good/includes").expect("inside").display().to_string()
+    };
     let of = |kind: InputKind| -> Vec<String> {
-        let of_kind = inputs.iter().filter(|input: &&Input| input.kind == kind);
-        let name = |path: &Path| {
-            path.strip_prefix("tests/good/includes").expect("inside").display().to_string()
-        };
-        of_kind.map(|input| name(&input.path)).collect()
+        inputs.iter().filter(|input: &&Input| input.kind == kind).map(name).collect()
     };
     assert_eq!(
         of(InputKind::Policy),
@@ -52,7 +51,20 @@ fn a_watcher_learns_all_that_was_read_and_looked_in() {
         ]
     );
     assert_eq!(of(InputKind::List), ["conf.d/web.list", "tiers/cache/cache.list"]);
-    assert_eq!(of(InputKind::Directory), ["conf.d", "tiers", "tiers/cache", "tiers/db"]);
+    let directories: Vec<(String, &str)> = inputs
+        .iter()
+        .filter_map(|input| match &input.kind {
+            InputKind::Directory { entries } => Some((name(input), entries.as_str())),
+            InputKind::Policy | InputKind::List => None,
+        })
+        .collect();
+    let expected = [
+        ("conf.d", "*.toml"),
+        ("tiers", "*"),
+        ("tiers/cache", "members.toml"),
+        ("tiers/db", "members.toml"),
+    ];
+    assert_eq!(directories, expected.map(|(path, entries)| (path.to_owned(), entries)));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use tierwall_policy::model::{
-    Allow, AllowKey, Boot, Deny, DenyAction, Endpoint, Forward, Location, Mode, Modes, Policy,
-    RoleSetting, Service, Tier, User, Watch,
+    Allow, AllowKey, Boot, Deny, DenyAction, Endpoint, Forward, Location, Mode, Modes, Ownership,
+    Policy, RoleSetting, Service, Tier, User, Watch,
 };
 use tierwall_policy::{Host, Role, compile};
 
@@ -97,10 +97,13 @@ fn policy() -> impl Strategy<Value = Policy> {
             deny: Deny { input: deny_input, output: deny_output },
             mode: Modes { input, output },
             forward,
+            ownership: Ownership::default(),
             tiers: TIERS
                 .into_iter()
                 .zip(tiers)
-                .map(|(name, (v4, v6))| (name.into(), Tier { v4, v6, location: location(1) }))
+                .map(|(name, (v4, v6))| {
+                    (name.into(), Tier { v4, v6, timed: Default::default(), location: location(1) })
+                })
                 .collect(),
             allows: allows
                 .into_iter()

@@ -4,12 +4,17 @@
 //! merges. Nobody else merges: what comes out is what an nftables interval set accepts, since the
 //! kernel answers any overlap of intervals with `EEXIST`.
 
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// An IPv4 or IPv6 address, as a number.
-pub trait Address: Copy + Ord + Hash + fmt::Debug + fmt::Display + 'static {
+pub trait Address:
+    Copy + Ord + Hash + fmt::Debug + fmt::Display + FromStr + Serialize + DeserializeOwned + 'static
+{
     /// Width in bits: 32 or 128.
     const BITS: u8;
     /// The lowest address of the family.
@@ -271,6 +276,24 @@ impl<A: Address> AddressSet<A> {
     pub fn without_elements(&self, gone: &Self) -> Option<Self> {
         let left = self.elements_missing_in(gone);
         (left.len() + gone.len() == self.len()).then_some(left)
+    }
+}
+
+/// A list of pairs: the first and the last address of each range.
+impl<A: Address> Serialize for AddressSet<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.ranges.iter().map(|range| (range.first, range.last)))
+    }
+}
+
+/// Merges again: a file may hold anything.
+impl<'de, A: Address> Deserialize<'de> for AddressSet<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let pairs = Vec::<(A, A)>::deserialize(deserializer)?;
+        let ranges = pairs.into_iter().map(|(first, last)| {
+            AddressRange::new(first, last).ok_or_else(|| D::Error::custom("an inverted range"))
+        });
+        ranges.collect::<Result<Vec<_>, _>>().map(Self::new)
     }
 }
 

@@ -9,20 +9,26 @@ use crate::table::{Chain, Elements, Rule, Ruleset, Table};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 impl Ruleset {
-    /// The plan that turns this ruleset into `new`; empty where they are equal.
-    pub fn diff(&self, new: &Self) -> Plan {
-        let operations = match (&self.table, &new.table) {
+    /// The plan that turns this ruleset into `wanted`; empty where they are equal.
+    pub fn diff(&self, wanted: &Self) -> Plan {
+        let operations = match (&self.table, &wanted.table) {
             (None, None) => Vec::new(),
             (Some(_), None) => vec![Operation::DeleteTable],
             (None, Some(new)) => build(new),
             (Some(old), Some(new)) if old == new => Vec::new(),
-            (Some(old), Some(new)) if must_rebuild(old, new) => {
-                let mut operations = vec![Operation::DeleteTable];
-                operations.extend(build(new));
-                operations
-            }
+            (Some(old), Some(new)) if must_rebuild(old, new) => return self.rebuild(wanted),
             (Some(old), Some(new)) => change(old, new),
         };
+        Plan { operations }
+    }
+
+    /// The plan that makes `new` from nothing in place of whatever is there, equal or not. What can't
+    /// be changed in a table that exists, such as that it has an owner, needs this; counters
+    /// start anew.
+    pub fn rebuild(&self, new: &Self) -> Plan {
+        let mut operations = Vec::new();
+        operations.extend(self.table.is_some().then_some(Operation::DeleteTable));
+        operations.extend(new.table.iter().flat_map(build));
         Plan { operations }
     }
 }
@@ -126,6 +132,10 @@ fn change(old: &Table, new: &Table) -> Vec<Operation> {
     for counter in old.counters.difference(&new.counters) {
         operations.push(Operation::DeleteCounter { counter: counter.clone() });
     }
+    if old.state != new.state {
+        let (old, new) = (old.state.clone(), new.state.clone());
+        operations.push(Operation::SetState { old, new });
+    }
     operations
 }
 
@@ -195,6 +205,14 @@ impl Elements {
             (Self::Ipv6(old), Self::Ipv6(new)) => {
                 (Self::Ipv6(old.elements_missing_in(new)), Self::Ipv6(new.elements_missing_in(old)))
             }
+            (Self::TimedIpv4(old), Self::TimedIpv4(new)) => (
+                Self::TimedIpv4(old.elements_missing_in(new)),
+                Self::TimedIpv4(new.elements_missing_in(old)),
+            ),
+            (Self::TimedIpv6(old), Self::TimedIpv6(new)) => (
+                Self::TimedIpv6(old.elements_missing_in(new)),
+                Self::TimedIpv6(new.elements_missing_in(old)),
+            ),
             (Self::Keys(old), Self::Keys(new)) => (
                 Self::Keys(old.difference(new).copied().collect()),
                 Self::Keys(new.difference(old).copied().collect()),

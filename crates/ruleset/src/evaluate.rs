@@ -2,7 +2,8 @@
 //!
 //! This is nf_tables' own walk (kernel `nft_do_chain`) over values: rules in order, jumps with a
 //! stack, the policy of the base chain at the end. Rate limits let every packet through, since a
-//! value has no clock; in our tables they stand only before logs.
+//! value has no clock; in our tables they stand only before logs. For the same reason no element has
+//! expired: who wants to know drops those first ([`Table::expire`]).
 
 use crate::statement::{Family, Field, Reject, Statement, States, Transport, Value, Verdict};
 use crate::table::{Elements, Hook, Interval, Policy, Table};
@@ -245,6 +246,8 @@ impl Elements {
         match self {
             Self::Ipv4(set) => u32::try_from(key).is_ok_and(|key| set.contains(key.into())),
             Self::Ipv6(set) => set.contains(key.into()),
+            Self::TimedIpv4(set) => u32::try_from(key).is_ok_and(|key| set.contains(key.into())),
+            Self::TimedIpv6(set) => set.contains(key.into()),
             Self::Keys(keys) => {
                 let mut up_to = keys.range(..=Interval { first: key, last: u128::MAX });
                 up_to.next_back().is_some_and(|interval| key <= interval.last)

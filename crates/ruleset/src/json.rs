@@ -4,7 +4,10 @@
 use crate::address::{Address, AddressRange, AddressSet};
 use crate::render::icmp_type_name;
 use crate::statement::{Family, Field, LogTarget, Reject, Statement, Value as MatchValue, Verdict};
-use crate::table::{Chain, Elements, Interval, KeyType, Rule, Ruleset, Set, TABLE, Table};
+use crate::table::{
+    Chain, Elements, Interval, KeyType, Rule, Ruleset, STATE_SET, Set, TABLE, Table,
+};
+use crate::timed::{Lifetime, TimedSet};
 use serde_json::{Map, Value, json};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -40,6 +43,11 @@ impl Table {
         let chains = self.chains_in_order();
         objects.extend(chains.iter().map(|(name, chain)| chain_object(name, chain)));
         objects.extend(self.sets.iter().map(|(name, set)| set_object(name, set)));
+        if let Some(state) = &self.state {
+            let element = json!({ "elem": { "val": 0, "comment": state } });
+            let entries = [("type", json!("mark")), ("elem", json!([element]))];
+            objects.push(json!({ "set": named(STATE_SET, &entries) }));
+        }
         objects.extend(
             chains
                 .iter()
@@ -99,6 +107,8 @@ fn elements(key: KeyType, elements: &Elements) -> Vec<Value> {
     match elements {
         Elements::Ipv4(set) => addresses(set),
         Elements::Ipv6(set) => addresses(set),
+        Elements::TimedIpv4(set) => timed(set),
+        Elements::TimedIpv6(set) => timed(set),
         Elements::Keys(keys) => {
             keys.iter().map(|interval| interval_value(key, *interval)).collect()
         }
@@ -112,6 +122,18 @@ fn elements(key: KeyType, elements: &Elements) -> Vec<Value> {
 
 fn addresses<A: Address>(set: &AddressSet<A>) -> Vec<Value> {
     set.ranges().iter().map(address_range).collect()
+}
+
+fn timed<A: Address>(set: &TimedSet<A>) -> Vec<Value> {
+    let element = |(range, lifetime): (_, Option<&Lifetime>)| match lifetime {
+        None => address_range(range),
+        Some(lifetime) => json!({ "elem": {
+            "val": address_range(range),
+            "timeout": lifetime.timeout,
+            "comment": lifetime.comment(),
+        } }),
+    };
+    set.elements().map(element).collect()
 }
 
 fn address_range<A: Address>(range: &AddressRange<A>) -> Value {

@@ -8,11 +8,13 @@
 pub mod address;
 mod diff;
 pub mod evaluate;
+mod fingerprint;
 mod json;
 mod plan;
 mod render;
 mod statement;
 mod table;
+mod timed;
 
 pub use address::{Address, AddressRange, AddressSet};
 pub use plan::{ApplyError, ElementCount, Operation, Plan, Summary};
@@ -21,6 +23,7 @@ pub use statement::{
     Verdict,
 };
 pub use table::{
-    Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, Set, SetSpec, TABLE,
-    TABLE_COMMENT, Table, split_singles,
+    Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, STATE_LENGTH, STATE_SET,
+    Set, SetSpec, TABLE, TABLE_COMMENT, Table, split_singles,
 };
+pub use timed::{Lifetime, TimedSet};

@@ -5,7 +5,7 @@
 //! a value, with the kernel's own rules about what must exist and what is still in use, so that a
 //! plan can be tested without a kernel.
 
-use crate::table::{Base, Chain, Elements, Rule, Ruleset, Set, SetSpec, Table};
+use crate::table::{Base, Chain, Elements, Rule, Ruleset, STATE_SET, Set, SetSpec, Table};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -102,6 +102,13 @@ pub enum Operation {
         /// The counter.
         counter: String,
     },
+    /// Note the table's state: make or delete its set, or exchange the element of that.
+    SetState {
+        /// The state before the plan.
+        old: Option<String>,
+        /// The state after it.
+        new: Option<String>,
+    },
 }
 
 /// Why a plan doesn't fit a ruleset. The kernel would refuse the batch for the same reason.
@@ -130,7 +137,12 @@ impl Plan {
     /// Whether the plan only adds and deletes set elements.
     pub fn is_elements_only(&self) -> bool {
         self.operations.iter().all(|operation| {
-            matches!(operation, Operation::AddElements { .. } | Operation::DeleteElements { .. })
+            matches!(
+                operation,
+                Operation::AddElements { .. }
+                    | Operation::DeleteElements { .. }
+                    | Operation::SetState { old: Some(_), new: Some(_) }
+            )
         })
     }
 
@@ -287,6 +299,19 @@ impl State {
                 let elements_of = &mut self.set(set)?.elements;
                 elements_of.remove(elements).ok_or_else(|| missing("an element of", set))
             }
+            Operation::SetState { old, new } => {
+                let table = self.table()?;
+                match (&table.state, old) {
+                    (is, was) if is == was => {}
+                    (Some(_), None) => return Err(exists("set", STATE_SET)),
+                    _ => return Err(missing("that element of", STATE_SET)),
+                }
+                if new.is_some() && table.sets.contains_key(STATE_SET) {
+                    return Err(exists("set", STATE_SET));
+                }
+                table.state.clone_from(new);
+                Ok(())
+            }
             Operation::DeleteRule { chain, index } => {
                 let rules = self.rules.get_mut(chain).ok_or_else(|| missing("chain", chain))?;
                 let at = position(rules, *index).ok_or_else(|| missing("a rule of", chain))?;
@@ -386,6 +411,8 @@ impl Elements {
         match (self, more) {
             (Self::Ipv4(own), Self::Ipv4(more)) => *own = own.with_elements(more)?,
             (Self::Ipv6(own), Self::Ipv6(more)) => *own = own.with_elements(more)?,
+            (Self::TimedIpv4(own), Self::TimedIpv4(more)) => *own = own.with_elements(more)?,
+            (Self::TimedIpv6(own), Self::TimedIpv6(more)) => *own = own.with_elements(more)?,
             (Self::Keys(own), Self::Keys(more)) => {
                 more.iter().all(|key| own.insert(*key)).then_some(())?;
             }
@@ -408,6 +435,8 @@ impl Elements {
         match (self, gone) {
             (Self::Ipv4(own), Self::Ipv4(gone)) => *own = own.without_elements(gone)?,
             (Self::Ipv6(own), Self::Ipv6(gone)) => *own = own.without_elements(gone)?,
+            (Self::TimedIpv4(own), Self::TimedIpv4(gone)) => *own = own.without_elements(gone)?,
+            (Self::TimedIpv6(own), Self::TimedIpv6(gone)) => *own = own.without_elements(gone)?,
             (Self::Keys(own), Self::Keys(gone)) => {
                 gone.iter().all(|key| own.remove(key)).then_some(())?;
             }

@@ -4,9 +4,10 @@ use crate::address::{Address, AddressRange, AddressSet};
 use crate::plan::{Operation, Plan};
 use crate::statement::{Family, Field, Limit, Log, LogTarget, Reject, Statement, Value};
 use crate::table::{
-    Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, Set, SetSpec, TABLE,
-    Table,
+    Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, STATE_SET, Set, SetSpec,
+    TABLE, Table,
 };
+use crate::timed::TimedSet;
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -40,6 +41,10 @@ impl Display for Table {
         for (name, set) in &self.sets {
             writeln!(f, "{}", NamedSet(name, set))?;
         }
+        if let Some(state) = &self.state {
+            let element = StateElement(state);
+            writeln!(f, "\tset {STATE_SET} {{\n\t\ttype mark\n\t\telements = {element}\n\t}}\n")?;
+        }
         for (index, (name, chain)) in self.chains_in_order().into_iter().enumerate() {
             write!(f, "{}{}", if index > 0 { "\n" } else { "" }, NamedChain(name, chain))?;
         }
@@ -47,6 +52,15 @@ impl Display for Table {
             writeln!(f, "\t# {foreign}")?;
         }
         writeln!(f, "}}")
+    }
+}
+
+/// The one element of the set [`STATE_SET`].
+struct StateElement<'a>(&'a str);
+
+impl Display for StateElement<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{{ 0x00000000 comment {} }}", Quoted(self.0))
     }
 }
 
@@ -114,6 +128,8 @@ impl Elements {
         match self {
             Self::Ipv4(set) => render_addresses(set, f, separate),
             Self::Ipv6(set) => render_addresses(set, f, separate),
+            Self::TimedIpv4(set) => render_timed(set, f, separate),
+            Self::TimedIpv6(set) => render_timed(set, f, separate),
             Self::Keys(keys) => keys.iter().try_for_each(|interval| {
                 separate(f)?;
                 IntervalOf(key, *interval).fmt(f)
@@ -138,6 +154,18 @@ fn render_addresses<A: Address>(
     set.ranges().iter().try_for_each(|range| {
         separate(f)?;
         write!(f, "{range}")
+    })
+}
+
+fn render_timed<A: Address>(
+    set: &TimedSet<A>,
+    f: &mut Formatter<'_>,
+    mut separate: impl FnMut(&mut Formatter<'_>) -> fmt::Result,
+) -> fmt::Result {
+    set.elements().try_for_each(|(range, lifetime)| {
+        separate(f)?;
+        write!(f, "{range}")?;
+        lifetime.map_or(Ok(()), |lifetime| write!(f, " {lifetime}"))
     })
 }
 
@@ -400,6 +428,21 @@ impl Display for Operation {
             }
             Self::DeleteElements { set, spec, elements: deleted } => {
                 elements(f, "delete", set, spec, deleted)
+            }
+            Self::SetState { old, new } => {
+                let element = format_args!("element inet {TABLE} {STATE_SET}");
+                match (old, new) {
+                    (Some(_), None) => write!(f, "delete set inet {TABLE} {STATE_SET}"),
+                    (None, None) => Ok(()),
+                    (None, Some(new)) => {
+                        writeln!(f, "add set inet {TABLE} {STATE_SET} {{ type mark; }}")?;
+                        write!(f, "add {element} {}", StateElement(new))
+                    }
+                    (Some(_), Some(new)) => {
+                        writeln!(f, "delete {element} {{ 0x00000000 }}")?;
+                        write!(f, "add {element} {}", StateElement(new))
+                    }
+                }
             }
             Self::DeleteRule { chain, index } => {
                 write!(f, "delete rule inet {TABLE} {chain} index {index}")

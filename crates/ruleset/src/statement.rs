@@ -28,7 +28,10 @@ impl Family {
 }
 
 /// Transport protocols whose ports are 16 bits at offsets 0 and 2 of their header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Transport {
     Tcp,

@@ -6,6 +6,7 @@
 
 use crate::address::{AddressRange, AddressSet};
 use crate::statement::{Family, Statement, Verdict};
+use crate::timed::TimedSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -16,11 +17,28 @@ pub const TABLE: &str = "filter";
 /// this never does.
 pub const TABLE_COMMENT: &str = "managed by tierwalld";
 
+/// The set whose one element bears the table's [state](Table::state) as its comment. A table's own
+/// userdata can't be changed, an element can be deleted and added again.
+pub const STATE_SET: &str = "tierwall_state";
+
+/// The longest state, in bytes.
+pub const STATE_LENGTH: usize = 120;
+
 /// The state of the table `inet filter`; none where it doesn't exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// The table's content.
     pub table: Option<Table>,
+}
+
+impl Ruleset {
+    /// The same with the table's fingerprint noted in it, as it is committed.
+    pub fn noted(mut self) -> Self {
+        if let Some(table) = &mut self.table {
+            table.state = Some(table.fingerprint());
+        }
+        self
+    }
 }
 
 /// The content of a table.
@@ -34,6 +52,10 @@ pub struct Table {
     pub sets: BTreeMap<String, Set>,
     /// Chains, by name.
     pub chains: BTreeMap<String, Chain>,
+    /// What tierwall notes in the kernel about the table, such as its
+    /// [fingerprint](Self::fingerprint): a text of 1 to [`STATE_LENGTH`] bytes, the comment of the
+    /// one element of the set [`STATE_SET`], which is not among `sets`.
+    pub state: Option<String>,
     /// Objects we never make (flow tables, quotas, …), described, so that a foreign table is
     /// never mistaken for ours or for an empty one.
     pub foreign: BTreeSet<String>,
@@ -211,6 +233,10 @@ pub enum Elements {
     Ipv4(AddressSet<Ipv4Addr>),
     /// IPv6 addresses.
     Ipv6(AddressSet<Ipv6Addr>),
+    /// IPv4 addresses that the kernel forgets by itself.
+    TimedIpv4(TimedSet<Ipv4Addr>),
+    /// IPv6 addresses that the kernel forgets by itself.
+    TimedIpv6(TimedSet<Ipv6Addr>),
     /// Keys of a small set that isn't of addresses.
     Keys(BTreeSet<Interval>),
     /// Keys of a map and the verdicts they lead to. The intervals are disjoint.
@@ -226,6 +252,8 @@ impl Elements {
             _ if !spec.foreign.is_empty() => Self::Opaque(BTreeSet::new()),
             KeyType::Other { length, .. } if length > 16 => Self::Opaque(BTreeSet::new()),
             _ if spec.map => Self::Verdicts(BTreeMap::new()),
+            KeyType::Address(Family::V4) if spec.timeout => Self::TimedIpv4(TimedSet::default()),
+            KeyType::Address(Family::V6) if spec.timeout => Self::TimedIpv6(TimedSet::default()),
             KeyType::Address(Family::V4) => Self::Ipv4(AddressSet::default()),
             KeyType::Address(Family::V6) => Self::Ipv6(AddressSet::default()),
             _ => Self::Keys(BTreeSet::new()),
@@ -237,10 +265,17 @@ impl Elements {
         match self {
             Self::Ipv4(set) => set.len(),
             Self::Ipv6(set) => set.len(),
+            Self::TimedIpv4(set) => set.len(),
+            Self::TimedIpv6(set) => set.len(),
             Self::Keys(keys) => keys.len(),
             Self::Verdicts(verdicts) => verdicts.len(),
             Self::Opaque(elements) => elements.len(),
         }
+    }
+
+    /// Whether these are elements of a timed set.
+    pub fn are_timed(&self) -> bool {
+        matches!(self, Self::TimedIpv4(_) | Self::TimedIpv6(_))
     }
 
     /// Whether there is none.
@@ -267,6 +302,22 @@ impl Set {
         }
     }
 
+    /// A timed interval set of IPv4 addresses.
+    pub fn timed_ipv4(addresses: TimedSet<Ipv4Addr>) -> Self {
+        Self {
+            spec: SetSpec::intervals(KeyType::Address(Family::V4)).into_timed(),
+            elements: Elements::TimedIpv4(addresses),
+        }
+    }
+
+    /// A timed interval set of IPv6 addresses.
+    pub fn timed_ipv6(addresses: TimedSet<Ipv6Addr>) -> Self {
+        Self {
+            spec: SetSpec::intervals(KeyType::Address(Family::V6)).into_timed(),
+            elements: Elements::TimedIpv6(addresses),
+        }
+    }
+
     /// An interval set of IPv6 addresses.
     pub fn ipv6(addresses: AddressSet<Ipv6Addr>) -> Self {
         Self {
@@ -285,6 +336,11 @@ impl SetSpec {
     /// A set of exact keys, with a declared size.
     pub fn exact(key: KeyType, size: Option<u32>) -> Self {
         Self { key, map: false, interval: false, timeout: false, size, foreign: Vec::new() }
+    }
+
+    /// The same with elements that may expire.
+    pub fn into_timed(self) -> Self {
+        Self { timeout: true, ..self }
     }
 
     /// The same as a verdict map.
@@ -308,12 +364,23 @@ impl Table {
     /// rules, no elements, no objects, and every base chain accepts.
     pub fn is_inert(&self) -> bool {
         self.foreign.is_empty()
+            && self.state.is_none()
             && self.counters.is_empty()
             && self.sets.values().all(|set| set.elements.is_empty())
             && self.chains.values().all(|chain| {
                 chain.rules.is_empty()
                     && chain.base.as_ref().is_none_or(|base| base.policy == Policy::Accept)
             })
+    }
+
+    /// Drops what ended by `now`, in seconds since 1970, from the timed sets. Says whether there was
+    /// anything.
+    pub fn expire(&mut self, now: u64) -> bool {
+        self.sets.values_mut().fold(false, |any, set| match &mut set.elements {
+            Elements::TimedIpv4(set) => set.expire(now) || any,
+            Elements::TimedIpv6(set) => set.expire(now) || any,
+            _ => any,
+        })
     }
 
     /// The chains as they are created and listed: base chains by hook, then the others by name.

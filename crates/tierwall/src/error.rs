@@ -22,6 +22,8 @@ pub(crate) enum Error {
     Client(ClientError),
     /// The daemon refused.
     Refused(control::Failure),
+    /// The policy file can't be edited.
+    Edit(String),
     /// Standard output.
     Output(io::Error),
 }
@@ -37,6 +39,7 @@ impl Error {
             Self::Refused(failure) => match failure.kind {
                 FailureKind::NotPermitted => exit::NOT_PERMITTED,
                 FailureKind::ForeignTable => exit::FOREIGN_TABLE,
+                FailureKind::BadPolicy => exit::BAD_POLICY,
                 FailureKind::BadRequest | FailureKind::Failed => exit::FAILED,
             },
             Self::Foreign => exit::FOREIGN_TABLE,
@@ -67,6 +70,7 @@ impl Error {
             ),
             Self::Client(error) => in_full(error),
             Self::Refused(failure) => failure.message.clone(),
+            Self::Edit(message) => message.clone(),
             Self::Output(error) => format!("can't write to standard output: {error}"),
         })
     }

@@ -63,7 +63,8 @@ pub(crate) fn judge(common: &Common, judgement: &Judgement) -> Result<Judged, Er
     Ok(Judged { policy, role, users, warnings: diagnostics })
 }
 
-fn bad_policy(common: &Common, diagnostics: Diagnostics) -> Error {
+/// A policy with errors, told: on standard error, or as the JSON that was asked for.
+pub(crate) fn bad_policy(common: &Common, diagnostics: Diagnostics) -> Error {
     if !common.json {
         tell_diagnostics(&diagnostics);
         return Error::BadPolicy;

@@ -2,13 +2,16 @@
 //!
 //! Each command has a file. They return an exit code or an [`error::Error`], which is told here.
 
+mod change;
 mod check;
 mod error;
 mod export;
 mod judge;
+mod member;
 mod options;
 mod output;
 mod plan;
+mod promote;
 mod status;
 mod teardown;
 
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         Command::Plan(plan) => plan::run(common, plan),
         Command::Export(export) => export::run(common, export),
         Command::Status => status::run(common),
+        Command::Reload => change::reload(common),
+        Command::Member(member) => member::run(common, member),
         Command::Teardown => teardown::run(common),
     };
     match outcome {
@@ -58,7 +63,7 @@ fn main() -> ExitCode {
 fn unexpected(response: Response) -> Error {
     Error::Refused(match response {
         Response::Failed(failure) => failure,
-        Response::Status(_) | Response::TornDown(_) => Failure {
+        _ => Failure {
             kind: FailureKind::Failed,
             message: "tierwalld answered another question than was asked".into(),
         },

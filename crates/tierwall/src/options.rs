@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Says what a tier policy means on this server, and talks to its daemon.
 #[derive(Debug, Parser)]
@@ -70,7 +71,12 @@ pub(crate) enum Command {
     Export(Export),
     /// Say what the daemon does and holds
     Status,
-    /// Take the table away: nothing is filtered until the daemon is started again
+    /// Apply the policy files as they are now, and wait until the kernel has acknowledged it
+    Reload,
+    /// Add and remove members of tiers, beside those of the policy files
+    #[command(subcommand)]
+    Member(Member),
+    /// Take the table away: nothing is filtered until the next reload or start
     Teardown,
 }
 
@@ -111,6 +117,50 @@ pub(crate) struct Export {
 
     #[command(flatten)]
     pub(crate) judgement: Judgement,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Member {
+    /// Add a member to a tier, at once; it survives a restart
+    Add(AddMember),
+    /// Remove a member that was added by command
+    Remove(RemoveMember),
+    /// Write a member that was added by command into the policy file that defines its tier
+    Promote(RemoveMember),
+    /// List the members that were added by command
+    List(ListMembers),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddMember {
+    /// The tier
+    pub(crate) tier: String,
+
+    /// An address, a prefix or a range
+    pub(crate) member: String,
+
+    /// For how long, such as 2h or 30m; the kernel forgets it then by itself
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) for_: Option<Duration>,
+
+    /// Why: shown by `member list`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveMember {
+    /// The tier
+    pub(crate) tier: String,
+
+    /// The address, prefix or range that was added
+    pub(crate) member: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListMembers {
+    /// Of this tier only
+    pub(crate) tier: Option<String>,
 }
 
 /// The languages of an export.

@@ -53,8 +53,18 @@ fn as_text(status: &Status) -> String {
             );
         }
     }
+    for line in &status.waiting {
+        text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
+    }
+    if let Some(drift) = &status.drift {
+        text += &format!("{} {drift}\n", styled(WARNING, "changed by another process:"));
+    }
+    if let Some(problem) = &status.problem {
+        let heading = "the policy files can't be applied; what was enforced stays:";
+        text += &format!("\n{}\n{}\n", styled(BAD, heading), problem.trim_end());
+    }
     if status.enforcement == Enforcement::TornDown {
-        return text + "\nrestart tierwalld to enforce the policy again\n";
+        return text + "\n`tierwall reload` enforces the policy again\n";
     }
     if !status.tiers.is_empty() {
         text += &format!("\n{}\n", styled(HEADING, "tiers"));
@@ -63,6 +73,10 @@ fn as_text(status: &Status) -> String {
                 tier.name.clone(),
                 format!("{} IPv4", tier.v4),
                 format!("{} IPv6", tier.v6),
+                match tier.by_command {
+                    0 => String::new(),
+                    count => format!("{count} by command"),
+                },
                 tier_note(status, tier).to_owned(),
             ]
         });
@@ -99,9 +113,20 @@ fn mode_name(mode: SideMode) -> &'static str {
 }
 
 /// How long ago, in the largest unit that fits.
-fn ago(time: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let seconds = now.saturating_sub(time);
+pub(crate) fn ago(time: u64) -> String {
+    in_words(now().saturating_sub(time))
+}
+
+/// How long until then.
+pub(crate) fn left(time: u64) -> String {
+    in_words(time.saturating_sub(now()))
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn in_words(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),

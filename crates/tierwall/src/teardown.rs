@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::options::Common;
 use crate::output::{print, print_json};
 use control::{Client, ClientError, Request, Response, socket_path};
-use netlink::CommitError;
+use netlink::{CommitError, Hold};
 use ruleset::{Ruleset, TABLE};
 use serde_json::json;
 
@@ -41,7 +41,7 @@ fn directly() -> Result<bool, Error> {
             Some(_) => {}
         }
         let plan = found.ruleset.diff(&Ruleset::default());
-        match connection.commit(&plan, &found.handles, Some(found.generation)) {
+        match connection.commit(&plan, &found.handles, Some(found.generation), Hold::Plain) {
             Ok(_) => return Ok(true),
             Err(CommitError::Stale) if attempt < ATTEMPTS => {}
             Err(CommitError::Unknown(_)) if attempt < ATTEMPTS => unclear = true,

@@ -1,8 +1,12 @@
 //! All that can happen to the daemon.
 
-use crate::kernel::{Commit, Kernel, KernelError};
+use crate::drift::Foreign;
+use crate::engine::Engine;
 use control::{Request, Response};
 use tokio::sync::oneshot;
+
+/// Where the answer to a request goes. A client that went away needs none.
+pub(crate) type Reply = oneshot::Sender<Response>;
 
 /// What the event loop waits for.
 #[derive(Debug)]
@@ -11,18 +15,28 @@ pub(crate) enum Event {
     Request {
         /// What for.
         request: Request,
+        /// The user it runs as.
+        uid: u32,
         /// Where its answer goes.
-        reply: oneshot::Sender<Response>,
+        reply: Reply,
     },
-    /// The table was taken away, or couldn't be.
-    TornDown {
-        /// Given back by the thread that worked with it.
-        kernel: Kernel,
-        /// The batch that did it; none where there was no table.
-        result: Result<Option<Commit>, KernelError>,
-        /// The client that asked for it.
-        reply: oneshot::Sender<Response>,
-    },
+    /// The policy files changed, or may have.
+    FilesChanged,
+    /// Another process changed our table, or may have.
+    Foreign(Foreign),
+    /// The server's addresses changed, or may have.
+    AddressesChanged,
+    /// SIGHUP.
+    Reload,
     /// SIGTERM or SIGINT.
     Terminate,
+    /// The thread that worked is done.
+    Worked {
+        /// Given back by it.
+        engine: Box<Engine>,
+        /// The answer to those who asked for it.
+        response: Response,
+        /// Who they are.
+        replies: Vec<Reply>,
+    },
 }

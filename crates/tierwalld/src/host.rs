@@ -5,41 +5,151 @@ use nix::unistd::User;
 use policy::model::RoleSetting;
 use policy::{Diagnostics, Policy, Role, check_role, resolve_users, role_of};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long a tier stays with a server that lost its address: an interface that flaps must not
+/// cost connections.
+const GRACE: Duration = Duration::from_secs(300);
+
+/// How often a user that wasn't known is looked up again: directories come up after the network.
+const USERS_AGAIN: Duration = Duration::from_secs(60);
 
 /// This server, as far as the policy asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) role: Role,
+    pub(crate) users: BTreeMap<String, u32>,
     /// Whether the role is the last one, for want of an address.
     pub(crate) role_is_old: bool,
-    pub(crate) users: BTreeMap<String, u32>,
+    /// Tiers whose address is gone, and when they go too.
+    leaving: BTreeMap<String, Instant>,
+    /// Whether the policy names a user that isn't known here.
+    unknown_users: bool,
+}
+
+/// Whether both lead to the same table.
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.role, &self.users, &self.leaving) == (&other.role, &other.users, &other.leaving)
+    }
 }
 
 impl Server {
     /// Finds this server's role and the users the policy names, and judges the policy by them.
-    pub(crate) fn resolve(policy: &Policy, state: Option<&StateDirectory>) -> (Self, Diagnostics) {
-        let addresses = netlink::addresses().unwrap_or_else(|error| {
-            tracing::warn!(%error, "can't read this server's addresses");
-            Vec::new()
-        });
+    ///
+    /// `before` is what held so far, and under which policy: an edit that takes this server out of
+    /// a tier holds at once, but a tier whose address has just gone stays as long as without it.
+    pub(crate) fn resolve(
+        policy: &Policy,
+        before: Option<(&Self, &Policy)>,
+        state: Option<&StateDirectory>,
+    ) -> (Self, Diagnostics) {
+        let addresses = addresses();
+        let before = before.map(|(server, policy)| server.following(policy, &addresses));
+        let known = |tier: &String| policy.tiers.contains_key(tier);
+        let (mut role, mut diagnostics, mut leaving): (Role, Diagnostics, BTreeMap<_, _>);
         let role_is_old = policy.role == RoleSetting::Auto && addresses.is_empty();
-        let (role, mut diagnostics) = match role_is_old {
-            true => (last_role(policy, state), Diagnostics::default()),
-            false => (role_of(policy, &addresses), check_role(policy, &addresses)),
-        };
-        let (users, unknown) = resolve_users(policy, &role, lookup_user);
+        if role_is_old {
+            // Before the network is up there is no address: the last role holds until there is one.
+            let last = match &before {
+                Some(before) => Some(before.role.tiers.clone()),
+                None => state.and_then(StateDirectory::last_role),
+            };
+            let tiers = last.unwrap_or_default().into_iter().filter(known).collect();
+            role = Role { tiers, auto: true };
+            (diagnostics, leaving) = (Diagnostics::default(), BTreeMap::new());
+        } else {
+            role = role_of(policy, &addresses);
+            diagnostics = check_role(policy, &addresses);
+            leaving = before.as_ref().map(|before| before.leaving.clone()).unwrap_or_default();
+            leaving.retain(|tier, _| role.auto && known(tier) && !role.tiers.contains(tier));
+            role.tiers.extend(leaving.keys().cloned());
+        }
+        let known_users = before.map(|before| before.users).unwrap_or_default();
+        let lookup = |name: &str| lookup_user(name).or_else(|| known_users.get(name).copied());
+        let (users, unknown) = resolve_users(policy, &role, lookup);
+        let unknown_users = !unknown.is_empty();
         diagnostics.extend(unknown);
-        (Self { role, role_is_old, users }, diagnostics)
+        (Self { role, role_is_old, users, leaving, unknown_users }, diagnostics)
+    }
+
+    /// The same later: tiers gained at once, those lost after a while; users that have appeared.
+    pub(crate) fn look_again(&self, policy: &Policy) -> Self {
+        let mut next = self.following(policy, &addresses());
+        let (users, unknown) = resolve_users(policy, &next.role, lookup_user);
+        // A user that is known stays known while its directory is away.
+        next.users.extend(users);
+        next.unknown_users = !unknown.is_empty();
+        next
+    }
+
+    /// The same with these addresses. Without any nothing is known: what held goes on.
+    fn following(&self, policy: &Policy, addresses: &[IpAddr]) -> Self {
+        let mut next = self.clone();
+        if policy.role == RoleSetting::Auto && !addresses.is_empty() {
+            next.follow(role_of(policy, addresses).tiers, Instant::now());
+            next.role_is_old = false;
+        }
+        next
+    }
+
+    fn follow(&mut self, held: std::collections::BTreeSet<String>, now: Instant) {
+        let gone: Vec<String> = self.role.tiers.difference(&held).cloned().collect();
+        for tier in gone {
+            self.leaving.entry(tier).or_insert(now + GRACE);
+        }
+        self.leaving.retain(|tier, until| !held.contains(tier) && *until > now);
+        self.role.tiers = held.into_iter().chain(self.leaving.keys().cloned()).collect();
+    }
+
+    /// When [`Server::look_again`] is due although nothing was heard.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let users = self.unknown_users.then(|| Instant::now() + USERS_AGAIN);
+        self.leaving.values().copied().chain(users).min()
     }
 }
 
-/// Before the network is up there is no address: the last role holds until there is one.
-fn last_role(policy: &Policy, state: Option<&StateDirectory>) -> Role {
-    let last = state.and_then(StateDirectory::last_role).unwrap_or_default();
-    let tiers = last.into_iter().filter(|tier| policy.tiers.contains_key(tier)).collect();
-    Role { tiers, auto: true }
+fn addresses() -> Vec<IpAddr> {
+    netlink::addresses().unwrap_or_else(|error| {
+        tracing::warn!(%error, "can't read this server's addresses");
+        Vec::new()
+    })
 }
 
 fn lookup_user(name: &str) -> Option<u32> {
     User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_gained_tier_is_there_at_once_and_a_lost_one_stays_a_while() {
+        let tiers = |names: &[&str]| -> BTreeSet<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let mut server = Server {
+            role: Role { tiers: tiers(&["app"]), auto: true },
+            role_is_old: false,
+            users: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            unknown_users: false,
+        };
+        let start = Instant::now();
+        server.follow(tiers(&["app", "db"]), start);
+        assert_eq!(server.role.tiers, tiers(&["app", "db"]));
+        server.follow(tiers(&["db"]), start);
+        assert_eq!(server.role.tiers, tiers(&["app", "db"]));
+        assert_eq!(server.due(), Some(start + GRACE));
+        // Back in time: nothing happened.
+        server.follow(tiers(&["app", "db"]), start + GRACE / 2);
+        assert_eq!(server.due(), None);
+        server.follow(tiers(&["db"]), start + GRACE);
+        server.follow(tiers(&["db"]), start + 2 * GRACE);
+        assert_eq!(server.role.tiers, tiers(&["db"]));
+        assert_eq!(server.due(), None);
+    }
 }

@@ -1,24 +1,52 @@
 //! Bringing the kernel's table to what the policy wants.
 //!
-//! The table is read, the plan from it made and committed against the generation that was read.
-//! A commit whose outcome is unclear, or that lost a race with another program, is settled by
-//! reading again, a bounded number of times. Nothing is reported done before the kernel
+//! What the kernel holds is remembered in a mirror, so that a change costs what it changes: the
+//! plan is made against the mirror and committed against the generation it is of. Who else
+//! commits makes the generation move on; then the table is read again, unless it is owned and so
+//! can't have changed. The same settles a commit whose outcome is unclear, a bounded number of
+//! times. Nothing is reported done before the kernel
 //! acknowledged it or the table read back equals the one wanted.
 
+use crate::drift::{self, Shared};
+use crate::proof::Proof;
+use crate::report;
 use crate::state::StateDirectory;
-use netlink::{CommitError, Connection, Generation, KernelTable};
-use policy::Policy;
-use ruleset::{Operation, Plan, Ruleset, Summary, TABLE};
+use netlink::{CommitError, Connection, Features, Generation, Handles, Hold, Ownership};
+use policy::model::Ownership as Wish;
+use policy::{Change, Policy};
+use ruleset::{Base, Operation, Plan, Ruleset, Summary, TABLE};
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often a lost race or an unclear outcome is settled by reading the table again.
 const ATTEMPTS: usize = 5;
 
+/// Elements of a commit during which nobody listens: with a listener the kernel writes a message
+/// for each of them.
+const LARGE: usize = 1_000;
+
 /// The way to the kernel. Calls block: they run off the event loop.
 pub(crate) struct Kernel {
     connection: Connection,
+    features: Features,
+    /// None where the table has to be read.
+    mirror: Option<Mirror>,
+    /// Whether a table that we did not make may be replaced.
+    takeover: bool,
+    /// Who listens to nftables on our behalf and has to be quiet during large commits.
+    pub(crate) listener: Option<Shared>,
+    /// Whether others committed while nobody listened.
+    pub(crate) missed: bool,
+}
+
+/// What the kernel holds, as far as we know.
+struct Mirror {
+    ruleset: Ruleset,
+    /// None after a commit that added rules: their handles are read when they are needed.
+    handles: Option<Handles>,
+    generation: Generation,
+    ownership: Ownership,
 }
 
 impl fmt::Debug for Kernel {
@@ -30,21 +58,31 @@ impl fmt::Debug for Kernel {
 /// A batch that the kernel acknowledged.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
-    pub(crate) generation: u32,
     pub(crate) summary: Summary,
     pub(crate) bytes: usize,
     pub(crate) duration: Duration,
 }
 
+/// What our table does with packets; nothing where it isn't there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Whether it has connections tracked.
+    pub(crate) tracks: bool,
+    /// Whether input drops what no allow lets through.
+    pub(crate) input_drops: bool,
+    /// Whether output does.
+    pub(crate) output_drops: bool,
+}
+
 /// How the kernel came to hold the wanted table.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    /// What it holds now.
-    pub(crate) ruleset: Ruleset,
-    /// Its generation.
+    /// The generation of what it holds.
     pub(crate) generation: u32,
     /// The batch that was committed; none where nothing had to change.
     pub(crate) commit: Option<Commit>,
+    /// What the batch means.
+    pub(crate) change: Change,
     /// The saved copy of a foreign table that was replaced.
     pub(crate) saved: Option<PathBuf>,
 }
@@ -64,12 +102,20 @@ pub(crate) enum KernelError {
     NotSaved(#[source] std::io::Error),
     /// The right is missing.
     #[error(
-        "no right to change the network: tierwalld needs root, or CAP_NET_ADMIN in its network namespace"
+        "no right to change the network: tierwalld needs root, or CAP_NET_ADMIN in its network \
+         namespace"
     )]
     NotPermitted,
+    /// Another process owns the table.
+    #[error(
+        "the table inet {TABLE} belongs to another process, with the netlink port {0} (often its \
+         pid): is another tierwalld running in this network namespace?"
+    )]
+    Owned(u32),
     /// Others kept changing the table.
     #[error(
-        "the nftables generation kept changing under {ATTEMPTS} attempts to commit; nothing was changed"
+        "the nftables generation kept changing under {ATTEMPTS} attempts to commit; nothing was \
+         changed"
     )]
     Contended,
     /// The kernel refused.
@@ -82,59 +128,133 @@ pub(crate) enum KernelError {
 
 impl Kernel {
     /// Opens the way to the kernel, and finds out whether we may go it.
-    pub(crate) fn open() -> Result<Self, KernelError> {
+    pub(crate) fn open(takeover: bool) -> Result<Self, KernelError> {
         let mut connection = Connection::open().map_err(reading)?;
-        connection.generation().map_err(reading)?;
-        Ok(Self { connection })
+        let features = connection.probe().map_err(reading)?;
+        Ok(Self { connection, features, mirror: None, takeover, listener: None, missed: false })
     }
 
-    /// Brings the table to what `compile` makes of it, given the one that is there.
+    /// What the kernel holds, as far as we know.
+    pub(crate) fn ruleset(&self) -> Option<&Ruleset> {
+        self.mirror.as_ref().map(|mirror| &mirror.ruleset)
+    }
+
+    /// What the table in the kernel does with packets.
+    pub(crate) fn standing(&mut self) -> Result<Standing, KernelError> {
+        let table = self.mirrored()?.ruleset.table.as_ref();
+        let base = |name: &str| {
+            let table = table.filter(|table| table.is_ours());
+            table.and_then(|table| table.chains.get(name)?.base.as_ref())
+        };
+        let (input, output) = (base("input"), base("output"));
+        let drops =
+            |base: Option<&Base>| base.is_some_and(|base| base.policy == ruleset::Policy::Drop);
+        Ok(Standing {
+            tracks: input.or(output).is_some(),
+            input_drops: drops(input),
+            output_drops: drops(output),
+        })
+    }
+
+    /// At a start: recognises `wanted` in the kernel without reading its sets, where that can be
+    /// proved. Else the table will be read.
+    pub(crate) fn recognise(
+        &mut self,
+        wanted: Ruleset,
+        state: Option<&StateDirectory>,
+    ) -> Result<bool, KernelError> {
+        let wanted = wanted.noted();
+        let (found, generation) = self.connection.summary().map_err(reading)?;
+        let proved = state
+            .and_then(Proof::load)
+            .is_some_and(|recorded| Proof::of(generation.0).is_some_and(|now| now == recorded));
+        let Some(found) = found.filter(|found| proved && found.is_ours()) else { return Ok(false) };
+        let noted = wanted.table.as_ref().and_then(|table| table.state.clone());
+        if found.state.is_none() || found.state != noted {
+            return Ok(false);
+        }
+        let ownership = found.ownership(self.connection.port());
+        let mut mirror = Mirror { ruleset: wanted, handles: None, generation, ownership };
+        // The fingerprint leaves out what ends by itself.
+        let (timed, read_at) = self.connection.timed_sets().map_err(reading)?;
+        for (name, set) in timed {
+            let sets = mirror.ruleset.table.as_mut().map(|table| &mut table.sets);
+            match sets.and_then(|sets| sets.get_mut(&name)) {
+                Some(known) => *known = set,
+                None => return Ok(false),
+            }
+        }
+        if read_at == generation {
+            self.mirror = Some(mirror);
+        }
+        Ok(read_at == generation)
+    }
+
+    /// The mirror, read from the kernel where there is none.
+    fn mirrored(&mut self) -> Result<&mut Mirror, KernelError> {
+        let mirror = match self.mirror.take() {
+            Some(mirror) => mirror,
+            None => {
+                let found = self.connection.dump().map_err(reading)?;
+                let ownership = found.ownership(self.connection.port());
+                let (ruleset, generation) = (found.ruleset, found.generation);
+                Mirror { ruleset, handles: Some(found.handles), generation, ownership }
+            }
+        };
+        Ok(self.mirror.insert(mirror))
+    }
+
+    /// Brings the table to what `compile` makes of it, given our table that is there.
     pub(crate) fn settle(
         &mut self,
         policy: &Policy,
         compile: impl Fn(Option<&Ruleset>) -> Ruleset,
         state: Option<&StateDirectory>,
-        takeover: bool,
     ) -> Result<Settled, KernelError> {
         let mut saved = None;
-        let mut unclear: Option<Commit> = None;
+        let mut unclear: Option<(Commit, Change)> = None;
+        let exclusive = policy.ownership == Wish::Exclusive && self.features.persistent_owner;
         for _ in 0..ATTEMPTS {
-            let found = self.connection.dump().map_err(reading)?;
-            if is_foreign(&found) {
+            let takeover = self.takeover;
+            let mirror = self.mirrored()?;
+            if is_foreign(&mirror.ruleset) {
                 if !takeover {
                     return Err(KernelError::Foreign);
                 }
                 // Anew after a lost race: it may have been the table that changed.
-                saved = Some(save(&found, state).map_err(KernelError::NotSaved)?);
+                saved = Some(save(&mirror.ruleset, state).map_err(KernelError::NotSaved)?);
             }
-            let ours = found.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
-            let wanted = compile(ours.then_some(&found.ruleset));
-            let plan = found.ruleset.diff(&wanted);
-            let generation = found.generation;
-            if plan.is_empty() {
-                let generation = generation.0;
-                return Ok(Settled { ruleset: wanted, generation, commit: unclear, saved });
+            if let Some(table) = &mut mirror.ruleset.table {
+                table.expire(report::now());
             }
-            let begun = Instant::now();
-            let outcome = self.connection.commit(&plan, &found.handles, Some(found.generation));
-            let commit = |generation: Generation, bytes| Commit {
-                generation: generation.0,
-                summary: summary(&plan, &found.ruleset),
-                bytes,
-                duration: begun.elapsed(),
-            };
-            match outcome {
-                Ok(done) => {
-                    let commit = Some(commit(done.generation, done.bytes));
-                    let generation = done.generation.0;
-                    return Ok(Settled { ruleset: wanted, generation, commit, saved });
+            let ours = mirror.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
+            let wanted = compile(ours.then_some(&mirror.ruleset)).noted();
+            let (plan, hold) = plan(mirror, &wanted, exclusive)?;
+            if plan.is_empty() && hold != Hold::Adopt {
+                let generation = mirror.generation.0;
+                let (commit, change) = unclear.unzip();
+                let change = change.unwrap_or_default();
+                return Ok(Settled { generation, commit, change, saved });
+            }
+            let change = Change::of(&mirror.ruleset, &plan, &wanted);
+            let summary = summary(&plan, &mirror.ruleset);
+            match self.commit(&plan, hold) {
+                Ok(commit) => {
+                    let commit = Commit { summary, ..commit };
+                    let mirror = self.mirrored()?;
+                    mirror.ruleset = wanted;
+                    let generation = mirror.generation.0;
+                    return Ok(Settled { generation, commit: Some(commit), change, saved });
                 }
                 Err(CommitError::Stale) => {
-                    tracing::info!("another program changed nftables meanwhile; reading again");
+                    tracing::debug!("another program changed nftables meanwhile");
+                    self.catch_up()?;
                 }
-                Err(CommitError::Unknown { .. }) => {
-                    tracing::warn!("the outcome of the commit is unclear; reading the table back");
-                    unclear = Some(commit(generation.next(), 0));
+                Err(CommitError::Unknown(error)) => {
+                    tracing::warn!(%error, "the outcome of a commit is unclear; reading back");
+                    self.mirror = None;
+                    let commit = Commit { summary, bytes: 0, duration: Duration::ZERO };
+                    unclear = Some((commit, change));
                 }
                 Err(error) => return Err(refused(error, policy)),
             }
@@ -142,30 +262,106 @@ impl Kernel {
         Err(KernelError::Contended)
     }
 
+    /// Commits a plan made against the mirror, and moves the mirror's generation on; its ruleset
+    /// is the caller's to move.
+    fn commit(&mut self, plan: &Plan, hold: Hold) -> Result<Commit, CommitError> {
+        let mirror = self.mirror.as_mut().ok_or(CommitError::Stale)?;
+        if mirror.handles.is_none() && needs_handles(plan) {
+            let (handles, generation) = self.connection.handles()?;
+            if generation != mirror.generation {
+                return Err(CommitError::Stale);
+            }
+            mirror.handles = Some(handles);
+        }
+        let none = Handles::default();
+        let handles = mirror.handles.as_ref().unwrap_or(&none);
+        let connection = &mut self.connection;
+        let mut send = || connection.commit(plan, handles, Some(mirror.generation), hold);
+        let done = match &self.listener {
+            Some(listener) if elements(plan) > LARGE => {
+                let done = drift::quietly(listener, send)?;
+                // What others committed before somebody listened again was told to nobody.
+                self.missed |= self.connection.generation()? != done.generation;
+                done
+            }
+            _ => send()?,
+        };
+        mirror.generation = done.generation;
+        let makes = plan.operations.iter().any(|o| matches!(o, Operation::AddTable { .. }));
+        mirror.ownership = match hold {
+            Hold::Plain if makes => Ownership::Unowned,
+            Hold::Plain => mirror.ownership,
+            Hold::Own | Hold::Adopt => Ownership::Ours,
+        };
+        if moves_rules(plan) {
+            mirror.handles = None;
+        }
+        Ok(Commit { summary: plan.summary(), bytes: done.bytes, duration: done.duration })
+    }
+
+    /// The port that our commits come from.
+    pub(crate) fn port(&self) -> u32 {
+        self.connection.port()
+    }
+
+    /// Whether others can change the table, so that somebody has to listen.
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.mirror.as_ref().is_none_or(|mirror| mirror.ownership != Ownership::Ours)
+    }
+
+    /// Reads the table again: somebody else may have changed it. Returns whether it differs from
+    /// what we knew.
+    pub(crate) fn read_again(&mut self) -> Result<bool, KernelError> {
+        let known = self.mirror.take();
+        let found = self.mirrored()?;
+        Ok(known.is_none_or(|known| known.ruleset != found.ruleset))
+    }
+
+    /// Whether the table is what `compile` makes of it.
+    pub(crate) fn holds(
+        &mut self,
+        compile: impl Fn(Option<&Ruleset>) -> Ruleset,
+    ) -> Result<bool, KernelError> {
+        let found = &self.mirrored()?.ruleset;
+        let ours = found.table.as_ref().is_some_and(|table| table.is_ours());
+        Ok(ours && found.diff(&compile(Some(found)).noted()).is_empty())
+    }
+
+    /// After somebody else's commit. A table that we own can't have changed: only the generation
+    /// moved on.
+    fn catch_up(&mut self) -> Result<(), KernelError> {
+        match &mut self.mirror {
+            Some(mirror) if mirror.ownership == Ownership::Ours => {
+                mirror.generation = self.connection.generation().map_err(reading)?;
+            }
+            mirror => *mirror = None,
+        }
+        Ok(())
+    }
+
     /// Takes our table away. None where there was none.
-    pub(crate) fn teardown(&mut self) -> Result<Option<Commit>, KernelError> {
+    pub(crate) fn teardown(&mut self) -> Result<Option<(u32, Commit)>, KernelError> {
         let mut unclear = None;
         for _ in 0..ATTEMPTS {
-            let found = self.connection.dump().map_err(reading)?;
-            match &found.ruleset.table {
+            self.mirror = None;
+            let mirror = self.mirrored()?;
+            match &mirror.ruleset.table {
                 None => return Ok(unclear),
                 Some(table) if !table.is_ours() => return Err(KernelError::Foreign),
                 Some(_) => {}
             }
-            let plan = found.ruleset.diff(&Ruleset::default());
-            let begun = Instant::now();
-            let outcome = self.connection.commit(&plan, &found.handles, Some(found.generation));
-            let commit = |generation: Generation, bytes| Commit {
-                generation: generation.0,
-                summary: summary(&plan, &found.ruleset),
-                bytes,
-                duration: begun.elapsed(),
-            };
-            match outcome {
-                Ok(done) => return Ok(Some(commit(done.generation, done.bytes))),
+            let plan = mirror.ruleset.diff(&Ruleset::default());
+            let summary = summary(&plan, &mirror.ruleset);
+            let next = mirror.generation.next().0;
+            match self.commit(&plan, Hold::Plain) {
+                Ok(commit) => {
+                    self.mirror = None;
+                    return Ok(Some((next, Commit { summary, ..commit })));
+                }
                 Err(CommitError::Stale) => {}
-                Err(CommitError::Unknown { .. }) => {
-                    unclear = Some(commit(found.generation.next(), 0));
+                Err(CommitError::Unknown(_)) => {
+                    let commit = Commit { summary, bytes: 0, duration: Duration::ZERO };
+                    unclear = Some((next, commit));
                 }
                 Err(CommitError::NotPermitted) => return Err(KernelError::NotPermitted),
                 Err(error) => return Err(KernelError::Refused(in_full(error))),
@@ -189,17 +385,73 @@ fn summary(plan: &Plan, found: &Ruleset) -> Summary {
     summary
 }
 
-/// A table we didn't make and that does something.
-fn is_foreign(found: &KernelTable) -> bool {
-    found.ruleset.table.as_ref().is_some_and(|table| !table.is_ours() && !table.is_inert())
+fn elements(plan: &Plan) -> usize {
+    plan.summary().sets.values().map(|count| count.added + count.deleted).sum()
 }
 
-fn save(found: &KernelTable, state: Option<&StateDirectory>) -> std::io::Result<PathBuf> {
-    const HEADER: &str = "# The table as tierwalld found it before it took over. Expressions, types and elements that\n\
-                          # tierwalld never writes are in brackets or hexadecimal, as the kernel sent them; `nft -f`\n\
-                          # doesn't load those.\n";
+/// How to get from the mirror to `wanted`, and to the ownership it is to have. A table can't be
+/// given or freed of an owner: where it has to be, it is made anew in the same batch.
+fn plan(mirror: &Mirror, wanted: &Ruleset, exclusive: bool) -> Result<(Plan, Hold), KernelError> {
+    if let Ownership::Other(port) = mirror.ownership {
+        return Err(KernelError::Owned(port));
+    }
+    let exists = mirror.ruleset.table.is_some();
+    let anew = match mirror.ownership {
+        Ownership::Unowned => exclusive && exists,
+        Ownership::Ours => !exclusive,
+        Ownership::Orphan | Ownership::Other(_) => false,
+    };
+    let plan = if anew {
+        let mut plan = mirror.ruleset.diff(&Ruleset::default());
+        plan.operations.extend(Ruleset::default().diff(wanted).operations);
+        plan
+    } else {
+        mirror.ruleset.diff(wanted)
+    };
+    let makes = plan.operations.iter().any(|o| matches!(o, Operation::AddTable { .. }));
+    let hold = match mirror.ownership {
+        _ if !exclusive => Hold::Plain,
+        _ if makes => Hold::Own,
+        Ownership::Orphan => Hold::Adopt,
+        _ => Hold::Plain,
+    };
+    Ok((plan, hold))
+}
+
+/// Whether the plan names rules that are there.
+fn needs_handles(plan: &Plan) -> bool {
+    plan.operations.iter().any(|operation| {
+        matches!(
+            operation,
+            Operation::DeleteRule { .. } | Operation::InsertRule { before: Some(_), .. }
+        )
+    })
+}
+
+/// Whether rules have other indexes after the plan, or new ones no known handle.
+fn moves_rules(plan: &Plan) -> bool {
+    plan.operations.iter().any(|operation| {
+        matches!(
+            operation,
+            Operation::DeleteRule { .. }
+                | Operation::InsertRule { .. }
+                | Operation::DeleteTable
+                | Operation::AddTable { .. }
+        )
+    })
+}
+
+/// A table we didn't make and that does something.
+fn is_foreign(found: &Ruleset) -> bool {
+    found.table.as_ref().is_some_and(|table| !table.is_ours() && !table.is_inert())
+}
+
+fn save(found: &Ruleset, state: Option<&StateDirectory>) -> std::io::Result<PathBuf> {
     let state = state.ok_or_else(|| std::io::Error::other("the state directory can't be used"))?;
-    state.save_foreign_table(&format!("{HEADER}{}", found.ruleset))
+    const HEADER: &str = "# The table as tierwalld found it before it took over. Expressions, types and elements\n\
+         # that tierwalld never writes are in brackets or hexadecimal, as the kernel sent them;\n\
+         # `nft -f` doesn't load those.\n";
+    state.save_foreign_table(&format!("{HEADER}{found}"))
 }
 
 fn reading(error: netlink::Error) -> KernelError {
@@ -213,9 +465,9 @@ fn reading(error: netlink::Error) -> KernelError {
 fn refused(error: CommitError, policy: &Policy) -> KernelError {
     match error {
         CommitError::NotPermitted => KernelError::NotPermitted,
-        CommitError::Refused(ref refusal) => {
-            let allow =
-                refusal.rule.as_deref().and_then(|comment| policy.allow_of_comment(comment));
+        CommitError::Refused(ref refusal) | CommitError::OwnedByOther(ref refusal) => {
+            let comment = refusal.rule.as_deref();
+            let allow = comment.and_then(|comment| policy.allow_of_comment(comment));
             let place = allow.map(|allow| format!("{}: ", allow.location)).unwrap_or_default();
             KernelError::Refused(format!("{place}{error}"))
         }

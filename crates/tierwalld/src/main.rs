@@ -2,13 +2,24 @@
 //!
 //! The binary reads its options, sets up logging and hands over to [`daemon::run`].
 
+mod addresses;
 mod daemon;
+mod drift;
+mod engine;
 mod event;
+mod files;
 mod host;
 mod kernel;
+mod last_good;
+mod members;
 mod options;
+mod proof;
+mod recorder;
+mod report;
 mod socket;
 mod state;
+mod status;
+mod work;
 
 use clap::Parser;
 use options::Options;

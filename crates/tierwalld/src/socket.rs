@@ -105,16 +105,16 @@ pub(crate) async fn serve(socket: ControlSocket, events: mpsc::Sender<Event>) {
 
 async fn converse(mut stream: UnixStream, events: mpsc::Sender<Event>) {
     let response = match read_request(&mut stream).await {
-        Ok(request) => answer(request, events).await,
+        Ok((request, uid)) => answer(request, uid, events).await,
         Err(failure) => Response::Failed(failure),
     };
     // A client that went away needs no answer.
     let _ = timeout(PATIENCE, stream.write_all(&encode(&response))).await;
 }
 
-async fn answer(request: Request, events: mpsc::Sender<Event>) -> Response {
+async fn answer(request: Request, uid: u32, events: mpsc::Sender<Event>) -> Response {
     let (reply, answer) = oneshot::channel();
-    if events.send(Event::Request { request, reply }).await.is_ok() {
+    if events.send(Event::Request { request, uid, reply }).await.is_ok() {
         if let Ok(response) = answer.await {
             return response;
         }
@@ -122,7 +122,7 @@ async fn answer(request: Request, events: mpsc::Sender<Event>) -> Response {
     Response::Failed(failure(FailureKind::Failed, "tierwalld is ending"))
 }
 
-async fn read_request(stream: &mut UnixStream) -> Result<Request, Failure> {
+async fn read_request(stream: &mut UnixStream) -> Result<(Request, u32), Failure> {
     let peer = stream.peer_cred().map_err(|error| {
         failure(FailureKind::NotPermitted, format!("can't tell who asks: {error}"))
     })?;
@@ -138,6 +138,7 @@ async fn read_request(stream: &mut UnixStream) -> Result<Request, Failure> {
             Err(failure(FailureKind::BadRequest, "the request is cut short or too long"))
         }
         Ok(Ok(_)) => decode(&line)
+            .map(|request| (request, peer.uid()))
             .map_err(|error: DecodeError| failure(FailureKind::BadRequest, error.to_string())),
     }
 }

@@ -33,25 +33,53 @@ impl StateDirectory {
     /// The tiers this server was last in. None where none were ever recorded or the record can't
     /// be read.
     pub(crate) fn last_role(&self) -> Option<BTreeSet<String>> {
-        let bytes = fs::read(self.path.join("role.json")).ok()?;
+        let bytes = self.read("role.json")?;
         serde_json::from_slice::<RoleFile>(&bytes).ok().map(|role| role.tiers)
     }
 
     /// Records the tiers this server is in.
     pub(crate) fn record_role(&self, tiers: &BTreeSet<String>) -> io::Result<()> {
         let file = RoleFile { tiers: tiers.clone() };
-        self.write("role.json", &serde_json::to_vec_pretty(&file)?)
+        self.write_synced("role.json", &serde_json::to_vec_pretty(&file)?)
     }
 
     /// Saves a foreign table before it is replaced; returns where.
     pub(crate) fn save_foreign_table(&self, listing: &str) -> io::Result<PathBuf> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let name = format!("foreign-{now}.nft");
-        self.write(&name, listing.as_bytes())?;
+        self.write_synced(&name, listing.as_bytes())?;
         Ok(self.path.join(name))
     }
 
-    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+    /// The content of a file; none where it is missing or can't be read.
+    pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.path.join(name)).ok()
+    }
+
+    /// Writes a file as a whole: old or new, never in between. It is on its way to the disk, which
+    /// [`StateDirectory::sync`] waits for: a crash of the daemon can't lose it, one of the machine
+    /// can.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let path = self.path.join(name);
+        let beside = self.path.join(format!(".{name}.new"));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&beside)?.write_all(content)?;
+        fs::rename(&beside, &path)
+    }
+
+    /// Waits until a file, if it is there, and its name are on the disk.
+    pub(crate) fn sync(&self, name: &str) -> io::Result<()> {
+        match File::open(self.path.join(name)) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Writes a file as a whole and waits until it is on the disk.
+    pub(crate) fn write_synced(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let path = self.path.join(name);
         let beside = self.path.join(format!(".{name}.new"));
         let mut options = OpenOptions::new();

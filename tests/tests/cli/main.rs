@@ -21,7 +21,7 @@ use tierwall_tests::network::Host;
 use tierwall_tests::server::Server;
 
 const POLICY: &str = r#"role = "app"
-
+ownership = "report"
 [tiers]
 admin = ["10.10.0.0/26"]
 web   = ["10.10.1.10-10.10.1.19", "2001:db8:1::10", "127.0.0.1"]

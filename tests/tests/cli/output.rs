@@ -2,7 +2,6 @@
 
 use super::{app_server, edited, server, stderr, stdout};
 use nix::pty::openpty;
-use nix::unistd::pipe;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -81,7 +80,7 @@ fn a_reader_that_leaves_is_no_error() {
         &["--help"],
     ];
     for arguments in commands {
-        let (reader, writer) = pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
         // `tierwall … | head -0`, with a head that was quick.
         drop(reader);
         let mut command = server.tierwall_command().unwrap();
@@ -97,14 +96,14 @@ fn a_reader_that_leaves_is_no_error() {
 fn nobody_on_standard_error_is_no_error_either() {
     let server = server(&edited("from    = \"web\"", "from    = \"wbe\""));
     for arguments in [&["check"][..], &["status"], &["--bogus"]] {
-        let (reader, writer) = pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = server.tierwall_command().unwrap();
         command.args(arguments).stdout(Stdio::null()).stderr(writer);
         let status = server.spawn(&mut command).unwrap().wait().unwrap();
         assert!([1, 3, 64].contains(&status.code().unwrap()), "{arguments:?}: {status}");
     }
-    let (reader, writer) = pipe().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = server.tierwalld_command().unwrap();
     let status = server.spawn(command.stderr(writer)).unwrap().wait().unwrap();

@@ -18,7 +18,7 @@ use tierwall_tests::network::Host;
 use tierwall_tests::server::Server;
 
 /// The policy of an application server.
-const POLICY: &str = r#"
+const POLICY: &str = r#"ownership = "report"
 role = "app"
 
 [tiers]

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fmt::Write;
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -68,12 +68,7 @@ fn the_table_is_there_when_it_says_ready() {
     let daemon = Running(server.spawn(&mut command).unwrap());
 
     let mut buffer = [0; 4096];
-    let length = loop {
-        match notifications.recv(&mut buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            received => break received.unwrap(),
-        }
-    };
+    let length = notifications.recv(&mut buffer).unwrap();
     // From here on it does nothing more.
     daemon.signal(Signal::SIGSTOP);
     let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
@@ -101,7 +96,7 @@ fn directories_are_where_systemd_says() {
     };
     let daemon = start(&[]);
     wait_until("an answer", || answers(&server, &run));
-    assert!(state.join("role.json").is_file());
+    wait_until("the role", || state.join("role.json").is_file());
     drop(daemon);
 
     let (own_run, own_state) = (server.runtime_directory(), server.state_directory());
@@ -110,7 +105,7 @@ fn directories_are_where_systemd_says() {
     let (runtime_flag, state_flag) = ("--runtime-directory", "--state-directory");
     let _daemon = start(&[runtime_flag.as_ref(), &own_run, state_flag.as_ref(), &own_state]);
     wait_until("an answer", || answers(&server, &own_run));
-    assert!(own_state.join("role.json").is_file());
+    wait_until("the role", || own_state.join("role.json").is_file());
     assert!(!run.exists() && !state.exists(), "flags come before the environment");
 }
 

@@ -11,7 +11,9 @@ use tierwall_tests::server::Server;
 pub(crate) fn fill(server: &Server) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let copies = (now..now + 300).map(|second| format!(".foreign-{second}.nft.new"));
-    for name in copies.chain([".role.json.new".to_owned()]) {
+    for name in copies
+        .chain([".role.json.new", ".last-good.json.new", ".kernel.json.new"].map(str::to_owned))
+    {
         symlink("/dev/full", server.state_directory().join(name)).unwrap();
     }
 }
@@ -19,10 +21,10 @@ pub(crate) fn fill(server: &Server) {
 fn enforces_and_warns(server: &Server, warning: &str) {
     let daemon = server.start(&[]).unwrap();
     assert!(kernel(server).listing.contains("allow web -> app tcp/8080"));
-    let log = daemon.log();
+    daemon.stop().unwrap();
+    let log = fs::read_to_string(server.path("log")).unwrap();
     let warned = log.lines().any(|line| line.contains("WARN") && line.contains(warning));
     assert!(warned, "no warning with {warning:?}:\n{log}");
-    daemon.stop().unwrap();
 }
 
 #[test]
@@ -30,9 +32,9 @@ fn a_missing_one_is_made() {
     let server = app_server();
     fs::remove_dir(server.state_directory()).unwrap();
     let daemon = server.start(&[]).unwrap();
-    assert!(server.state_directory().join("role.json").is_file());
     assert!(!daemon.log().contains("WARN"), "{}", daemon.log());
     daemon.stop().unwrap();
+    assert!(server.state_directory().join("role.json").is_file());
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn one_that_cannot_be_made() {
 fn one_that_is_full() {
     let server = app_server();
     fill(&server);
-    enforces_and_warns(&server, "can't record the role in the state directory");
+    enforces_and_warns(&server, "can't keep the policy in the state directory");
     assert!(!server.state_directory().join("role.json").exists(), "half a file stays");
 }
 
@@ -55,6 +57,6 @@ fn one_that_is_full() {
 fn one_that_cannot_be_written() {
     let server = app_server();
     // Root may write to any directory, but not a file where there is a directory.
-    fs::create_dir(server.state_directory().join(".role.json.new")).unwrap();
-    enforces_and_warns(&server, "can't record the role in the state directory");
+    fs::create_dir(server.state_directory().join(".last-good.json.new")).unwrap();
+    enforces_and_warns(&server, "can't keep the policy in the state directory");
 }

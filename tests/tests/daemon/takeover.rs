@@ -59,7 +59,7 @@ fn a_foreign_table_stays_until_takeover_is_asked_for() {
 
     let daemon = server.start(&["--takeover"]).unwrap();
     let after = kernel(&server);
-    assert_eq!(after.generation, before.generation + 1, "replaced in one batch");
+    assert_eq!(after.generation, before.generation + 2, "replaced in one batch, then enforced");
     assert!(!after.listing.contains("by hand"), "{}", after.listing);
     assert!(!after.listing.contains("set blocked"), "{}", after.listing);
     assert!(after.listing.contains("allow web -> app tcp/8080"), "{}", after.listing);
@@ -99,7 +99,7 @@ fn an_inert_table_is_replaced() {
     assert!(before.listing.contains("policy accept"));
     let daemon = server.start(&[]).unwrap();
     let after = kernel(&server);
-    assert_eq!(after.generation, before.generation + 1);
+    assert_eq!(after.generation, before.generation + 2);
     assert_eq!(after.listing.matches("policy drop").count(), 3, "{}", after.listing);
     daemon.stop().unwrap();
 }

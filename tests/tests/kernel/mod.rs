@@ -1,7 +1,7 @@
 //! A network namespace with the way to its nf_tables: what the tests of tables in the kernel
 //! stand on.
 
-use netlink::{Committed, Connection, KernelTable};
+use netlink::{Committed, Connection, Hold, KernelTable};
 use ruleset::{Plan, Ruleset};
 use tierwall_tests::namespace::Namespace;
 
@@ -33,7 +33,8 @@ impl Kernel {
     ) -> Result<(KernelTable, Plan, Committed), String> {
         let found = self.dump();
         let plan = found.ruleset.diff(&wanted(&found.ruleset));
-        let committed = self.connection.commit(&plan, &found.handles, Some(found.generation));
+        let generation = Some(found.generation);
+        let committed = self.connection.commit(&plan, &found.handles, generation, Hold::Plain);
         match committed {
             Ok(committed) => Ok((found, plan, committed)),
             Err(error) => Err(format!("{error}; the plan:\n{plan}")),

@@ -1,7 +1,7 @@
 //! Who listens to nftables hears of commits and of nothing else.
 
 use crate::fixture::*;
-use netlink::{Connection, Handles};
+use netlink::{Connection, Handles, Hold};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
@@ -53,7 +53,7 @@ fn a_commit_is_announced_and_probing_is_not() {
         // Each needs the one before.
         assert!(features.owner || !features.persistent_owner);
 
-        connection.commit(&creation(&small()), &Handles::default(), None).unwrap();
+        connection.commit(&creation(&small()), &Handles::default(), None, Hold::Plain).unwrap();
         assert!(listener.heard());
     });
 }

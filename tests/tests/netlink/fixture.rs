@@ -1,13 +1,14 @@
 //! A table with every kind of statement, set and verdict, and the plan that makes a table.
 
-use netlink::{Connection, Handles, KernelTable};
+use netlink::{Connection, Handles, Hold, KernelTable};
 use ruleset::{
     AddressRange, AddressSet, Base, Chain, Elements, Family, Field, Hook, Interval, KeyType, Limit,
     Log, LogTarget, Operation, Plan, Policy, Reject, Rule, Ruleset, Set, SetSpec, Statement,
-    States, Table, Transport, Value, Verdict,
+    States, Table, TimedSet, Transport, Value, Verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tierwall_tests::namespace::Namespace;
 
 /// The operations that make `table` where there is none.
@@ -41,7 +42,7 @@ pub(crate) fn committed(table: &Table) -> (Namespace, KernelTable) {
     let namespace = Namespace::new().unwrap();
     let dumped = namespace.run(|| {
         let mut connection = Connection::open().unwrap();
-        connection.commit(&creation(table), &Handles::default(), None).unwrap();
+        connection.commit(&creation(table), &Handles::default(), None, Hold::Plain).unwrap();
         connection.dump().unwrap()
     });
     (namespace, dumped)
@@ -52,7 +53,7 @@ pub(crate) fn apply(namespace: &Namespace, operations: Vec<Operation>) -> Kernel
     namespace.run(|| {
         let mut connection = Connection::open().unwrap();
         let (handles, generation) = connection.handles().unwrap();
-        connection.commit(&Plan { operations }, &handles, Some(generation)).unwrap();
+        connection.commit(&Plan { operations }, &handles, Some(generation), Hold::Plain).unwrap();
         connection.dump().unwrap()
     })
 }
@@ -89,6 +90,11 @@ pub(crate) fn tcp(port: u128) -> Statement {
     Statement::matches(Field::Dport(Transport::Tcp), port)
 }
 
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
 fn keys<const N: usize>(intervals: [(u128, u128); N]) -> BTreeSet<Interval> {
     intervals.into_iter().map(|(first, last)| Interval { first, last }).collect()
 }
@@ -122,8 +128,8 @@ fn sets() -> BTreeMap<String, Set> {
         (
             "web_v4_timed",
             set(
-                SetSpec { timeout: true, ..SetSpec::intervals(address(Family::V4)) },
-                Elements::Ipv4(v4([range("10.8.0.0", "10.8.0.255")])),
+                SetSpec::intervals(address(Family::V4)).into_timed(),
+                Elements::TimedIpv4(TimedSet::default()),
             ),
         ),
         ("everywhere_v6", Set::ipv6(v6([AddressRange::ALL]))),

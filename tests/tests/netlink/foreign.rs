@@ -1,7 +1,7 @@
 //! A table of another program's: read without an error, the same each time, and never as ours.
 
 use crate::fixture::send_to_self;
-use netlink::{Connection, KernelTable};
+use netlink::{Connection, Hold, KernelTable};
 use ruleset::{Elements, KeyType, Operation, Plan, Statement, Table};
 use tierwall_tests::namespace::Namespace;
 
@@ -186,7 +186,7 @@ fn it_can_be_deleted_and_only_it() {
         let mut connection = Connection::open().unwrap();
         let dumped = connection.dump().unwrap();
         let plan = Plan { operations: vec![Operation::DeleteTable] };
-        connection.commit(&plan, &dumped.handles, Some(dumped.generation)).unwrap();
+        connection.commit(&plan, &dumped.handles, Some(dumped.generation), Hold::Plain).unwrap();
     });
     let left = namespace.command("nft", &["list", "tables"]).unwrap();
     assert_eq!(left, "table ip other\n");

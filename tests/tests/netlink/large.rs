@@ -1,7 +1,7 @@
 //! Sets of 100,000 elements, in one batch each.
 
 use crate::fixture::*;
-use netlink::{Connection, Handles};
+use netlink::{Connection, Handles, Hold};
 use ruleset::{
     AddressRange, AddressSet, Elements, Family, KeyType, Operation, Plan, Set, SetSpec, Table,
 };
@@ -77,7 +77,10 @@ fn ranges_of_an_exact_set_are_spelled_out_up_to_its_size() {
     let operation = Operation::AddElements { set: "large".into(), spec, elements };
     let error = namespace.run(|| {
         let plan = Plan { operations: vec![operation] };
-        Connection::open().unwrap().commit(&plan, &Handles::default(), None).unwrap_err()
+        Connection::open()
+            .unwrap()
+            .commit(&plan, &Handles::default(), None, Hold::Plain)
+            .unwrap_err()
     });
     insta::assert_snapshot!(error, @"elements of set large can't be encoded: they are 4294967296 single addresses and it holds 300");
 }
@@ -90,7 +93,8 @@ fn a_batch_larger_than_the_default_send_buffer_is_one_commit() {
     namespace.run(|| {
         let mut connection = Connection::open().unwrap();
         let before = connection.generation().unwrap();
-        let made = connection.commit(&creation(&table), &Handles::default(), None).unwrap();
+        let made =
+            connection.commit(&creation(&table), &Handles::default(), None, Hold::Plain).unwrap();
         assert!(made.bytes > 1_500_000, "{made:?}");
         // Far more than a message holds, far fewer than elements.
         assert!((20..60).contains(&made.messages), "{made:?}");

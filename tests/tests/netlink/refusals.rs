@@ -2,7 +2,7 @@
 
 use crate::events::Listener;
 use crate::fixture::*;
-use netlink::{CommitError, Connection, Handles, Refusal, Verb};
+use netlink::{CommitError, Connection, Handles, Hold, Refusal, Verb};
 use nix::errno::Errno;
 use ruleset::{Elements, Operation, Plan, Rule, Statement, Verdict};
 use tierwall_tests::namespace::Namespace;
@@ -15,7 +15,9 @@ fn refused(namespace: &Namespace, operation: Operation) -> Refusal {
         let before = connection.dump().unwrap();
         let harmless = Operation::AddCounter { counter: "harmless".into() };
         let plan = Plan { operations: vec![harmless, operation] };
-        let error = connection.commit(&plan, &before.handles, Some(before.generation)).unwrap_err();
+        let error = connection
+            .commit(&plan, &before.handles, Some(before.generation), Hold::Plain)
+            .unwrap_err();
         assert_eq!(connection.dump().unwrap(), before, "after {error}");
         assert!(!listener.heard());
         match error {
@@ -108,7 +110,7 @@ fn several_errors_name_the_first_and_count_the_others() {
     let error = namespace.run(|| {
         let plan = Plan { operations: vec![missing("x"), missing("y"), missing("z")] };
         let mut connection = Connection::open().unwrap();
-        connection.commit(&plan, &dumped.handles, None).unwrap_err()
+        connection.commit(&plan, &dumped.handles, None, Hold::Plain).unwrap_err()
     });
     insta::assert_snapshot!(error, @"the kernel refused to delete chain x, because of its name: no such file or directory (ENOENT) (and 2 more messages were refused)");
 }
@@ -120,7 +122,7 @@ fn more_errors_than_the_receive_buffer_holds() {
     let error = namespace.run(|| {
         let plan = Plan { operations: (0..20_000).map(missing).collect() };
         let mut connection = Connection::open().unwrap();
-        connection.commit(&plan, &dumped.handles, None).unwrap_err()
+        connection.commit(&plan, &dumped.handles, None, Hold::Plain).unwrap_err()
     });
     let CommitError::Refused(refusal) = error else { panic!("{error:?}") };
     assert_eq!(refusal.object, "chain chain0");
@@ -133,12 +135,14 @@ fn a_stale_generation() {
     namespace.run(|| {
         let mut connection = Connection::open().unwrap();
         let plan = Plan { operations: vec![Operation::DeleteTable] };
-        let error = connection.commit(&plan, &before.handles, Some(before.generation)).unwrap_err();
+        let error = connection
+            .commit(&plan, &before.handles, Some(before.generation), Hold::Plain)
+            .unwrap_err();
         assert!(matches!(error, CommitError::Stale), "{error:?}");
         let now = connection.dump().unwrap();
         assert_eq!(now.ruleset, before.ruleset);
         assert_eq!(now.generation, before.generation.next());
-        connection.commit(&plan, &now.handles, Some(now.generation)).unwrap();
+        connection.commit(&plan, &now.handles, Some(now.generation), Hold::Plain).unwrap();
         assert_eq!(connection.dump().unwrap().ruleset.table, None);
     });
 }
@@ -171,7 +175,7 @@ fn a_table_owned_by_another_socket() {
         assert_eq!(dumped.flags, 2);
         assert!(dumped.owner.is_some());
         let plan = Plan { operations: vec![Operation::DeleteTable] };
-        let error = connection.commit(&plan, &Handles::default(), None).unwrap_err();
+        let error = connection.commit(&plan, &Handles::default(), None, Hold::Plain).unwrap_err();
         drop(input);
         owner.wait().unwrap();
         error

@@ -5,7 +5,7 @@
 
 use crate::fixture::*;
 use crate::large::spread;
-use netlink::{CommitError, Connection, Error, Handles};
+use netlink::{CommitError, Connection, Error, Handles, Hold};
 use ruleset::{Elements, Family, KeyType, Set, SetSpec, Table};
 use std::net::IpAddr;
 use tierwall_tests::namespace::Namespace;
@@ -48,7 +48,7 @@ fn is_not_permitted() {
     require_lesser_rights();
     let mut connection = Connection::open().unwrap();
     let plan = creation(&small());
-    let error = connection.commit(&plan, &Handles::default(), None).unwrap_err();
+    let error = connection.commit(&plan, &Handles::default(), None, Hold::Plain).unwrap_err();
     assert!(matches!(error, CommitError::NotPermitted), "{error:?}");
     assert!(matches!(connection.dump().unwrap_err(), Error::NotPermitted));
     assert!(matches!(connection.generation().unwrap_err(), Error::NotPermitted));
@@ -61,13 +61,14 @@ fn is_not_permitted() {
 fn is_limited_to_the_default_send_buffer() {
     require_lesser_rights();
     let mut connection = Connection::open().unwrap();
-    connection.commit(&creation(&small()), &Handles::default(), None).unwrap();
+    connection.commit(&creation(&small()), &Handles::default(), None, Hold::Plain).unwrap();
     let before = connection.dump().unwrap();
     assert_eq!(before.ruleset, ruleset(small()));
     let spec = SetSpec::exact(KeyType::Address(Family::V4), Some(1 << 20));
     let mut table = Table::new();
     table.sets.insert("s".into(), Set { spec, elements: Elements::Ipv4(spread(1 << 20, 1)) });
-    let error = connection.commit(&creation(&table), &Handles::default(), None).unwrap_err();
+    let error =
+        connection.commit(&creation(&table), &Handles::default(), None, Hold::Plain).unwrap_err();
     let CommitError::TooLarge { bytes, limit } = error else { panic!("{error:?}") };
     assert!(bytes > 16 << 20 && limit < 16 << 20, "{bytes} {limit}");
     assert_eq!(connection.dump().unwrap(), before);

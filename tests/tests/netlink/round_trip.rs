@@ -1,7 +1,7 @@
 //! What was committed is what is read back, by us and by `nft`.
 
 use crate::fixture::*;
-use netlink::{CommitError, Connection, Error, Handles};
+use netlink::{CommitError, Connection, Error, Handles, Hold};
 use ruleset::{Base, Hook, Operation, Plan, Policy, Rule, Ruleset, Statement, Verdict};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -159,12 +159,14 @@ fn a_commit_says_what_it_made() {
         let mut connection = Connection::open().unwrap();
         let before = connection.generation().unwrap();
         let plan = creation(&small());
-        let made = connection.commit(&plan, &Handles::default(), Some(before)).unwrap();
+        let made =
+            connection.commit(&plan, &Handles::default(), Some(before), Hold::Plain).unwrap();
         assert_eq!(made.generation, before.next());
         assert_eq!(made.generation, connection.generation().unwrap());
         // A table, a counter, two chains, a set, its elements, four rules.
         assert_eq!(made.messages, 10);
-        let nothing = connection.commit(&Plan::default(), &Handles::default(), None).unwrap();
+        let nothing =
+            connection.commit(&Plan::default(), &Handles::default(), None, Hold::Plain).unwrap();
         assert_eq!((nothing.bytes, nothing.messages), (0, 0));
         assert_eq!(nothing.generation, made.generation);
     });
@@ -190,12 +192,14 @@ fn a_kernel_that_does_not_acknowledge_the_end_is_understood() {
         connection.expect_no_acknowledgement_of_the_end();
         let plan = creation(&small());
         let before = connection.generation().unwrap();
-        let made = connection.commit(&plan, &Handles::default(), Some(before)).unwrap();
+        let made =
+            connection.commit(&plan, &Handles::default(), Some(before), Hold::Plain).unwrap();
         assert_eq!(connection.dump().unwrap().ruleset, ruleset(small()));
         assert_eq!(connection.generation().unwrap(), made.generation);
-        let stale = connection.commit(&plan, &Handles::default(), Some(before)).unwrap_err();
+        let stale =
+            connection.commit(&plan, &Handles::default(), Some(before), Hold::Plain).unwrap_err();
         assert!(matches!(stale, CommitError::Stale), "{stale:?}");
-        let refused = connection.commit(&plan, &Handles::default(), None).unwrap_err();
+        let refused = connection.commit(&plan, &Handles::default(), None, Hold::Plain).unwrap_err();
         assert!(matches!(refused, CommitError::Refused(_)), "{refused:?}");
         assert_eq!(connection.dump().unwrap().ruleset, ruleset(small()));
     });
@@ -241,7 +245,7 @@ fn a_dump_is_of_one_state_while_others_commit() {
                 let mut connection = Connection::open().unwrap();
                 let mut on = true;
                 while !done.load(Ordering::Relaxed) {
-                    connection.commit(&toggle(on), &Handles::default(), None).unwrap();
+                    connection.commit(&toggle(on), &Handles::default(), None, Hold::Plain).unwrap();
                     on = !on;
                     std::thread::sleep(Duration::from_micros(500));
                 }

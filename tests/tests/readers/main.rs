@@ -137,7 +137,7 @@ fn kernel_elements(set: &Set) -> usize {
         Elements::Ipv6(set) => set.ranges().last().map(|range| range.last.to_number()),
         Elements::Keys(keys) => keys.last().map(|key| key.last),
         Elements::Verdicts(verdicts) => verdicts.last_key_value().map(|(key, _)| key.last),
-        Elements::Opaque(_) => None,
+        Elements::TimedIpv4(_) | Elements::TimedIpv6(_) | Elements::Opaque(_) => None,
     };
     match set.spec.interval {
         true => 2 * set.elements.len() - usize::from(last == Some(set.spec.key.max())),

@@ -199,7 +199,7 @@ fn changed(elements: &Elements) -> Vec<Elements> {
             }
             changed.into_iter().map(Elements::Verdicts).collect()
         }
-        Elements::Opaque(_) => Vec::new(),
+        Elements::TimedIpv4(_) | Elements::TimedIpv6(_) | Elements::Opaque(_) => Vec::new(),
     }
 }
 

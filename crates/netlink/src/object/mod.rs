@@ -86,10 +86,20 @@ impl Writer {
         Self { scratch: vec![0; SCRATCH / size_of::<u64>()].into_boxed_slice() }
     }
 
-    /// The table, with userdata where it is made.
-    pub(crate) fn table(&mut self, out: &mut Vec<u8>, head: Head, userdata: &Userdata) {
+    /// The table, with flags and userdata where it is made, flags alone where it is adopted.
+    pub(crate) fn table(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: Head,
+        flags: Option<u32>,
+        userdata: &Userdata,
+    ) {
         let mut table = Table::new();
         table.name(sys::NFTNL_TABLE_NAME);
+        if let Some(flags) = flags {
+            // SAFETY: libnftnl declares the flags as a number of 32 bits.
+            unsafe { table.u32(sys::NFTNL_TABLE_FLAGS, flags) };
+        }
         if !userdata.bytes().is_empty() {
             // SAFETY: userdata are bytes of any length, which libnftnl copies.
             unsafe { table.bytes(sys::NFTNL_TABLE_USERDATA, userdata.bytes()) };

@@ -38,7 +38,29 @@ impl Compiler<'_> {
         if self.table.sets.contains_key(&hosts) {
             lookups.push(Statement::lookup(field(family), hosts));
         }
+        if let Some(timed) = self.timed_set(&name, family, tier) {
+            lookups.push(Statement::lookup(field(family), timed));
+        }
         lookups
+    }
+
+    /// The set of the tier's members that end by themselves: a set of their own, since a set with
+    /// timeouts is stored in a slower way. It is there from the first such member on, so that a
+    /// tier that never has any pays nothing, and stays, so that the next one changes no rule.
+    fn timed_set(&mut self, name: &str, family: Family, tier: &str) -> Option<String> {
+        let name = format!("{name}_timed");
+        let timed = &self.policy.tiers[tier].timed;
+        let set = match family {
+            Family::V4 => Set::timed_ipv4(timed.v4.clone()),
+            Family::V6 => Set::timed_ipv6(timed.v6.clone()),
+        };
+        let table = self.host.previous.and_then(|previous| previous.table.as_ref());
+        let was_there = table.is_some_and(|table| table.sets.contains_key(&name));
+        if set.elements.is_empty() && !was_there {
+            return None;
+        }
+        self.table.sets.insert(name.clone(), set);
+        Some(name)
     }
 
     fn add_tier_sets<A: Address>(

@@ -5,6 +5,9 @@
 
 mod flood;
 mod flow;
+mod knock;
+mod member;
+mod stall;
 mod start;
 mod statistics;
 
@@ -29,11 +32,18 @@ fn run() -> Result<()> {
     };
     let flow = flow::measure()?;
     let start = start::measure()?;
+    let member = member::measure()?;
+    let stall = stall::measure()?;
     if json {
-        let all = serde_json::json!({ "flow": flow.as_json(), "start": start.as_json() });
+        let all = serde_json::json!({
+            "flow": flow.as_json(),
+            "start": start.as_json(),
+            "member": member.as_json(),
+            "stall": stall.as_json(),
+        });
         println!("{all:#}");
     } else {
-        println!("{flow}\n{start}");
+        println!("{flow}\n{start}\n{member}\n{stall}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Medians, and progress on a terminal.
+//! Medians, what is seldom exceeded, and progress on a terminal.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,6 +9,15 @@ use std::io::{IsTerminal, Write};
 pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples[samples.len() / 2]
+}
+
+/// What 99 of 100 `samples` don't exceed.
+///
+/// # Panics
+/// Without samples.
+pub(crate) fn percentile_99(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[(samples.len() * 99).div_ceil(100) - 1]
 }
 
 /// Says how far a long measurement is, on one line of a terminal.

@@ -49,13 +49,24 @@ pub(crate) const MACHINES: &[Machine] = &[
     Machine { name: "backup1", address: "10.10.2.50", place: Place::Backup },
 ];
 
+/// Who joins in the second act: outside of every tier, until somebody says otherwise. No tierwalld
+/// runs there yet.
+pub(crate) const NEWCOMER: Machine =
+    Machine { name: "web3", address: "10.10.1.41", place: Place::Stray };
+
+/// The policy with the newcomer in the tier of the web servers.
+pub(crate) fn policy_with_newcomer() -> String {
+    let web = "10.10.1.10-10.10.1.19\"";
+    POLICY.replace(web, &format!("{web}, \"{}\"", NEWCOMER.address))
+}
+
 const SSH: Service = Service::Tcp(22);
 const SMTP: Service = Service::Tcp(25);
 const HTTP: Service = Service::Tcp(80);
 const HTTPS: Service = Service::Tcp(443);
 const VEEAM: Service = Service::Tcp(2500);
-const POSTGRES: Service = Service::Tcp(5432);
-const APP: Service = Service::Tcp(8080);
+pub(crate) const POSTGRES: Service = Service::Tcp(5432);
+pub(crate) const APP: Service = Service::Tcp(8080);
 const DNS: Service = Service::Udp(53);
 
 /// What everybody tries on everybody, with the names of the columns.

@@ -1,15 +1,20 @@
-//! The demo: servers in network namespaces, a real tierwalld on each, and who reaches whom.
+//! The demo: servers in network namespaces, a real tierwalld on each, and who reaches whom; then a
+//! member that comes and goes while connections run.
 //!
 //! Nothing of this machine's network is touched; whatever way it ends, nothing stays.
 
+mod batch;
 mod cast;
 mod isolate;
+mod live;
+mod live_text;
 mod table;
 
 use anstream::{eprintln, print, println};
 use anyhow::{Context, Result, ensure};
 use cast::{MACHINES, POLICY, POLICY_FILE, SERVICES};
 use isolate::Rights;
+use live::Live;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -62,6 +67,7 @@ struct Report<'a> {
     as_expected: bool,
     daemons: &'a [Started],
     connections: &'a [Contact],
+    live: &'a Live,
 }
 
 fn as_text<S: serde::Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
@@ -105,7 +111,8 @@ fn demo(rights: Rights, json: bool) -> Result<bool> {
     }
 
     let start = Instant::now();
-    let network = Network::new(MACHINES.iter().map(|own| (own.name, vec![address(own.address)])))?;
+    let mut network =
+        Network::new(MACHINES.iter().map(|own| (own.name, vec![address(own.address)])))?;
     let services: Vec<Service> = SERVICES.iter().map(|(_, service)| *service).collect();
     let listeners = network
         .hosts()
@@ -141,14 +148,20 @@ fn demo(rights: Rights, json: bool) -> Result<bool> {
     })?;
     done("after", start, &format!("the same {} connections again", after.len()));
 
-    let as_expected = after.iter().all(Contact::as_expected);
+    let start = Instant::now();
+    let live = live::play(&mut network, &servers, &daemons, &listeners)?;
+    let name = cast::NEWCOMER.name;
+    done("live", start, &format!("{name} comes and goes, by file and by command"));
+
+    let as_expected = after.iter().all(Contact::as_expected) && live.as_expected();
     if json {
-        let report = Report { as_expected, daemons: &started, connections: &after };
+        let report = Report { as_expected, daemons: &started, connections: &after, live: &live };
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(as_expected);
     }
     println!("\n{}", table::render(&after));
     verdict(&after);
+    println!("\n{}", live_text::render(&live));
     figures(&started);
     let db1 = servers.iter().zip(&daemons).find(|(server, _)| server.host().name == "db1");
     let (server, daemon) = db1.context("db1 is a server")?;
@@ -254,7 +267,7 @@ fn verdict(contacts: &[Contact]) {
 
 fn figures(started: &[Started]) {
     let build = if cfg!(debug_assertions) { "a debug build" } else { "a release build" };
-    println!("\n  tierwalld ({build}): from its start until its policy was enforced");
+    println!("  tierwalld ({build}): from its start until its policy was enforced");
     for Started { server, ready_microseconds, resident_kib } in started {
         let (ready, resident) = (*ready_microseconds as f64 / 1e3, *resident_kib as f64 / 1024.0);
         println!("    {server:10} {ready:6.1} ms   {resident:5.1} MiB resident");

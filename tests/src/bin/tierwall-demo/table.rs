@@ -7,10 +7,10 @@ use std::fmt::Write;
 use tierwall_tests::service::Service;
 use tierwall_tests::verdict::Verdict;
 
-const OPEN: Style = AnsiColor::Green.on_default().bold();
-const DENIED: Style = Style::new().dimmed();
-const WRONG: Style = AnsiColor::Red.on_default().bold();
-const HEADING: Style = Style::new().bold();
+pub(crate) const OPEN: Style = AnsiColor::Green.on_default().bold();
+pub(crate) const DENIED: Style = Style::new().dimmed();
+pub(crate) const WRONG: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const HEADING: Style = Style::new().bold();
 
 /// The width of the columns `from` and `to`; with the others they make 80.
 const NAMES: (usize, usize) = (9, 20);

@@ -1,0 +1,50 @@
+//! `tierwall reload`, and how every change through the daemon is told.
+
+use crate::error::Error;
+use crate::options::Common;
+use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled, tell};
+use control::{Client, Done, Request, Response, socket_path};
+use serde_json::json;
+
+pub(crate) fn reload(common: &Common) -> Result<u8, Error> {
+    change(common, &Request::Reload, "nothing changed: the kernel holds this policy")
+}
+
+/// Asks for a change and tells what it came to; `nothing` where that is nothing.
+pub(crate) fn change(common: &Common, request: &Request, nothing: &str) -> Result<u8, Error> {
+    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
+    match client.ask(request).map_err(Error::Client)? {
+        Response::Done(done) if common.json => print_json(&json!(done))?,
+        Response::Done(done) => print(&as_text(&done, nothing))?,
+        other => return Err(crate::unexpected(other)),
+    }
+    Ok(control::exit::OK)
+}
+
+fn as_text(done: &Done, nothing: &str) -> String {
+    for warning in &done.warnings {
+        tell(&format!("{} {warning}\n", styled(WARNING, "warning:")));
+    }
+    let Some(commit) = &done.commit else { return format!("{nothing}\n") };
+    let mut text = String::new();
+    for line in &done.changes {
+        text += &match line.more {
+            true => styled(GOOD, &format!("+ {}", line.text)),
+            false => styled(BAD, &format!("- {}", line.text)),
+        };
+        text.push('\n');
+    }
+    if done.changes.is_empty() {
+        text += "the same traffic passes; only the table's own shape changed\n";
+    }
+    let elements: usize = commit.sets.values().map(|set| set.added + set.deleted).sum();
+    let summary = format!(
+        "generation {}: {elements} elements, {} rules added, {} deleted, {} bytes in {:.1} ms",
+        commit.generation,
+        commit.rules_added,
+        commit.rules_deleted,
+        commit.bytes,
+        commit.duration_us as f64 / 1000.0,
+    );
+    text + &styled(FAINT, &summary) + "\n"
+}

@@ -1,0 +1,60 @@
+//! `tierwall member`: members of tiers by command, beside those of the files.
+
+use crate::change::change;
+use crate::error::Error;
+use crate::options::{Common, ListMembers, Member};
+use crate::output::{columns, print, print_json};
+use crate::promote;
+use crate::status::{ago, left};
+use control::{Client, Request, Response, socket_path};
+use serde_json::json;
+
+pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
+    match member {
+        Member::List(options) => list(common, options),
+        Member::Add(add) => {
+            let (tier, member) = (add.tier.clone(), add.member.clone());
+            let seconds = add.for_.map(|time| time.as_secs().max(1));
+            let reason = add.reason.clone();
+            let request = Request::AddMember { tier, member, seconds, reason };
+            change(common, &request, "recorded; no allow of this server names the tier")
+        }
+        Member::Promote(promote) => {
+            let (tier, member) = (promote.tier.clone(), promote.member.clone());
+            promote::write(common, &tier, &member)?;
+            let request = Request::PromotedMember { tier, member };
+            change(common, &request, "written into the policy file; the kernel held it already")
+        }
+        Member::Remove(remove) => {
+            let (tier, member) = (remove.tier.clone(), remove.member.clone());
+            let request = Request::RemoveMember { tier, member };
+            change(common, &request, "removed; its addresses stay in the tier by other members")
+        }
+    }
+}
+
+fn list(common: &Common, options: &ListMembers) -> Result<u8, Error> {
+    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
+    let request = Request::Members { tier: options.tier.clone() };
+    match client.ask(&request).map_err(Error::Client)? {
+        Response::Members(members) if common.json => print_json(&json!(members))?,
+        Response::Members(members) if members.is_empty() => {
+            print("no member was added by command\n")?;
+        }
+        Response::Members(members) => {
+            let rows = members.into_iter().map(|member| {
+                vec![
+                    member.tier,
+                    member.member,
+                    format!("added {} ago", ago(member.added)),
+                    member.until.map_or_else(String::new, |until| format!("{} left", left(until))),
+                    format!("by uid {}", member.by),
+                    member.reason.unwrap_or_default(),
+                ]
+            });
+            print(&columns(&rows.collect::<Vec<_>>()))?;
+        }
+        other => return Err(crate::unexpected(other)),
+    }
+    Ok(control::exit::OK)
+}

@@ -1,0 +1,190 @@
+//! Writing a member into the policy file that defines its tier, or into the tier's list file.
+//!
+//! The file is edited as text: comments, order and layout stay. It is replaced as a whole, with
+//! the permissions it had.
+
+use crate::error::Error;
+use crate::judge::bad_policy;
+use crate::options::Common;
+use control::{Client, Request, Response, socket_path};
+use policy::{Loaded, Member, Options, Policy};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, RawString, Value};
+
+/// Writes `member`, which was added to `tier` by command.
+pub(crate) fn write(common: &Common, tier: &str, member: &str) -> Result<(), Error> {
+    let options = Options { check_permissions: !common.insecure_permissions, strict: false };
+    let Loaded { policy, diagnostics, .. } = policy::load(&common.config, &options);
+    let Some(policy) = policy else { return Err(bad_policy(common, diagnostics)) };
+    let member: Member = member.parse().map_err(|error| Error::Edit(format!("{error}")))?;
+    let file = defining_file(&policy, tier)?;
+    check_added(common, tier, &member.to_string())?;
+    let (path, text) = edited(&file, tier, &member.to_string())?;
+    replace(&path, &text)
+        .map_err(|error| Error::Edit(format!("can't write {}: {error}", path.display())))
+}
+
+/// Before anything is written: the file would open what nobody ever added.
+fn check_added(common: &Common, tier: &str, member: &str) -> Result<(), Error> {
+    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
+    let request = Request::Members { tier: Some(tier.to_owned()) };
+    match client.ask(&request).map_err(Error::Client)? {
+        Response::Members(members) if members.iter().any(|added| added.member == member) => Ok(()),
+        Response::Members(_) => Err(Error::Edit(format!(
+            "{member} is not a member of {tier} that was added by command\n  hint: `tierwall \
+             member list` shows those that were"
+        ))),
+        other => Err(crate::unexpected(other)),
+    }
+}
+
+fn defining_file(policy: &Policy, tier: &str) -> Result<PathBuf, Error> {
+    let definition = policy.tiers.get(tier);
+    let definition = definition.ok_or_else(|| Error::Edit(format!("no tier is named `{tier}`")))?;
+    Ok(definition.location.file.as_path().to_owned())
+}
+
+/// The file to replace and its new text.
+fn edited(file: &Path, tier: &str, member: &str) -> Result<(PathBuf, String), Error> {
+    let text = read(file)?;
+    let cannot = || {
+        let file = file.display();
+        Error::Edit(format!(
+            "can't find where {file} defines the tier {tier}: add {member} by hand"
+        ))
+    };
+    let mut document: DocumentMut = text.parse().map_err(|_| cannot())?;
+    let item =
+        document.get_mut("tiers").and_then(|tiers| tiers.get_mut(tier)).ok_or_else(cannot)?;
+    if let Some(list) = list_file(item) {
+        let path = file.parent().unwrap_or(Path::new("")).join(list);
+        let mut text = read(&path)?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        return Ok((path, text + member + "\n"));
+    }
+    match item {
+        Item::Value(Value::Array(members)) => push(members, member),
+        Item::Value(value @ Value::String(_)) => {
+            let mut members = Array::new();
+            members.push(value.clone().decorated("", ""));
+            members.push(member);
+            *value = Value::Array(members).decorated(" ", "");
+        }
+        _ => return Err(cannot()),
+    }
+    Ok((file.to_owned(), document.to_string()))
+}
+
+/// The list file of `tier = { file = "…" }`.
+fn list_file(item: &Item) -> Option<String> {
+    let table: &InlineTable = item.as_inline_table()?;
+    table.get("file")?.as_str().map(str::to_owned)
+}
+
+/// Adds a member, on a line of its own where the others are. A comment stays on the line of the
+/// member it stands behind.
+fn push(members: &mut Array, member: &str) {
+    let text = |raw: Option<&RawString>| raw.and_then(RawString::as_str).unwrap_or("").to_owned();
+    let Some(last) = members.iter().last() else { return members.push(member) };
+    let before = text(last.decor().prefix());
+    let own_line = before.rsplit_once('\n').map(|(_, indent)| format!("\n{indent}"));
+    let behind = match members.trailing_comma() {
+        true => text(Some(members.trailing())),
+        false => text(last.decor().suffix()) + &text(Some(members.trailing())),
+    };
+    let Some((comment, closing)) = behind.rsplit_once('\n') else {
+        members.push(member);
+        if let (Some(own_line), Some(last)) = (own_line, members.iter_mut().last()) {
+            last.decor_mut().set_prefix(own_line);
+        }
+        return;
+    };
+    let prefix = comment.to_owned() + own_line.as_deref().unwrap_or("\n  ");
+    if let Some(last) = members.iter_mut().last() {
+        last.decor_mut().set_suffix("");
+    }
+    members.push(member);
+    if let Some(new) = members.iter_mut().last() {
+        new.decor_mut().set_prefix(prefix);
+    }
+    members.set_trailing(format!("\n{closing}"));
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path)
+        .map_err(|error| Error::Edit(format!("can't read {}: {error}", path.display())))
+}
+
+/// Replaces the file a symbolic link leads to, in one step.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let permissions = fs::metadata(&path)?.permissions();
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut beside = tempfile::NamedTempFile::new_in(directory)?;
+    beside.write_all(text.as_bytes())?;
+    beside.as_file().set_permissions(permissions)?;
+    beside.as_file().sync_all()?;
+    beside.persist(&path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::edited;
+    use std::fs;
+
+    fn promote(text: &str) -> String {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("tierwall.toml");
+        fs::write(&file, text).expect("written");
+        fs::write(directory.path().join("web.list"), "10.0.0.1 # one").expect("written");
+        edited(&file, "web", "10.0.0.9").expect("edited").1
+    }
+
+    #[test]
+    fn a_member_is_added_and_everything_else_stays() {
+        assert_eq!(
+            promote("# top\n[tiers]\nweb = [\"10.0.0.1\"] # servers\napp = []\n"),
+            "# top\n[tiers]\nweb = [\"10.0.0.1\", \"10.0.0.9\"] # servers\napp = []\n"
+        );
+        assert_eq!(
+            promote("[tiers]\nweb = [\n  # first\n  \"10.0.0.1\",\n]\n"),
+            "[tiers]\nweb = [\n  # first\n  \"10.0.0.1\",\n  \"10.0.0.9\",\n]\n"
+        );
+        assert_eq!(promote("tiers.web = []\n"), "tiers.web = [\"10.0.0.9\"]\n");
+        assert_eq!(
+            promote("[tiers]\nweb = \"10.0.0.1\"\n"),
+            "[tiers]\nweb = [\"10.0.0.1\", \"10.0.0.9\"]\n"
+        );
+    }
+
+    #[test]
+    fn a_comment_stays_with_its_member() {
+        assert_eq!(
+            promote("[tiers]\nweb = [\n  \"10.0.0.1\",  # one\n  # more to come\n]\n"),
+            "[tiers]\nweb = [\n  \"10.0.0.1\",  # one\n  # more to come\n  \"10.0.0.9\",\n]\n"
+        );
+        assert_eq!(
+            promote("[tiers]\nweb = [\n  \"10.0.0.1\"  # one\n]\n"),
+            "[tiers]\nweb = [\n  \"10.0.0.1\",  # one\n  \"10.0.0.9\"\n]\n"
+        );
+        assert_eq!(
+            promote("[tiers]\nweb = [ \"10.0.0.1\", # one\n]\n"),
+            "[tiers]\nweb = [ \"10.0.0.1\", # one\n  \"10.0.0.9\",\n]\n"
+        );
+        assert_eq!(
+            promote("[tiers]\nweb = [\n  \"10.0.0.1\"]\n"),
+            "[tiers]\nweb = [\n  \"10.0.0.1\",\n  \"10.0.0.9\"]\n"
+        );
+    }
+
+    #[test]
+    fn a_list_file_gets_a_line() {
+        let text = "[tiers]\nweb = { file = \"web.list\" }\n";
+        assert_eq!(promote(text), "10.0.0.1 # one\n10.0.0.9\n");
+    }
+}

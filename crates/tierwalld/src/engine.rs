@@ -1,0 +1,505 @@
+//! The engine: what is enforced, and the steps that change it.
+//!
+//! It does what blocks (files, users, the kernel), so it runs off the event loop, one piece of
+//! work at a time: the loop hands it to a thread and gets it back. Each step ends with the kernel
+//! in a state that was acknowledged, or unchanged.
+
+use crate::drift::{Foreign, Shared};
+use crate::host::Server;
+use crate::kernel::{Kernel, KernelError, Settled};
+use crate::last_good;
+use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
+use crate::options::Options;
+use crate::proof::Proof;
+use crate::recorder::Recorder;
+use crate::report;
+use crate::state::StateDirectory;
+use control::{CommitSummary, Enforcement};
+use netlink::Adopted;
+use policy::model::{Mode, Modes, Ownership, Watch};
+use policy::{Change, Diagnostics, Host, Input, Loaded, Policy, Style, compile};
+use std::collections::BTreeSet;
+use watch::LoadStart;
+
+/// Why a step changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// The policy files have errors; they are told in full.
+    #[error("{}", .0.trim_end())]
+    BadPolicy(String),
+    /// The kernel doesn't hold what was wanted.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A member can't be added or removed.
+    #[error(transparent)]
+    Member(#[from] MemberFailure),
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// The last batch; none where the kernel held the wanted state already.
+    pub(crate) commit: Option<CommitSummary>,
+    /// What it means.
+    pub(crate) change: Change,
+}
+
+/// All that is known and held.
+pub(crate) struct Engine {
+    options: Options,
+    state: Option<StateDirectory>,
+    /// None where there is no state directory.
+    recorder: Option<Recorder>,
+    kernel: Kernel,
+    /// The policy of the files that is enforced.
+    pub(crate) applied: Policy,
+    pub(crate) server: Server,
+    pub(crate) members: CommandMembers,
+    /// What the files depend on, for the watcher.
+    pub(crate) inputs: Inputs,
+    /// What an edit would change that waits for a reload.
+    pub(crate) waiting: Vec<String>,
+    /// Why the files as they are now can't be applied.
+    pub(crate) problem: Option<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) enforcement: Enforcement,
+    pub(crate) generation: u32,
+    pub(crate) last_commit: Option<CommitSummary>,
+    /// What another process changed that stays, under `ownership = "report"`.
+    pub(crate) drift: Option<String>,
+    /// Whether [`Engine::remember`] has something new to keep.
+    pub(crate) memory_is_old: bool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+/// What a load depends on, and when it began.
+#[derive(Debug, Clone)]
+pub(crate) struct Inputs {
+    pub(crate) inputs: BTreeSet<Input>,
+    pub(crate) start: LoadStart,
+}
+
+/// A policy read from its files, with what it depends on beside them.
+struct Candidate {
+    policy: Policy,
+    server: Server,
+    warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Reads the policy and brings the kernel there. Where the files are bad, the last good policy
+    /// is enforced in their place.
+    ///
+    /// # Errors
+    /// When the files are bad and there is no last good policy, or the kernel refuses. Nothing was
+    /// changed then.
+    pub(crate) fn start(options: Options, kernel: Kernel) -> Result<Self, StepError> {
+        let state = StateDirectory::open(&options.state_directory)
+            .inspect_err(|error| {
+                let directory = options.state_directory.display();
+                tracing::warn!(%directory, %error, "can't use the state directory; going on without");
+            })
+            .ok();
+        let (inputs, candidate) = load(&options, None, state.as_ref());
+        let (candidate, problem) = match candidate {
+            Ok(candidate) => (candidate, None),
+            Err(problem) => match state.as_ref().and_then(last_good::load) {
+                Some(last) => {
+                    let since = last.time;
+                    tracing::error!(
+                        since,
+                        "the policy has errors; the last good one is enforced\n{problem}"
+                    );
+                    let (server, found) = Server::resolve(&last.policy, None, state.as_ref());
+                    let warnings = lines(&found);
+                    (Candidate { policy: last.policy, server, warnings }, Some(problem))
+                }
+                None => return Err(StepError::BadPolicy(problem)),
+            },
+        };
+        let Candidate { policy, server, warnings } = candidate;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let mut engine = Self {
+            kernel,
+            members: CommandMembers::load(state.as_ref()),
+            applied: policy,
+            waiting: Vec::new(),
+            enforcement: Enforcement::Committed,
+            generation: 0,
+            last_commit: None,
+            drift: None,
+            memory_is_old: false,
+            options,
+            recorder: state.clone().and_then(recorder),
+            state,
+            server,
+            inputs,
+            problem,
+            warnings,
+        };
+        let policy = engine.members.added_to(&engine.applied);
+        let (role, users) = (&engine.server.role, &engine.server.users);
+        let wanted = compile(&policy, Host { role, users, previous: None });
+        engine.kernel.recognise(wanted, engine.state.as_ref())?;
+        engine.settle("start")?;
+        engine.memory_is_old = true;
+        Ok(engine)
+    }
+
+    /// Reads the files again and applies all of them.
+    pub(crate) fn reload(&mut self) -> Result<Step, StepError> {
+        let (inputs, candidate) = load(&self.options, self.so_far(), self.state.as_ref());
+        self.inputs = inputs;
+        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        self.apply(candidate, "reload")
+    }
+
+    /// Reads the files again, and applies what applies by itself.
+    pub(crate) fn files_changed(&mut self) -> Result<Step, StepError> {
+        let (inputs, candidate) = load(&self.options, self.so_far(), self.state.as_ref());
+        self.inputs = inputs;
+        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        self.take_members(candidate)
+    }
+
+    /// Applies what of an edit applies by itself.
+    fn take_members(&mut self, mut candidate: Candidate) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Ok(Step::default());
+        }
+        if self.applied.watch == Watch::All {
+            return self.apply(candidate, "files changed");
+        }
+        let edited = candidate.policy;
+        candidate.policy = self.applied.with_members_of(&edited);
+        let waiting = candidate.policy.waiting(&edited);
+        if !waiting.is_empty() && waiting != self.waiting {
+            let what = waiting.join("; ");
+            tracing::info!(waiting = what, "an edit waits for `tierwall reload`");
+        }
+        let (server, _) = Server::resolve(&candidate.policy, self.so_far(), self.state.as_ref());
+        candidate.server = server;
+        let step = self.apply(candidate, "members changed")?;
+        self.waiting = waiting;
+        Ok(step)
+    }
+
+    /// Adds a member by command, to hold until it is removed.
+    pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
+        let members = self.members.with(&self.applied, member)?;
+        self.change_members(members, "member added")
+    }
+
+    /// Removes a member that was added by command.
+    pub(crate) fn remove_member(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
+        let members = self.members.without(&self.applied, tier, member)?;
+        self.change_members(members, "member removed")
+    }
+
+    /// Takes over from the files a member that was added by command: one step, so that it never
+    /// leaves the tier.
+    pub(crate) fn promoted(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
+        let (inputs, candidate) = load(&self.options, self.so_far(), self.state.as_ref());
+        self.inputs = inputs;
+        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        self.members.check_promoted(&candidate.policy, tier, member)?;
+        let members = self.members.without(&self.applied, tier, member)?;
+        let before = std::mem::replace(&mut self.members, members);
+        let step = self.take_members(candidate);
+        match &step {
+            Ok(_) => self.members.save(self.state.as_ref())?,
+            Err(_) => self.members = before,
+        }
+        step
+    }
+
+    /// Recorded before it is committed: what was told to hold must survive a crash.
+    fn change_members(
+        &mut self,
+        members: CommandMembers,
+        reason: &'static str,
+    ) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Err(MemberFailure::TornDown.into());
+        }
+        members.save(self.state.as_ref())?;
+        let before = std::mem::replace(&mut self.members, members);
+        self.memory_is_old = true;
+        let step = self.settle(reason);
+        if step.is_err() {
+            self.members = before;
+            if let Err(error) = self.members.save(self.state.as_ref()) {
+                tracing::error!(%error, "a member that was refused is still recorded");
+            }
+        }
+        Ok(step?)
+    }
+
+    /// Another process changed the table: puts it back, or reports it, as the policy says.
+    pub(crate) fn repair(&mut self, foreign: &Foreign) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Ok(Step::default());
+        }
+        let differs = self.kernel.read_again()?;
+        let Foreign { process, pid, what } = foreign;
+        let is_wanted = self.is_as_wanted()?;
+        if is_wanted {
+            // By a commit of ours that met the change before this, or by whoever made it.
+            self.drift = None;
+            if *pid != 0 {
+                tracing::warn!(
+                    process,
+                    pid,
+                    what,
+                    "another process changed the table; it is as it should be"
+                );
+            }
+            return Ok(Step::default());
+        }
+        if self.applied.ownership == Ownership::Report {
+            if differs {
+                tracing::warn!(process, pid, what, "another process changed the table");
+                self.drift = Some(format!("{process} (pid {pid}): {what}"));
+            }
+            return Ok(Step::default());
+        }
+        tracing::warn!(process, pid, what, "another process changed the table; putting it back");
+        Ok(self.settle("repair")?)
+    }
+
+    /// Whether the kernel holds what is applied.
+    fn is_as_wanted(&mut self) -> Result<bool, KernelError> {
+        let policy = self.members.added_to(&self.applied);
+        let server = &self.server;
+        self.kernel.holds(|previous| {
+            compile(&policy, Host { role: &server.role, users: &server.users, previous })
+        })
+    }
+
+    /// Whether somebody has to listen to nftables, and from which port our own commits come.
+    pub(crate) fn exposed_port(&self) -> Option<u32> {
+        self.kernel.is_exposed().then(|| self.kernel.port())
+    }
+
+    /// Whether others may have changed the table while nobody listened, since this was asked last.
+    pub(crate) fn take_missed(&mut self) -> bool {
+        std::mem::take(&mut self.kernel.missed)
+    }
+
+    /// Who listens.
+    pub(crate) fn set_listener(&mut self, listener: Option<Shared>) {
+        self.kernel.listener = listener;
+    }
+
+    /// This server's addresses may have changed, or time has passed: brings the role and the users
+    /// up to date.
+    pub(crate) fn look_again(&mut self) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Ok(Step::default());
+        }
+        let server = self.server.look_again(&self.applied);
+        if server == self.server {
+            return Ok(Step::default());
+        }
+        let (old, new) = (self.server.role.to_string(), server.role.to_string());
+        if old != new {
+            tracing::info!(old, new, "this server's role changed with its addresses");
+        }
+        let before = std::mem::replace(&mut self.server, server);
+        self.memory_is_old = true;
+        let step = self.settle("addresses or users changed");
+        if step.is_err() {
+            self.server = before;
+        }
+        Ok(step?)
+    }
+
+    /// Takes the table away. Returns whether there was one.
+    pub(crate) fn teardown(&mut self) -> Result<bool, StepError> {
+        let done = self.kernel.teardown()?;
+        self.enforcement = Enforcement::TornDown;
+        let Some((generation, commit)) = done else { return Ok(false) };
+        self.generation = generation;
+        self.last_commit = Some(report::commit("teardown", generation, &commit));
+        tracing::warn!("the table was taken away on request; nothing is filtered now");
+        Ok(true)
+    }
+
+    /// Whether the kernel holds sets of this tier.
+    pub(crate) fn uses_tier(&self, tier: &str) -> bool {
+        let table = self.kernel.ruleset().and_then(|ruleset| ruleset.table.as_ref());
+        self.enforcement == Enforcement::Committed
+            && table.is_some_and(|table| table.sets.contains_key(&format!("{tier}_v4")))
+    }
+
+    /// What holds of this server, and under which policy.
+    fn so_far(&self) -> Option<(&Server, &Policy)> {
+        Some((&self.server, &self.applied))
+    }
+
+    /// Notes why the files can't be applied. The old policy stays.
+    fn refuse(&mut self, problem: String) -> StepError {
+        if self.problem.as_ref() != Some(&problem) {
+            tracing::error!("the policy files have errors; what was enforced stays\n{problem}");
+        }
+        self.problem = Some(problem.clone());
+        StepError::BadPolicy(problem)
+    }
+
+    fn apply(&mut self, candidate: Candidate, reason: &'static str) -> Result<Step, StepError> {
+        let Candidate { policy, server, warnings } = candidate;
+        let rules_changed = !self.applied.waiting(&policy).is_empty();
+        let before = (
+            std::mem::replace(&mut self.applied, policy),
+            std::mem::replace(&mut self.server, server),
+        );
+        match self.settle(reason) {
+            Ok(step) => {
+                for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+                    tracing::warn!("{warning}");
+                }
+                (self.problem, self.warnings) = (None, warnings);
+                self.waiting.clear();
+                self.memory_is_old |= step.commit.is_some() || rules_changed;
+                Ok(step)
+            }
+            Err(error) => {
+                (self.applied, self.server) = before;
+                tracing::error!(%error, "the kernel keeps what it held");
+                self.problem = Some(error.to_string());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Brings the kernel to what is applied.
+    fn settle(&mut self, reason: &'static str) -> Result<Step, KernelError> {
+        self.memory_is_old |= self.members.expire(report::now());
+        let policy = self.members.added_to(&self.applied);
+        self.prepare_enforcement(&policy)?;
+        let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
+        Ok(self.settled(reason, settled))
+    }
+
+    /// Where a side begins to drop, the connections that are open have to be known as such, or
+    /// their next packet would be a new one. A namespace without rules tracks none: first comes a
+    /// table that only observes, which starts the tracking. One that observes already may have
+    /// seen no packet yet of a connection that is older and idle, also where it was left by a
+    /// start that was killed at this point.
+    fn prepare_enforcement(&mut self, policy: &Policy) -> Result<(), KernelError> {
+        let standing = self.kernel.standing()?;
+        let begins = |wanted: Mode, drops: bool| wanted == Mode::Enforce && !drops;
+        let Modes { input, output } = policy.mode;
+        if !begins(input, standing.input_drops) && !begins(output, standing.output_drops) {
+            return Ok(());
+        }
+        if !standing.tracks {
+            let mut observing = policy.clone();
+            for mode in [&mut observing.mode.input, &mut observing.mode.output] {
+                if *mode == Mode::Enforce {
+                    *mode = Mode::Observe;
+                }
+            }
+            let settled = commit(&mut self.kernel, &observing, &self.server, self.state.as_ref())?;
+            self.settled("before the first enforcement", settled);
+        }
+        match netlink::adopt_connections() {
+            Ok(Adopted { found, inserted, existed, failed }) => {
+                tracing::info!(found, inserted, existed, "open connections are tracked now");
+                for (error, count) in failed {
+                    tracing::warn!(count, %error, "open connections can't be tracked and will end");
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "open connections can't be tracked and may end");
+            }
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, reason: &'static str, settled: Settled) -> Step {
+        self.generation = settled.generation;
+        self.enforcement = Enforcement::Committed;
+        let commit = report::committed(reason, &settled);
+        let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
+        if let (Some(recorder), Some(proof)) = (&self.recorder, proof) {
+            recorder.record("generation", move |state| proof.save(state));
+        }
+        if commit.is_some() {
+            self.last_commit.clone_from(&commit);
+            self.drift = None;
+        }
+        Step { commit, change: settled.change }
+    }
+
+    /// Keeps what a restart needs. It takes as long as the disk, so nobody waits for it; that it
+    /// can't is no reason not to enforce.
+    pub(crate) fn remember(&mut self) {
+        self.memory_is_old = false;
+        let Some(recorder) = &self.recorder else { return };
+        let (policy, now) = (self.applied.clone(), report::now());
+        recorder.record("policy", move |state| last_good::save(state, &policy, now));
+        if !self.server.role_is_old {
+            let tiers = self.server.role.tiers.clone();
+            recorder.record("role", move |state| state.record_role(&tiers));
+        }
+        recorder.record("members", |state| state.sync(members::FILE));
+    }
+}
+
+/// What records in the state directory; none where the system has no thread left.
+fn recorder(state: StateDirectory) -> Option<Recorder> {
+    let started = Recorder::start(state);
+    started.inspect_err(|error| tracing::warn!(%error, "nothing is kept for a restart")).ok()
+}
+
+fn commit(
+    kernel: &mut Kernel,
+    policy: &Policy,
+    server: &Server,
+    state: Option<&StateDirectory>,
+) -> Result<Settled, KernelError> {
+    let compile = |previous: Option<&ruleset::Ruleset>| {
+        compile(policy, Host { role: &server.role, users: &server.users, previous })
+    };
+    kernel.settle(policy, compile, state)
+}
+
+/// The policy of the files, or all that is wrong with them; and what they are, either way.
+fn load(
+    options: &Options,
+    so_far: Option<(&Server, &Policy)>,
+    state: Option<&StateDirectory>,
+) -> (Inputs, Result<Candidate, String>) {
+    let start = LoadStart::now();
+    let load_options = policy::Options {
+        check_permissions: !options.insecure_permissions,
+        strict: options.strict,
+    };
+    let Loaded { policy, mut diagnostics, inputs, sources } =
+        policy::load(&options.config, &load_options);
+    let inputs = Inputs { inputs, start };
+    let Some(policy) = policy else {
+        return (inputs, Err(diagnostics.render(Style::Plain)));
+    };
+    let (server, mut found) = Server::resolve(&policy, so_far, state);
+    sources.illustrate(&mut found);
+    diagnostics.extend(found);
+    if options.strict {
+        diagnostics.deny_warnings();
+    }
+    if diagnostics.has_errors() {
+        return (inputs, Err(diagnostics.render(Style::Plain)));
+    }
+    let warnings = lines(&diagnostics);
+    (inputs, Ok(Candidate { policy, server, warnings }))
+}
+
+fn lines(diagnostics: &Diagnostics) -> Vec<String> {
+    diagnostics.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,296 @@
+//! Members by command: what people add with `tierwall member add`, beside what the files say.
+//!
+//! They are in the state directory, written before anybody is told that they hold, and survive a
+//! restart. The files are never written but by `member promote`.
+
+use crate::state::StateDirectory;
+use control::MemberSummary;
+use policy::model::TimedMembers;
+use policy::{Member, MemberError, Policy};
+use ruleset::{Address, AddressRange, AddressSet, Lifetime, TimedSet};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Ranges with their lifetimes, of both families.
+type Timed = (Vec<(AddressRange<Ipv4Addr>, Lifetime)>, Vec<(AddressRange<Ipv6Addr>, Lifetime)>);
+
+/// The file in the state directory.
+pub(crate) const FILE: &str = "members.json";
+
+/// One member added by command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommandMember {
+    /// The tier, which may be gone from the policy since.
+    pub(crate) tier: String,
+    /// An address, prefix or range, as its normal form.
+    pub(crate) member: String,
+    /// When it was added, in seconds since the epoch.
+    pub(crate) added: u64,
+    /// When it ends by itself, in seconds since the epoch.
+    #[serde(default)]
+    pub(crate) until: Option<u64>,
+    /// Who added it.
+    pub(crate) by: u32,
+    /// Why, in the words of who added it.
+    pub(crate) reason: Option<String>,
+}
+
+/// All of them, in the order they were added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommandMembers {
+    pub(crate) members: Vec<CommandMember>,
+}
+
+/// Why a member can't be added or removed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MemberFailure {
+    /// The policy has no such tier.
+    #[error("no tier is named `{tier}`; there are: {tiers}")]
+    NoTier {
+        /// The name.
+        tier: String,
+        /// Those that exist.
+        tiers: String,
+    },
+    /// Not an address.
+    #[error("{0}{hint}", hint = .0.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default())]
+    NotAMember(#[from] MemberError),
+    /// It is there already.
+    #[error("{member} is in {tier} already{source_}", source_ = if *.by_file { ", by the policy files" } else { "" })]
+    Present {
+        /// The tier.
+        tier: String,
+        /// The member.
+        member: String,
+        /// Whether the files name all of it.
+        by_file: bool,
+    },
+    /// The files name it.
+    #[error(
+        "{member} is in {tier} by the policy files, at {place}\n  hint: remove it there; what \
+         `member add` added is all that `member remove` takes away"
+    )]
+    OfFile {
+        /// The tier.
+        tier: String,
+        /// The member.
+        member: String,
+        /// Where the tier is defined.
+        place: String,
+    },
+    /// Nobody added it.
+    #[error("{member} is not a member of {tier} that was added by command")]
+    Absent {
+        /// The tier.
+        tier: String,
+        /// The member.
+        member: String,
+    },
+    /// The files don't name it.
+    #[error("the policy files don't name {member} in {tier}, so it stays a member by command")]
+    NotInFiles {
+        /// The tier.
+        tier: String,
+        /// The member.
+        member: String,
+    },
+    /// Nothing is enforced that it could be in.
+    #[error(
+        "the table was taken away, so nothing was changed\n  hint: `tierwall reload` enforces the \
+         policy again"
+    )]
+    TornDown,
+    /// It couldn't be recorded, so it doesn't hold.
+    #[error("can't record the member in the state directory, so nothing was changed: {0}")]
+    NotRecorded(#[source] io::Error),
+}
+
+impl From<&CommandMember> for MemberSummary {
+    fn from(member: &CommandMember) -> Self {
+        let CommandMember { tier, member, added, until, by, reason } = member.clone();
+        Self { tier, member, added, until, by, reason }
+    }
+}
+
+impl CommandMembers {
+    /// Those that the state directory remembers; none where it can't be read.
+    pub(crate) fn load(state: Option<&StateDirectory>) -> Self {
+        let Some(bytes) = state.and_then(|state| state.read(FILE)) else { return Self::default() };
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::error!(%error, "the members added by command can't be read; going on without");
+            Self::default()
+        })
+    }
+
+    /// Records them.
+    pub(crate) fn save(&self, state: Option<&StateDirectory>) -> Result<(), MemberFailure> {
+        let Some(state) = state else {
+            let error = io::Error::other("the state directory can't be used");
+            return Err(MemberFailure::NotRecorded(error));
+        };
+        let json = serde_json::to_vec_pretty(self).map_err(io::Error::other);
+        json.and_then(|json| state.write(FILE, &json)).map_err(MemberFailure::NotRecorded)
+    }
+
+    /// The policy with these members in its tiers.
+    pub(crate) fn added_to(&self, policy: &Policy) -> Policy {
+        let mut whole = policy.clone();
+        let mut timed: BTreeMap<&str, Timed> = BTreeMap::new();
+        for CommandMember { tier: name, member, added, until, .. } in &self.members {
+            let (Some(tier), Ok(member)) = (whole.tiers.get_mut(name), member.parse()) else {
+                continue;
+            };
+            let lifetime =
+                until.map(|until| Lifetime { until, timeout: until.saturating_sub(*added).max(1) });
+            match (member, lifetime) {
+                (Member::V4(range), None) => tier.v4 = tier.v4.union(&single(range)),
+                (Member::V6(range), None) => tier.v6 = tier.v6.union(&single(range)),
+                (Member::V4(range), Some(lifetime)) => {
+                    timed.entry(name).or_default().0.push((range, lifetime));
+                }
+                (Member::V6(range), Some(lifetime)) => {
+                    timed.entry(name).or_default().1.push((range, lifetime));
+                }
+            }
+        }
+        for (name, (v4, v6)) in timed {
+            if let Some(tier) = whole.tiers.get_mut(name) {
+                tier.timed = TimedMembers { v4: TimedSet::new(v4), v6: TimedSet::new(v6) };
+            }
+        }
+        whole
+    }
+
+    /// These with one more. `policy` is that of the files.
+    pub(crate) fn with(&self, policy: &Policy, new: CommandMember) -> Result<Self, MemberFailure> {
+        let (tier, member) = (new.tier.clone(), parse(policy, &new.tier, &new.member)?);
+        let of_files = covers(policy, &tier, member);
+        if of_files || covers(&self.added_to(policy), &tier, member) {
+            let member = member.to_string();
+            return Err(MemberFailure::Present { tier, member, by_file: of_files });
+        }
+        let mut more = self.clone();
+        let member = member.to_string();
+        // Once more with a time is a longer or shorter time; without one, it stays for good.
+        more.members.retain(|old| (&old.tier, &old.member) != (&new.tier, &member));
+        more.members.push(CommandMember { member, ..new });
+        Ok(more)
+    }
+
+    /// Forgets those that ended by `now`. Says whether there were any.
+    pub(crate) fn expire(&mut self, now: u64) -> bool {
+        let before = self.members.len();
+        self.members.retain(|member| member.until.is_none_or(|until| until > now));
+        self.members.len() < before
+    }
+
+    /// That the files name a member by now.
+    pub(crate) fn check_promoted(
+        &self,
+        files: &Policy,
+        tier: &str,
+        member: &str,
+    ) -> Result<(), MemberFailure> {
+        let member = parse(files, tier, member)?;
+        match covers(files, tier, member) {
+            true => Ok(()),
+            false => {
+                Err(MemberFailure::NotInFiles { tier: tier.into(), member: member.to_string() })
+            }
+        }
+    }
+
+    /// These less one.
+    pub(crate) fn without(
+        &self,
+        policy: &Policy,
+        tier: &str,
+        member: &str,
+    ) -> Result<Self, MemberFailure> {
+        let member = parse(policy, tier, member)?;
+        let (tier, text) = (tier.to_owned(), member.to_string());
+        let mut fewer = self.clone();
+        fewer.members.retain(|own| (&own.tier, &own.member) != (&tier, &text));
+        if fewer.members.len() < self.members.len() {
+            return Ok(fewer);
+        }
+        match policy.tiers.get(&tier) {
+            Some(definition) if covers(policy, &tier, member) => {
+                let place = definition.location.to_string();
+                Err(MemberFailure::OfFile { tier, member: text, place })
+            }
+            _ => Err(MemberFailure::Absent { tier, member: text }),
+        }
+    }
+}
+
+fn parse(policy: &Policy, tier: &str, member: &str) -> Result<Member, MemberFailure> {
+    if !policy.tiers.contains_key(tier) {
+        let tiers = policy.tiers.keys().cloned().collect::<Vec<_>>().join(", ");
+        return Err(MemberFailure::NoTier { tier: tier.to_owned(), tiers });
+    }
+    Ok(member.parse::<Member>()?)
+}
+
+/// Whether the tier holds every address of `member`.
+fn covers(policy: &Policy, tier: &str, member: Member) -> bool {
+    policy.tiers.get(tier).is_some_and(|tier| match member {
+        Member::V4(range) => tier.v4.covers(&single::<Ipv4Addr>(range)),
+        Member::V6(range) => tier.v6.covers(&single::<Ipv6Addr>(range)),
+    })
+}
+
+fn single<A: Address>(range: AddressRange<A>) -> AddressSet<A> {
+    AddressSet::new(vec![range])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::{Options, load_text};
+    use std::path::Path;
+
+    fn policy() -> Policy {
+        let text = "[tiers]\nweb = [\"10.0.0.0/24\"]\n[[allow]]\nfrom = \"any\"\nto = \"web\"\nservice = \"tcp/80\"\n";
+        load_text(Path::new("t.toml"), text, &Options::default()).policy.expect("a good policy")
+    }
+
+    fn member(text: &str) -> CommandMember {
+        let (tier, member) = ("web".to_owned(), text.to_owned());
+        CommandMember { tier, member, added: 1, until: None, by: 0, reason: None }
+    }
+
+    #[test]
+    fn adds_what_the_files_do_not_name() {
+        let none = CommandMembers::default();
+        let one = none.with(&policy(), member("10.0.1.7")).expect("new");
+        let whole = one.added_to(&policy());
+        assert!(whole.tiers["web"].v4.contains(Ipv4Addr::new(10, 0, 1, 7)));
+        assert!(matches!(
+            one.with(&policy(), member("10.0.1.7")),
+            Err(MemberFailure::Present { by_file: false, .. })
+        ));
+        assert!(matches!(
+            one.with(&policy(), member("10.0.0.7")),
+            Err(MemberFailure::Present { by_file: true, .. })
+        ));
+        assert_eq!(one.without(&policy(), "web", "10.0.1.7/32").expect("there"), none);
+    }
+
+    #[test]
+    fn refuses_to_remove_what_the_files_name() {
+        let none = CommandMembers::default();
+        let error = none.without(&policy(), "web", "10.0.0.7").expect_err("of the file");
+        assert!(error.to_string().contains("t.toml:2"), "{error}");
+        assert!(matches!(
+            none.without(&policy(), "web", "10.9.0.7"),
+            Err(MemberFailure::Absent { .. })
+        ));
+        assert!(matches!(
+            none.without(&policy(), "wep", "10.9.0.7"),
+            Err(MemberFailure::NoTier { .. })
+        ));
+    }
+}

@@ -1,0 +1,57 @@
+//! What is told of a commit: one structured line in the log, and a summary for `status`.
+
+use crate::kernel::{Commit, Settled};
+use control::{CommitSummary, SetChange};
+use ruleset::ElementCount;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Tells what was committed.
+pub(crate) fn committed(reason: &str, settled: &Settled) -> Option<CommitSummary> {
+    if let Some(copy) = &settled.saved {
+        let copy = copy.display();
+        tracing::warn!(%copy, "replaced a table that tierwall did not make; this is its copy");
+    }
+    let generation = settled.generation;
+    let Some(done) = &settled.commit else {
+        let what = "the kernel holds this already; nothing was sent";
+        // Said where somebody waits to hear of it.
+        match reason {
+            "start" | "reload" => tracing::info!(generation, reason, "{what}"),
+            _ => tracing::debug!(generation, reason, "{what}"),
+        }
+        return None;
+    };
+    Some(commit(reason, generation, done))
+}
+
+/// One line for a batch, and its summary.
+pub(crate) fn commit(reason: &str, generation: u32, commit: &Commit) -> CommitSummary {
+    let Commit { summary, bytes, duration } = commit;
+    let duration_us = duration.as_micros() as u64;
+    tracing::info!(
+        generation,
+        reason,
+        sets = summary.to_string(),
+        rules_added = summary.rules_added,
+        rules_deleted = summary.rules_deleted,
+        bytes,
+        duration_us,
+        "committed"
+    );
+    let change = |count: &ElementCount| SetChange { added: count.added, deleted: count.deleted };
+    CommitSummary {
+        time: now(),
+        reason: reason.to_owned(),
+        generation,
+        sets: summary.sets.iter().map(|(set, count)| (set.clone(), change(count))).collect(),
+        rules_added: summary.rules_added,
+        rules_deleted: summary.rules_deleted,
+        bytes: *bytes,
+        duration_us,
+    }
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

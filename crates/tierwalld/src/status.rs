@@ -1,0 +1,84 @@
+//! What the daemon says of itself.
+//!
+//! The answer to `status` is made after each step and kept, so that asking never waits for work
+//! that is under way.
+
+use crate::engine::Engine;
+use control::{Enforcement, SideMode, Status, TierSummary};
+use policy::model::Mode;
+use std::path::Path;
+
+/// The state after a step.
+pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64) -> Status {
+    let policy = &engine.applied;
+    let by_command =
+        |tier: &str| engine.members.members.iter().filter(|member| member.tier == tier).count();
+    let tiers = policy.tiers.iter().map(|(name, tier)| TierSummary {
+        name: name.clone(),
+        v4: tier.v4.len(),
+        v6: tier.v6.len(),
+        by_command: by_command(name),
+        in_use: engine.uses_tier(name),
+    });
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        since,
+        policy_file: policy_file.display().to_string(),
+        enforcement: engine.enforcement,
+        generation: engine.generation,
+        role: engine.server.role.tiers.clone(),
+        role_auto: engine.server.role.auto,
+        input: side_mode(policy.mode.input),
+        output: side_mode(policy.mode.output),
+        tiers: tiers.collect(),
+        allows: policy.allows.len(),
+        last_commit: engine.last_commit.clone(),
+        warnings: engine.warnings.clone(),
+        waiting: engine.waiting.clone(),
+        problem: engine.problem.clone(),
+        drift: engine.drift.clone(),
+    }
+}
+
+/// One line for `systemctl status`.
+pub(crate) fn line(engine: &Engine) -> String {
+    if engine.enforcement == Enforcement::TornDown {
+        return "torn down: nothing is filtered".into();
+    }
+    let policy = &engine.applied;
+    let role: Vec<&str> = engine.server.role.tiers.iter().map(String::as_str).collect();
+    let role = if role.is_empty() { "no tier".to_owned() } else { role.join(", ") };
+    let tiers = policy.tiers.len();
+    let members: usize = policy.tiers.values().map(|tier| tier.v4.len() + tier.v6.len()).sum();
+    let (input, output) = (policy.mode.input, policy.mode.output);
+    let mode = match input == output {
+        true => mode_name(input).to_owned(),
+        false => format!("input {}, output {}", mode_name(input), mode_name(output)),
+    };
+    let generation = engine.generation;
+    let mut line =
+        format!("generation {generation}, {mode}, {role}, {tiers} tiers, {members} members");
+    if engine.problem.is_some() {
+        line += "; the policy files have errors";
+    } else if !engine.waiting.is_empty() {
+        line += "; an edit waits for a reload";
+    }
+    line
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
+        Mode::Off => "off",
+    }
+}
+
+fn side_mode(mode: Mode) -> SideMode {
+    match mode {
+        Mode::Enforce => SideMode::Enforce,
+        Mode::Observe => SideMode::Observe,
+        Mode::Off => SideMode::Off,
+    }
+}

@@ -1,0 +1,116 @@
+//! Work for the engine, and the queue of it.
+//!
+//! Work that would do the same twice is done once: fifty clients who ask for a reload while one
+//! is under way get the result of the next one.
+
+use crate::drift::Foreign;
+use crate::engine::{Engine, Step, StepError};
+use crate::event::Reply;
+use crate::kernel::{KernelError, in_full};
+use crate::members::CommandMember;
+use control::{ChangeLine, Done, Failure, FailureKind, Response};
+use policy::Sign;
+use std::collections::VecDeque;
+
+/// One piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Work {
+    Reload,
+    FilesChanged,
+    AddMember(CommandMember),
+    RemoveMember {
+        tier: String,
+        member: String,
+    },
+    Teardown,
+    Promoted {
+        tier: String,
+        member: String,
+    },
+    /// Another process changed the table.
+    Repair(Foreign),
+    /// Addresses changed, or something is due.
+    LookAgain,
+    Remember,
+}
+
+/// Work that waits, each with those who want to know how it went.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    waiting: VecDeque<(Work, Vec<Reply>)>,
+}
+
+impl Queue {
+    /// Adds work, or a listener to the same work that waits already.
+    pub(crate) fn push(&mut self, work: Work, reply: Option<Reply>) {
+        let same = self.waiting.iter_mut().find(|(waiting, _)| {
+            *waiting == work
+                && matches!(
+                    work,
+                    Work::Reload | Work::FilesChanged | Work::LookAgain | Work::Remember
+                )
+        });
+        match same {
+            Some((_, replies)) => replies.extend(reply),
+            None => self.waiting.push_back((work, reply.into_iter().collect())),
+        }
+    }
+
+    /// The next piece.
+    pub(crate) fn pop(&mut self) -> Option<(Work, Vec<Reply>)> {
+        self.waiting.pop_front()
+    }
+}
+
+impl Work {
+    /// Does it. Blocks.
+    pub(crate) fn perform(self, engine: &mut Engine) -> Response {
+        let step = match self {
+            Self::Reload => engine.reload(),
+            Self::FilesChanged => engine.files_changed(),
+            Self::AddMember(member) => engine.add_member(member),
+            Self::RemoveMember { tier, member } => engine.remove_member(&tier, &member),
+            Self::Promoted { tier, member } => engine.promoted(&tier, &member),
+            Self::Teardown => {
+                return engine.teardown().map_or_else(not_torn_down, Response::TornDown);
+            }
+            Self::Repair(foreign) => engine.repair(&foreign),
+            Self::LookAgain => engine.look_again(),
+            Self::Remember => {
+                engine.remember();
+                Ok(Step::default())
+            }
+        };
+        match step {
+            Err(error) => failed(error),
+            Ok(Step { commit, change }) => {
+                let lines = change.lines(&engine.applied, &engine.server.role);
+                let lines = lines
+                    .into_iter()
+                    .map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
+                let warnings = engine.warnings.clone();
+                Response::Done(Box::new(Done { commit, changes: lines.collect(), warnings }))
+            }
+        }
+    }
+}
+
+/// At a start `--takeover` would help against a foreign table; not here.
+fn not_torn_down(error: StepError) -> Response {
+    match error {
+        StepError::Kernel(KernelError::Foreign) => Response::Failed(Failure {
+            kind: FailureKind::ForeignTable,
+            message: "the table was replaced by one that tierwall did not make; it stays".into(),
+        }),
+        error => failed(error),
+    }
+}
+
+fn failed(error: StepError) -> Response {
+    let kind = match &error {
+        StepError::BadPolicy(_) => FailureKind::BadPolicy,
+        StepError::Kernel(KernelError::Foreign) => FailureKind::ForeignTable,
+        StepError::Kernel(_) | StepError::Member(_) => FailureKind::Failed,
+    };
+    Response::Failed(Failure { kind, message: in_full(error) })
+}

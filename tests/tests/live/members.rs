@@ -1,0 +1,187 @@
+//! Members by command: at once, for good, apart from those of the files.
+
+use crate::fixture::*;
+use crate::listing::Listing;
+use std::fs;
+use tierwall_tests::server::Server;
+
+const POLICY: &str = r#"# the whole site
+role = "app"
+
+[tiers]
+# those in front
+web = [
+  "10.0.0.0/30",   # the old ones
+]
+app = ["10.0.1.2"]
+cdn = { file = "cdn.list" }
+idle = ["10.9.0.1"]
+
+[[allow]]
+from = ["web", "cdn"]
+to = "app"
+service = "tcp/8080"
+"#;
+
+fn server() -> Server {
+    let server = alone(POLICY);
+    server.write("cdn.list", "10.2.0.1 # one\n").unwrap();
+    server
+}
+
+fn web(server: &Server) -> Vec<String> {
+    Listing::of(&server.host().namespace).elements("web_v4")
+}
+
+const OLD: &str = "10.0.0.0/30";
+
+#[test]
+fn a_member_holds_when_the_reply_comes_and_after_a_crash() {
+    let server = server();
+    let daemon = start(&server);
+    let mut monitor = Monitor::open(&server);
+    let told = tierwall_ok(&server, &["member", "add", "web", "10.0.7.7", "--reason", "new rack"]);
+    assert!(told.contains("+ web gains 10.0.7.7"), "{told}");
+    kill(daemon);
+    assert_eq!(web(&server), [OLD, "10.0.7.7"]);
+    let heard = monitor.heard();
+    assert!(heard.len() == 1 && heard.iter().all(is_elements_only), "{heard:?}");
+
+    let _daemon = start(&server);
+    assert_eq!(web(&server), [OLD, "10.0.7.7"]);
+    let listed = tierwall_ok(&server, &["member", "list"]);
+    for word in ["web", "10.0.7.7", "new rack", "uid 0"] {
+        assert!(listed.contains(word), "{listed}");
+    }
+    assert!(tierwall_ok(&server, &["member", "list", "cdn"]).contains("no member"));
+    let json = tierwall_ok(&server, &["member", "list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["tier"], &json[0]["member"]), (&"web".into(), &"10.0.7.7".into()));
+    let tiers = status(&server).tiers;
+    let web_tier = tiers.iter().find(|tier| tier.name == "web").unwrap();
+    assert_eq!((web_tier.v4, web_tier.by_command), (1, 1));
+
+    // Gone for good, too.
+    tierwall_ok(&server, &["member", "remove", "web", "10.0.7.7"]);
+    assert_eq!(web(&server), [OLD]);
+}
+
+#[test]
+fn what_was_removed_stays_removed_after_a_crash() {
+    let server = server();
+    let daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "2001:db8::7"]);
+    tierwall_ok(&server, &["member", "remove", "web", "2001:0db8::7"]);
+    kill(daemon);
+    let _daemon = start(&server);
+    assert!(Listing::of(&server.host().namespace).elements("web_v6").is_empty());
+    assert!(tierwall_ok(&server, &["member", "list"]).contains("no member"));
+}
+
+#[test]
+fn a_member_survives_edits_and_reloads() {
+    let server = server();
+    let _daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7"]);
+    rename(&server, "tierwall.toml", &POLICY.replace("10.0.0.0/30", "10.0.0.0/31"));
+    let expected = ["10.0.0.0/31", "10.0.7.7"];
+    eventually("the edit applies", || (web(&server) == expected).then_some(()));
+    rename(&server, "tierwall.toml", &POLICY.replace("8080", "8081"));
+    tierwall_ok(&server, &["reload"]);
+    assert_eq!(web(&server), [OLD, "10.0.7.7"]);
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_with_a_hint() {
+    let server = server();
+    let _daemon = start(&server);
+    let mut monitor = Monitor::open(&server);
+    let refused: [(&[&str], &str); 8] = [
+        (&["add", "web", "10.0.0.2"], "10.0.0.2 is in web already, by the policy files"),
+        (&["add", "wep", "10.0.7.7"], "no tier is named `wep`; there are: app, cdn, idle, web"),
+        (&["add", "web", "10.0.7.256"], "hint:"),
+        (&["add", "web", "example.org"], "is not"),
+        (&["remove", "web", "10.0.0.2"], "hint: remove it there"),
+        (&["remove", "web", "10.0.7.7"], "not a member of web that was added by command"),
+        (&["promote", "web", "10.0.7.7"], "not a member of web that was added by command"),
+        (&["promote", "wep", "10.0.7.7"], "no tier is named `wep`"),
+    ];
+    for (arguments, message) in refused {
+        let said = tierwall(&server, &[&["member"], arguments].concat());
+        assert!(said.code == 1 && said.error.contains(message), "{arguments:?}: {said:?}");
+    }
+    assert!(monitor.heard().is_empty());
+    assert_eq!(fs::read_to_string(server.config()).unwrap(), POLICY);
+
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7"]);
+    let said = tierwall(&server, &["member", "add", "web", "10.0.7.7"]);
+    assert!(said.code == 1 && said.error.contains("in web already"), "{said:?}");
+}
+
+#[test]
+fn a_tier_that_nothing_here_uses_is_recorded_only() {
+    let server = server();
+    let _daemon = start(&server);
+    let mut monitor = Monitor::open(&server);
+    let told = tierwall_ok(&server, &["member", "add", "idle", "10.9.0.9"]);
+    assert!(told.contains("recorded"), "{told}");
+    assert!(monitor.heard().is_empty());
+    assert!(tierwall_ok(&server, &["member", "list", "idle"]).contains("10.9.0.9"));
+}
+
+#[test]
+fn of_two_overlapping_members_the_other_keeps_its_addresses() {
+    let server = server();
+    let _daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.0.2-10.0.0.9"]);
+    assert_eq!(web(&server), ["10.0.0.0-10.0.0.9"]);
+    tierwall_ok(&server, &["member", "remove", "web", "10.0.0.2-10.0.0.9"]);
+    assert_eq!(web(&server), [OLD]);
+
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.0/25"]);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.0/24"]);
+    tierwall_ok(&server, &["member", "remove", "web", "10.0.7.0/24"]);
+    assert_eq!(web(&server), [OLD, "10.0.7.0/25"]);
+}
+
+#[test]
+fn a_promoted_member_is_in_the_file_and_never_leaves_the_kernel() {
+    let server = server();
+    let daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7"]);
+    tierwall_ok(&server, &["member", "add", "cdn", "10.2.0.9"]);
+    let mut monitor = Monitor::open(&server);
+    tierwall_ok(&server, &["member", "promote", "web", "10.0.7.7"]);
+    tierwall_ok(&server, &["member", "promote", "cdn", "10.2.0.9"]);
+
+    let old = "  \"10.0.0.0/30\",   # the old ones\n";
+    let expected = POLICY.replace(old, &format!("{old}  \"10.0.7.7\",\n"));
+    assert_eq!(fs::read_to_string(server.config()).unwrap(), expected);
+    let list = fs::read_to_string(path(&server, "cdn.list")).unwrap();
+    assert_eq!(list, "10.2.0.1 # one\n10.2.0.9\n");
+    assert!(tierwall_ok(&server, &["member", "list"]).contains("no member"));
+    // The watcher has seen the files as well by the time that an edit after them applies.
+    server.write("cdn.list", "10.2.0.1\n10.2.0.9\n10.2.0.20\n").unwrap();
+    let cdn = || Listing::of(&server.host().namespace).elements("cdn_v4");
+    eventually("the edit applies", || (cdn().len() == 3).then_some(()));
+    assert_eq!(elements(&monitor.heard()), ["add an element of set cdn_v4"]);
+    assert_eq!(web(&server), [OLD, "10.0.7.7"]);
+
+    kill(daemon);
+    let _daemon = start(&server);
+    assert_eq!(web(&server), [OLD, "10.0.7.7"]);
+}
+
+#[test]
+fn a_member_does_not_bring_back_a_table_that_was_taken_away() {
+    let server = server();
+    let _daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.8.8"]);
+    tierwall_ok(&server, &["teardown"]);
+    let said = tierwall(&server, &["member", "add", "web", "10.0.7.7"]);
+    assert!(said.code == 1 && said.error.contains("hint: `tierwall reload`"), "{said:?}");
+    assert_eq!(tierwall(&server, &["member", "remove", "web", "10.0.8.8"]).code, 1);
+    assert_eq!(Listing::find(&server.host().namespace), None);
+    tierwall_ok(&server, &["reload"]);
+    assert_eq!(web(&server), [OLD, "10.0.8.8"]);
+}

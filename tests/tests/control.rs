@@ -334,6 +334,26 @@ fn only_root_is_answered() {
 }
 
 #[test]
+fn members_of_the_group_may_ask_and_change_nothing() {
+    let host = Host::alone("app1", ["10.0.0.1".parse().unwrap()]).unwrap();
+    let server = Server::new(&host, POLICY).unwrap();
+    let daemon = server.start(&["--group", "nogroup"]).unwrap();
+    for (command, code) in [
+        (&["status"][..], 0),
+        (&["member", "list"], 0),
+        (&["reload"], 4),
+        (&["member", "add", "web", "10.0.9.9"], 4),
+        (&["teardown"], 4),
+    ] {
+        let output = as_nobody(&server, command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
+        assert!(code == 0 || said.contains("only root may change anything"), "{said}");
+    }
+    daemon.stop().unwrap();
+}
+
+#[test]
 fn a_daemon_that_dies_while_asked_is_told_as_such() {
     let target = Target::new(POLICY);
     target.daemon.signal(Signal::SIGSTOP).unwrap();

@@ -57,6 +57,20 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it only asks, and changes nothing.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::Status | Self::Members { .. } => true,
+            Self::Reload
+            | Self::Teardown
+            | Self::AddMember { .. }
+            | Self::PromotedMember { .. }
+            | Self::RemoveMember { .. } => false,
+        }
+    }
+}
+
 /// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -78,7 +78,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     // First of all: who lacks this right mostly lacks those to our directories too.
     let kernel = Kernel::open(options.takeover).map_err(StepError::from)?;
     // Before the table is changed: two daemons must not take turns.
-    let control_socket = socket::bind(&socket_path(&options.runtime_directory))?;
+    let control_socket = socket::bind(&socket_path(&options.runtime_directory), &options.group)?;
     let engine = Engine::start(options.clone(), kernel)?;
 
     let (events, inbox) = mpsc::channel(64);

@@ -39,6 +39,11 @@ pub(crate) struct Options {
     )]
     pub(crate) runtime_directory: PathBuf,
 
+    /// Whose members may ask for what changes nothing, where there is such a group; everything
+    /// else is root's
+    #[arg(long, value_name = "GROUP", default_value = "tierwall")]
+    pub(crate) group: String,
+
     /// Replace a table `inet filter` that tierwall did not make, after saving a copy of it in the
     /// state directory
     #[arg(long)]

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use control::{DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Response, decode, encode};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Gid, Group, User, chown, geteuid, getgrouplist};
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -30,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// The group whose members may ask for what changes nothing.
+    readers: Option<Gid>,
     /// Held as long as the socket is ours. The kernel releases it with the process, however that
     /// ends.
     _lock: Flock<File>,
@@ -47,7 +52,10 @@ impl Drop for ControlSocket {
 ///
 /// A lock beside it tells a dead daemon from one that is busy, and keeps two that start together
 /// from removing each other's socket.
-pub(crate) fn bind(path: &Path) -> Result<ControlSocket> {
+///
+/// Only root may open it, and members of `group` where there is such a group: the file's
+/// permissions see to that, supplementary groups included.
+pub(crate) fn bind(path: &Path, group: &str) -> Result<ControlSocket> {
     let directory = path.parent().context("the socket has no directory")?;
     fs::create_dir_all(directory)
         .with_context(|| format!("can't make the runtime directory {}", directory.display()))?;
@@ -60,8 +68,14 @@ pub(crate) fn bind(path: &Path) -> Result<ControlSocket> {
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("can't listen at {}", path.display()))?;
-    let socket = ControlSocket { listener, path: path.to_owned(), _lock: lock };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let readers = Group::from_name(group).ok().flatten().map(|group| group.gid);
+    let socket = ControlSocket { listener, path: path.to_owned(), readers, _lock: lock };
+    if readers.is_some() {
+        chown(path, None, readers)
+            .with_context(|| format!("can't give {} to the group {group}", path.display()))?;
+    }
+    let mode = if readers.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(socket)
 }
 
@@ -88,9 +102,9 @@ pub(crate) async fn serve(socket: ControlSocket, events: mpsc::Sender<Event>) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match socket.listener.accept().await {
             Ok((stream, _)) => {
-                let events = events.clone();
+                let (events, readers) = (events.clone(), socket.readers);
                 tokio::spawn(async move {
-                    converse(stream, events).await;
+                    converse(stream, events, readers).await;
                     drop(place);
                 });
             }
@@ -103,8 +117,8 @@ pub(crate) async fn serve(socket: ControlSocket, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, events: mpsc::Sender<Event>) {
-    let response = match read_request(&mut stream).await {
+async fn converse(mut stream: UnixStream, events: mpsc::Sender<Event>, readers: Option<Gid>) {
+    let response = match read_request(&mut stream, readers).await {
         Ok((request, uid)) => answer(request, uid, events).await,
         Err(failure) => Response::Failed(failure),
     };
@@ -122,11 +136,15 @@ async fn answer(request: Request, uid: u32, events: mpsc::Sender<Event>) -> Resp
     Response::Failed(failure(FailureKind::Failed, "tierwalld is ending"))
 }
 
-async fn read_request(stream: &mut UnixStream) -> Result<(Request, u32), Failure> {
+async fn read_request(
+    stream: &mut UnixStream,
+    readers: Option<Gid>,
+) -> Result<(Request, u32), Failure> {
     let peer = stream.peer_cred().map_err(|error| {
         failure(FailureKind::NotPermitted, format!("can't tell who asks: {error}"))
     })?;
-    if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
+    let is_root = peer.uid() == 0 || peer.uid() == geteuid().as_raw();
+    if !is_root && !readers.is_some_and(|group| is_member(&peer, group)) {
         return Err(failure(FailureKind::NotPermitted, "only root may ask tierwalld"));
     }
     let mut line = Vec::new();
@@ -137,10 +155,26 @@ async fn read_request(stream: &mut UnixStream) -> Result<(Request, u32), Failure
         Ok(Ok(_)) if line.last() != Some(&b'\n') => {
             Err(failure(FailureKind::BadRequest, "the request is cut short or too long"))
         }
-        Ok(Ok(_)) => decode(&line)
-            .map(|request| (request, peer.uid()))
-            .map_err(|error: DecodeError| failure(FailureKind::BadRequest, error.to_string())),
+        Ok(Ok(_)) => {
+            let request: Request = decode(&line).map_err(|error: DecodeError| {
+                failure(FailureKind::BadRequest, error.to_string())
+            })?;
+            match is_root || request.is_read_only() {
+                true => Ok((request, peer.uid())),
+                false => Err(failure(FailureKind::NotPermitted, "only root may change anything")),
+            }
+        }
     }
+}
+
+/// Whether a client's user is in the group, by the credentials that the kernel gives or by the
+/// user's other groups, which those leave out.
+fn is_member(peer: &UCred, group: Gid) -> bool {
+    let others = || {
+        let user = User::from_uid(peer.uid().into()).ok().flatten()?;
+        getgrouplist(&CString::new(user.name).ok()?, user.gid).ok()
+    };
+    peer.gid() == group.as_raw() || others().is_some_and(|groups| groups.contains(&group))
 }
 
 fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {

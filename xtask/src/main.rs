@@ -96,7 +96,7 @@ fn test(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// The test programs that do more in a soak.
-const SOAKED: &[&str] = &["--test", "continuity"];
+const SOAKED: &[&str] = &["--test", "continuity", "--test", "transitions"];
 
 /// One test at a time: what they measure is printed, and the machine is theirs.
 fn soak(arguments: &[String]) -> Result<ExitCode> {

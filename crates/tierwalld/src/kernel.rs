@@ -247,7 +247,7 @@ impl Kernel {
                     return Ok(Settled { generation, commit: Some(commit), change, saved });
                 }
                 Err(CommitError::Stale) => {
-                    tracing::debug!("another program changed nftables meanwhile");
+                    tracing::info!("another program changed nftables meanwhile; catching up");
                     self.catch_up()?;
                 }
                 Err(CommitError::Unknown(error)) => {

@@ -10,6 +10,7 @@
 mod kernel;
 
 mod cases;
+#[path = "../listing/mod.rs"]
 mod listing;
 mod mutants;
 mod nasty;

@@ -3,6 +3,8 @@
 
 #[path = "../kernel/mod.rs"]
 mod kernel;
+#[path = "../listing/mod.rs"]
+mod listing;
 
 mod border;
 mod events;
@@ -11,6 +13,7 @@ mod world;
 
 use events::Events;
 use kernel::Kernel;
+use listing::Listing;
 use netlink::KernelTable;
 use policy::{Host, Options, Policy, Role, Style, compile};
 use random::Random;
@@ -25,7 +28,8 @@ use world::{Edit, World};
 /// How many steps, from policies that this seed repeats. `TRANSITIONS_SEED` and
 /// `TRANSITIONS_STEPS` take others.
 const SEED: u64 = 20_261_121;
-const STEPS: u64 = 300;
+const STEPS: u64 = 2_000;
+const SOAK_STEPS: u64 = 100_000;
 
 /// Where the server's packets come from.
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
@@ -43,7 +47,8 @@ fn what_stays_is_not_touched() {
     let mut server = Server::new();
     let mut tally = Tally::default();
     let mut history = String::from("nothing");
-    for step in 0..setting("TRANSITIONS_STEPS", STEPS) {
+    let soak = std::env::var_os("TIERWALL_SOAK").is_some();
+    for step in 0..setting("TRANSITIONS_STEPS", if soak { SOAK_STEPS } else { STEPS }) {
         let edit = if step == 0 { Edit::Any } else { world.step(&mut random) };
         let text = world.text(&mut random);
         let context = format!(
@@ -123,6 +128,10 @@ impl Server {
         assert!(after.ruleset == wanted, "{context}\n{plan}\nthe kernel has:\n{}", after.ruleset);
         let from_nothing = compiled(policy, role, None);
         assert!(after.ruleset == from_nothing, "{context}\n{plan}\nanew:\n{from_nothing}");
+        let printed = self.kernel.namespace.command("nft", &listing::ARGUMENTS);
+        let listed = Listing::parse(&printed.expect("a listing"));
+        let differences = Listing::new(&from_nothing.objects()).differences(&listed);
+        assert!(differences.is_empty(), "{context}\nnft lists otherwise:\n{differences:#?}");
 
         let generation = if plan.is_empty() { before.generation } else { before.generation.next() };
         assert_eq!((committed.generation, after.generation), (generation, generation), "{context}");

@@ -19,7 +19,8 @@ usage: cargo xtask COMMAND
   test [ARG…]     build and run every test; ARGs go to `cargo test`; kernel tests need root
   soak [ARG…]     the tests whose scale grows, at full scale: thousands of edits under load, hundreds
                   of kills; takes minutes; ARGs go to the tests, TIERWALL_SEED=N repeats one
-  bench [--json]  measure tierwall beside its peers, in one run; takes a minute or two
+  bench [--json] [CASE…]
+                  measure tierwall beside its peers, in one run; takes a minute or two
   ci              what has to pass before a change goes in: format, lints, documentation,
                   licences, tests, demo
   help            this text

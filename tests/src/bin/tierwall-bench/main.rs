@@ -24,26 +24,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// What can be measured; each alone where its name is an argument.
+const CASES: [&str; 4] = ["flow", "start", "member", "stall"];
+
 fn run() -> Result<()> {
-    let json = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        [only] if only == "--json" => true,
-        [other, ..] => bail!("`{other}` is not an option; --json is the only one"),
-    };
-    let flow = flow::measure()?;
-    let start = start::measure()?;
-    let member = member::measure()?;
-    let stall = stall::measure()?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (options, wanted): (Vec<String>, Vec<String>) =
+        arguments.into_iter().partition(|argument| argument == "--json");
+    if let Some(other) = wanted.iter().find(|name| !CASES.contains(&name.as_str())) {
+        let cases = CASES.join(", ");
+        bail!("`{other}` is no case; there are {cases}, and the option --json");
+    }
+    let json = !options.is_empty();
+    let mut report = serde_json::Map::new();
+    for case in CASES {
+        if !wanted.is_empty() && !wanted.iter().any(|name| name == case) {
+            continue;
+        }
+        let (text, value) = match case {
+            "flow" => flow::measure().map(|flow| (flow.to_string(), flow.as_json())),
+            "start" => start::measure().map(|start| (start.to_string(), start.as_json())),
+            "member" => member::measure().map(|member| (member.to_string(), member.as_json())),
+            _ => stall::measure().map(|stall| (stall.to_string(), stall.as_json())),
+        }?;
+        if !json {
+            println!("{text}");
+        }
+        report.insert(case.to_owned(), value);
+    }
     if json {
-        let all = serde_json::json!({
-            "flow": flow.as_json(),
-            "start": start.as_json(),
-            "member": member.as_json(),
-            "stall": stall.as_json(),
-        });
-        println!("{all:#}");
-    } else {
-        println!("{flow}\n{start}\n{member}\n{stall}");
+        println!("{:#}", serde_json::Value::from(report));
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ impl Server {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn replace(&self, name: &str, text: &str) -> Result<()> {
+    pub fn replace(&self, name: &str, text: impl AsRef<[u8]>) -> Result<()> {
         let beside = format!(".{name}.new");
         self.write(&beside, text)?;
         Ok(fs::rename(self.path("etc").join(beside), self.path("etc").join(name))?)

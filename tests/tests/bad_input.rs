@@ -1,5 +1,5 @@
 //! A policy with a mistake in it: both programs say the same of it, with exit code 3, and neither
-//! touches the kernel.
+//! touches the kernel. A daemon that runs says so too, and what it enforced stays.
 //!
 //! The wording of every message is in the snapshots of the policy crate; here it is enough that
 //! the right one gets to the right place.
@@ -9,6 +9,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
+use std::time::{Duration, Instant};
 use tierwall_tests::kernel::Kernel;
 use tierwall_tests::network::Host;
 use tierwall_tests::server::Server;
@@ -59,12 +60,65 @@ fn refused(server: &Server) -> String {
     by_check
 }
 
-/// A server with these files is refused, and each text is told.
+/// Does this to the files of a server whose daemon runs; returns what `status` then says is wrong.
+/// Nothing whatever is committed, also not when the files are good again.
+fn refused_while_running(spoil: impl FnOnce(&Server)) -> String {
+    let good = format!("{TIERS}{ALLOW}");
+    let server = server_with(&[("tierwall.toml", good.as_bytes())]);
+    let daemon = server.start(&[]).unwrap();
+    let (before, status) = (Kernel::of(server.host()).unwrap(), status(&server));
+    assert_eq!(status["problem"], serde_json::Value::Null, "{status}");
+
+    spoil(&server);
+    let problem = status_when(&server, |status| status["problem"].is_string());
+    let told = problem["problem"].as_str().unwrap().to_owned();
+    for field in ["generation", "role", "tiers", "last_commit", "enforcement"] {
+        assert_eq!(problem[field], status[field], "{field}");
+    }
+    let by_reload = bad(&server.tierwall(&["reload"]).unwrap());
+    assert!(by_reload.contains(told.trim_end()), "{by_reload}\nbut status says\n{told}");
+    assert!(daemon.log().contains(told.trim_end()), "{}", daemon.log());
+    assert_eq!(Kernel::of(server.host()).unwrap(), before);
+
+    let _ = fs::remove_dir(server.config());
+    server.replace("tierwall.toml", &good).unwrap();
+    status_when(&server, |status| status["problem"].is_null());
+    assert_eq!(Kernel::of(server.host()).unwrap(), before);
+    daemon.stop().unwrap();
+    told
+}
+
+fn status(server: &Server) -> serde_json::Value {
+    let output = server.tierwall(&["status", "--json"]).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Waits until `tierwall status` says so; fails long after it should have.
+fn status_when(server: &Server, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let start = Instant::now();
+    loop {
+        let status = status(server);
+        if holds(&status) {
+            return status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{status}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A server with these files is refused, and each text is told; at a start and at an edit.
 fn case(files: &[(&str, &[u8])], told: &[&str]) {
     let server = server_with(files);
     let refusal = refused(&server);
+    let while_running = refused_while_running(|server| {
+        // The policy last: it names the others.
+        for (name, content) in files.iter().rev() {
+            server.replace(name, content).unwrap();
+        }
+    });
     for text in told {
         assert!(refusal.contains(text), "{text:?} isn't in:\n{refusal}");
+        assert!(while_running.contains(text), "{text:?} isn't in:\n{while_running}");
     }
 
     // For programs: the same, on standard output.
@@ -200,17 +254,25 @@ service = "tcp/0"
 fn a_missing_file() {
     let server = server_with(&[]);
     fs::remove_file(server.config()).unwrap();
-    let told = refused(&server);
-    assert!(told.contains("there is no file") && told.contains("tierwall.toml"), "{told}");
+    for told in [
+        refused(&server),
+        refused_while_running(|server| fs::remove_file(server.config()).unwrap()),
+    ] {
+        assert!(told.contains("there is no file") && told.contains("tierwall.toml"), "{told}");
+    }
 }
 
 #[test]
 fn a_directory() {
+    let spoil = |server: &Server| {
+        fs::remove_file(server.config()).unwrap();
+        fs::create_dir(server.config()).unwrap();
+    };
     let server = server_with(&[]);
-    fs::remove_file(server.config()).unwrap();
-    fs::create_dir(server.config()).unwrap();
-    let told = refused(&server);
-    assert!(told.contains("directory"), "{told}");
+    spoil(&server);
+    for told in [refused(&server), refused_while_running(spoil)] {
+        assert!(told.contains("directory"), "{told}");
+    }
 }
 
 #[test]
@@ -225,6 +287,15 @@ fn files_that_others_may_write() {
         let told = refused(&server);
         assert!(told.contains(name) && told.contains("write"), "{told}");
         assert!(told.contains("chmod"), "no way out:\n{told}");
+        let told = refused_while_running(|server| {
+            server.write("cdn.list", "10.0.0.1\n").unwrap();
+            let path = server.path("etc").join(name);
+            server.replace("beside.toml", &policy).unwrap();
+            let spoilt = if name == "cdn.list" { path } else { server.path("etc/beside.toml") };
+            fs::set_permissions(spoilt, Permissions::from_mode(mode)).unwrap();
+            fs::rename(server.path("etc/beside.toml"), server.config()).unwrap();
+        });
+        assert!(told.contains(name) && told.contains("chmod"), "{told}");
 
         // What is wrong is that alone.
         let daemon = server.start(&["--insecure-permissions"]).unwrap();
@@ -236,10 +307,13 @@ fn files_that_others_may_write() {
 
 #[test]
 fn a_file_of_somebody_else() {
+    let spoil =
+        |server: &Server| std::os::unix::fs::chown(server.config(), Some(65534), None).unwrap();
     let server = server_with(&[("tierwall.toml", TIERS.as_bytes())]);
-    std::os::unix::fs::chown(server.config(), Some(65534), None).unwrap();
-    let told = refused(&server);
-    assert!(told.contains("root"), "{told}");
+    spoil(&server);
+    for told in [refused(&server), refused_while_running(spoil)] {
+        assert!(told.contains("root"), "{told}");
+    }
 }
 
 #[test]
@@ -254,6 +328,8 @@ fn no_role_and_no_address_in_a_tier() {
     assert_eq!(by_daemon.strip_prefix("tierwalld: ").unwrap().trim_end(), by_check.trim_end());
     assert!(by_check.contains("no tier holds an address of this server: 10.10.1.20"), "{by_check}");
     assert!(by_check.contains("role = "), "no way out:\n{by_check}");
+    let told = refused_while_running(|server| server.replace("tierwall.toml", &policy).unwrap());
+    assert!(told.contains("no tier holds an address of this server: 10.10.1.20"), "{told}");
     // The policy is good for others.
     assert!(server.tierwall(&["check", "--as", "web"]).unwrap().status.success());
 }

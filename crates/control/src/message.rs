@@ -35,7 +35,7 @@ pub enum Request {
         tier: String,
         /// An address, prefix or range.
         member: String,
-        /// How long, in seconds; none until it is removed.
+        /// How long, in seconds, from 1 to 315,360,000 (ten years); none until it is removed.
         seconds: Option<u64>,
         /// Why.
         reason: Option<String>,

@@ -5,7 +5,7 @@
 //! filter and list the same.
 
 use crate::address::{AddressRange, AddressSet};
-use crate::statement::{Family, Statement, Verdict};
+use crate::statement::{Family, Field, Statement, Verdict};
 use crate::timed::TimedSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -371,6 +371,18 @@ impl Table {
                 chain.rules.is_empty()
                     && chain.base.as_ref().is_none_or(|base| base.policy == Policy::Accept)
             })
+    }
+
+    /// Whether the kernel tracks connections for this table: some rule asks for them.
+    pub fn tracks(&self) -> bool {
+        let rules = self.chains.values().flat_map(|chain| &chain.rules);
+        rules.flat_map(|rule| &rule.statements).any(|statement| match statement {
+            Statement::Match { field, .. } | Statement::Lookup { field, .. } => {
+                *field == Field::CtState
+            }
+            Statement::Opaque(opaque) => opaque.name == "ct",
+            _ => false,
+        })
     }
 
     /// Drops what ended by `now`, in seconds since 1970, from the timed sets. Says whether there was

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::options::Common;
-use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled, tell};
+use crate::output::{BAD, FAINT, GOOD, WARNING, counted, print, print_json, styled, tell};
 use control::{Client, Done, Request, Response, socket_path};
 use serde_json::json;
 
@@ -39,9 +39,10 @@ fn as_text(done: &Done, nothing: &str) -> String {
     }
     let elements: usize = commit.sets.values().map(|set| set.added + set.deleted).sum();
     let summary = format!(
-        "generation {}: {elements} elements, {} rules added, {} deleted, {} bytes in {:.1} ms",
+        "generation {}: {}, {} added, {} deleted, {} bytes in {:.1} ms",
         commit.generation,
-        commit.rules_added,
+        counted(elements, "element"),
+        counted(commit.rules_added, "rule"),
         commit.rules_deleted,
         commit.bytes,
         commit.duration_us as f64 / 1000.0,

@@ -14,7 +14,7 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         Member::List(options) => list(common, options),
         Member::Add(add) => {
             let (tier, member) = (add.tier.clone(), add.member.clone());
-            let seconds = add.for_.map(|time| time.as_secs().max(1));
+            let seconds = add.for_.map(|time| time.as_secs());
             let reason = add.reason.clone();
             let request = Request::AddMember { tier, member, seconds, reason };
             change(common, &request, "recorded; no allow of this server names the tier")

@@ -1,31 +1,38 @@
 //! From this server's addresses to events, for `role = "auto"`.
 
 use crate::event::Event;
-use netlink::{AddressEvents, Readiness};
+use netlink::{AddressEvents, Error, Readiness};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Says when an address came or went. Ends when it can't listen, which is told.
+/// How long after a failure it is listened again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Says when an address came or went. Where it can't listen, that is told, and it is tried again.
 pub(crate) async fn watch(events: mpsc::Sender<Event>) {
-    let opened = AddressEvents::open();
-    let readiness = opened.as_ref().ok().map(Readiness::of);
-    let (Ok(mut changes), Some(Ok(readiness))) = (opened, readiness) else {
-        return tracing::error!("can't hear of address changes; the role follows at a reload");
-    };
-    // What changed between the start and now.
-    if events.send(Event::AddressesChanged).await.is_err() {
-        return;
+    let mut told = None;
+    while let Err(error) = listen(&events).await {
+        let problem = error.to_string();
+        if told.as_ref() != Some(&problem) {
+            tracing::error!(%error, "can't hear of address changes; until then the role follows at a reload");
+        }
+        told = Some(problem);
+        tokio::time::sleep(AGAIN).await;
     }
-    while readiness.wait().await.is_ok() {
-        match changes.read() {
-            Ok(false) => {}
-            Ok(true) => {
-                if events.send(Event::AddressesChanged).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                return tracing::error!(%error, "can't hear of address changes any more");
-            }
+}
+
+/// Ends without an error when the daemon ends.
+async fn listen(events: &mpsc::Sender<Event>) -> Result<(), Error> {
+    let mut changes = AddressEvents::open()?;
+    let readiness = Readiness::of(&changes).map_err(Error::Socket)?;
+    // What changed while nobody listened.
+    if events.send(Event::AddressesChanged).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        readiness.wait().await.map_err(Error::Socket)?;
+        if changes.read()? && events.send(Event::AddressesChanged).await.is_err() {
+            return Ok(());
         }
     }
 }

@@ -17,6 +17,7 @@ use control::{
     Enforcement, Failure, FailureKind, MemberSummary, Request, Response, Status, exit, socket_path,
 };
 use sd_notify::NotifyState;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -24,6 +25,10 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long after the last change the state directory is brought up to date.
 const REMEMBER_AFTER: Duration = Duration::from_secs(2);
+
+/// How long after a failure of the kernel it is tried again, at first and at most.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Why the daemon ended, other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,9 @@ struct Daemon {
     remember_at: Option<Instant>,
     /// When the role or a user is due to be looked at again.
     look_at: Option<Instant>,
+    /// When what the kernel failed is due to be tried again, and how long to wait the next time.
+    retry_at: Option<Instant>,
+    retry_after: Duration,
     /// While others can change the table.
     listener: Option<Listener>,
     /// Whether the service manager was told that a reload began.
@@ -94,6 +102,8 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         inputs,
         remember_at: None,
         look_at: None,
+        retry_at: None,
+        retry_after: RETRY_AFTER,
         listener: None,
         reloading: false,
         options,
@@ -132,7 +142,7 @@ impl Daemon {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Event>) {
         loop {
             self.start_work();
-            let due = self.remember_at.into_iter().chain(self.look_at).min();
+            let due = [self.remember_at, self.look_at, self.retry_at].into_iter().flatten().min();
             let event = tokio::select! {
                 event = inbox.recv() => event,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -144,6 +154,11 @@ impl Daemon {
                 Some(Event::Request { request, uid, reply }) => self.request(request, uid, reply),
                 Some(Event::FilesChanged) => self.queue.push(Work::FilesChanged, None),
                 Some(Event::Foreign(foreign)) => self.queue.push(Work::Repair(foreign), None),
+                Some(Event::Deaf) => {
+                    self.listener = None;
+                    let unseen = Foreign::unseen("unknown: listening failed");
+                    self.queue.push(Work::Repair(unseen), None);
+                }
                 Some(Event::AddressesChanged) => self.queue.push(Work::LookAgain, None),
                 Some(Event::Reload) => self.queue.push(Work::Reload, None),
                 Some(Event::Worked { engine, response, replies }) => {
@@ -166,6 +181,9 @@ impl Daemon {
         }
         if self.look_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::LookAgain, None);
+        }
+        if self.retry_at.take_if(|at| *at <= now).is_some() {
+            self.queue.push(Work::Retry, None);
         }
     }
 
@@ -209,7 +227,13 @@ impl Daemon {
         }
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
-            let response = work.perform(&mut engine);
+            let perform = AssertUnwindSafe(|| work.perform(&mut engine));
+            let Ok(response) = catch_unwind(perform) else {
+                // The engine is in the middle of something. Better none than that one: the kernel
+                // goes on with what was committed, and the service manager starts another.
+                tracing::error!("a fault in tierwalld; ending");
+                std::process::abort();
+            };
             let _ = events.blocking_send(Event::Worked { engine, response, replies });
         });
     }
@@ -229,7 +253,18 @@ impl Daemon {
         if engine.memory_is_old && self.remember_at.is_none() {
             self.remember_at = Some(Instant::now() + REMEMBER_AFTER);
         }
+        self.retry(engine.is_behind);
         self.engine = Some(engine);
+    }
+
+    /// Sees to it that what the kernel failed is tried again, less and less often.
+    fn retry(&mut self, is_behind: bool) {
+        if !is_behind {
+            (self.retry_at, self.retry_after) = (None, RETRY_AFTER);
+        } else if self.retry_at.is_none() {
+            self.retry_at = Some(Instant::now() + self.retry_after);
+            self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
+        }
     }
 
     /// Listens to nftables exactly as long as others can change the table.
@@ -250,9 +285,8 @@ impl Daemon {
             },
         }
         if missed && self.listener.is_some() {
-            let what = "unknown: while tierwalld didn't listen".to_owned();
-            let foreign = Foreign { process: "unknown".into(), pid: 0, what };
-            self.queue.push(Work::Repair(foreign), None);
+            let unseen = Foreign::unseen("unknown: while tierwalld didn't listen");
+            self.queue.push(Work::Repair(unseen), None);
         }
         engine.set_listener(self.listener.as_ref().map(Listener::shared));
     }

@@ -2,13 +2,19 @@
 //!
 //! Where the table is owned nobody can change it, and nobody listens: a listener makes large
 //! commits many times slower. Elsewhere every foreign transaction that touches our table becomes
-//! an event. Before a large commit of our own the listener steps back (`quietly`).
+//! an event; those that wait for the engine become one. Before a large commit of our own the
+//! listener steps back (`quietly`).
 
 use crate::event::Event;
 use netlink::{Error, Events, EventsError, Readiness, Transaction};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
+
+/// How long after a failure it is listened again: what failed may do so at once the next time.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Listens as long as it lives.
 #[derive(Debug)]
@@ -20,12 +26,45 @@ pub(crate) struct Listener {
 /// The way to quiet the listener from the thread that commits.
 pub(crate) type Shared = Arc<Mutex<Events>>;
 
-/// What a foreign transaction did, in words for the log.
+/// What foreign transactions did, in words for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Foreign {
+    /// Who made the first of them.
     pub(crate) process: String,
+    /// 0 where nobody knows who it was.
     pub(crate) pid: u32,
+    /// What it did.
     pub(crate) what: String,
+    /// How many transactions followed, of this process or others.
+    pub(crate) more: usize,
+}
+
+impl Foreign {
+    /// A change that may have been, by whoever, where nobody could see it.
+    pub(crate) fn unseen(what: &str) -> Self {
+        Self { process: "unknown".into(), pid: 0, what: what.into(), more: 0 }
+    }
+
+    /// Both as one: what somebody knows goes before what nobody does.
+    pub(crate) fn and(self, later: Self) -> Self {
+        match (self.pid, later.pid) {
+            (0, 0) => self,
+            (0, _) => later,
+            (_, 0) => self,
+            _ => Self { more: self.more + 1 + later.more, ..self },
+        }
+    }
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match self.more {
+            0 => Ok(()),
+            1 => f.write_str("; and one more transaction"),
+            more => write!(f, "; and {more} more transactions"),
+        }
+    }
 }
 
 impl Listener {
@@ -50,9 +89,9 @@ impl Drop for Listener {
     }
 }
 
-/// Does `work` while the listener has left the group.
+/// Does `work` while the listener has left the group. Blocks.
 pub(crate) fn quietly<T>(events: &Shared, work: impl FnOnce() -> T) -> T {
-    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut events = events.blocking_lock();
     if let Err(error) = events.pause() {
         tracing::debug!(%error, "can't stop listening for a large commit");
     }
@@ -65,34 +104,45 @@ pub(crate) fn quietly<T>(events: &Shared, work: impl FnOnce() -> T) -> T {
 
 async fn listen(readiness: Readiness, events: Shared, own_port: u32, inbox: mpsc::Sender<Event>) {
     while readiness.wait().await.is_ok() {
-        for foreign in read(&events, own_port) {
-            if inbox.send(Event::Foreign(foreign)).await.is_err() {
-                return;
-            }
+        let (foreign, is_over) = read(&mut *events.lock().await, own_port);
+        if let Some(foreign) = foreign
+            && inbox.send(Event::Foreign(foreign)).await.is_err()
+        {
+            return;
+        }
+        if is_over {
+            break;
         }
     }
+    tokio::time::sleep(AGAIN).await;
+    // Without its receiver the daemon has ended.
+    let _ = inbox.send(Event::Deaf).await;
 }
 
-/// All that is there to read of others.
-fn read(events: &Shared, own_port: u32) -> Vec<Foreign> {
-    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut foreign = Vec::new();
+/// All that is there to read of others, and whether that was the last.
+fn read(events: &mut Events, own_port: u32) -> (Option<Foreign>, bool) {
+    let mut foreign: Option<Foreign> = None;
+    let mut add = |next| {
+        foreign = Some(match foreign.take() {
+            Some(before) => Foreign::and(before, next),
+            None => next,
+        });
+    };
     loop {
         match events.read() {
             Ok(Some(transaction)) if transaction.ours && transaction.port != own_port => {
                 let what = words(&transaction);
                 let (process, pid) = (transaction.process, transaction.pid);
-                foreign.push(Foreign { process, pid, what });
+                add(Foreign { process, pid, what, more: 0 });
             }
             Ok(Some(_)) => {}
-            Ok(None) => return foreign,
+            Ok(None) => return (foreign, false),
             Err(error @ (EventsError::Lost | EventsError::Malformed)) => {
-                let process = "unknown".to_owned();
-                foreign.push(Foreign { process, pid: 0, what: error.to_string() });
+                add(Foreign::unseen(&error.to_string()));
             }
             Err(error) => {
-                tracing::error!(%error, "can't listen to changes of nftables");
-                return foreign;
+                tracing::error!(%error, "can't listen to changes of nftables; trying again");
+                return (foreign, true);
             }
         }
     }

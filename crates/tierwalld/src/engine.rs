@@ -67,6 +67,8 @@ pub(crate) struct Engine {
     pub(crate) last_commit: Option<CommitSummary>,
     /// What another process changed that stays, under `ownership = "report"`.
     pub(crate) drift: Option<String>,
+    /// Whether the kernel failed a step, so that what was wanted isn't there.
+    pub(crate) is_behind: bool,
     /// Whether [`Engine::remember`] has something new to keep.
     pub(crate) memory_is_old: bool,
 }
@@ -133,6 +135,7 @@ impl Engine {
             generation: 0,
             last_commit: None,
             drift: None,
+            is_behind: false,
             memory_is_old: false,
             options,
             recorder: state.clone().and_then(recorder),
@@ -246,7 +249,7 @@ impl Engine {
             return Ok(Step::default());
         }
         let differs = self.kernel.read_again()?;
-        let Foreign { process, pid, what } = foreign;
+        let (process, pid, what) = (&foreign.process, &foreign.pid, foreign.to_string());
         let is_wanted = self.is_as_wanted()?;
         if is_wanted {
             // By a commit of ours that met the change before this, or by whoever made it.
@@ -270,6 +273,20 @@ impl Engine {
         }
         tracing::warn!(process, pid, what, "another process changed the table; putting it back");
         Ok(self.settle("repair")?)
+    }
+
+    /// Tries again what the kernel failed.
+    pub(crate) fn retry(&mut self) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            self.is_behind = false;
+            return Ok(Step::default());
+        }
+        self.look_again()?;
+        match self.files_changed() {
+            // They are no reason to leave the kernel as it is.
+            Err(StepError::BadPolicy(_)) => Ok(self.settle("repair")?),
+            step => step,
+        }
     }
 
     /// Whether the kernel holds what is applied.
@@ -370,8 +387,11 @@ impl Engine {
             }
             Err(error) => {
                 (self.applied, self.server) = before;
-                tracing::error!(%error, "the kernel keeps what it held");
-                self.problem = Some(error.to_string());
+                let problem = error.to_string();
+                if self.problem.as_ref() != Some(&problem) {
+                    tracing::error!(%error, "the kernel keeps what it held; trying again");
+                }
+                self.problem = Some(problem);
                 Err(error.into())
             }
         }
@@ -425,6 +445,7 @@ impl Engine {
     fn settled(&mut self, reason: &'static str, settled: Settled) -> Step {
         self.generation = settled.generation;
         self.enforcement = Enforcement::Committed;
+        self.is_behind = false;
         let commit = report::committed(reason, &settled);
         let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
         if let (Some(recorder), Some(proof)) = (&self.recorder, proof) {
@@ -448,6 +469,8 @@ impl Engine {
             let tiers = self.server.role.tiers.clone();
             recorder.record("role", move |state| state.record_role(&tiers));
         }
+        let users = self.server.users.clone();
+        recorder.record("users", move |state| state.record_users(&users));
         recorder.record("members", |state| state.sync(members::FILE));
     }
 }

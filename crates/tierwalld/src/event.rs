@@ -24,6 +24,8 @@ pub(crate) enum Event {
     FilesChanged,
     /// Another process changed our table, or may have.
     Foreign(Foreign),
+    /// Nobody listens to nftables any more.
+    Deaf,
     /// The server's addresses changed, or may have.
     AddressesChanged,
     /// SIGHUP.

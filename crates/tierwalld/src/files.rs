@@ -2,22 +2,37 @@
 
 use crate::engine::Inputs;
 use crate::event::Event;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
 use watch::{WatchError, Watcher};
 
+/// How long after a failure it is watched again.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// Watches what the last load depends on, and says when something changed.
 ///
-/// Ends when it can't watch, which is told: the daemon goes on, and `reload` works as before.
-pub(crate) async fn watch(loads: Receiver<Inputs>, events: mpsc::Sender<Event>) {
-    if let Err(error) = follow(loads, events).await {
-        tracing::error!(%error, "can't watch the policy files; every edit waits for a reload");
+/// Where it can't watch, that is told, and it is tried again: meanwhile `reload` works as before.
+pub(crate) async fn watch(mut loads: Receiver<Inputs>, events: mpsc::Sender<Event>) {
+    let mut told = None;
+    while let Err(error) = follow(&mut loads, &events).await {
+        let problem = error.to_string();
+        if told.as_ref() != Some(&problem) {
+            tracing::error!(%error, "can't watch the policy files; until then edits wait for a reload");
+        }
+        told = Some(problem);
+        tokio::time::sleep(AGAIN).await;
+        // What was missed.
+        if events.send(Event::FilesChanged).await.is_err() {
+            return;
+        }
     }
 }
 
+/// Ends without an error when the daemon ends.
 async fn follow(
-    mut loads: Receiver<Inputs>,
-    events: mpsc::Sender<Event>,
+    loads: &mut Receiver<Inputs>,
+    events: &mpsc::Sender<Event>,
 ) -> Result<(), WatchError> {
     let Inputs { inputs, start } = loads.borrow_and_update().clone();
     let mut watcher = Watcher::new(&inputs, start)?;

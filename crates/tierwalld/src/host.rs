@@ -4,7 +4,8 @@ use crate::state::StateDirectory;
 use nix::unistd::User;
 use policy::model::RoleSetting;
 use policy::{Diagnostics, Policy, Role, check_role, resolve_users, role_of};
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ pub(crate) struct Server {
     pub(crate) role_is_old: bool,
     /// Tiers whose address is gone, and when they go too.
     leaving: BTreeMap<String, Instant>,
-    /// Whether the policy names a user that isn't known here.
+    /// Whether the policy names a user that isn't known here now.
     unknown_users: bool,
 }
 
@@ -59,6 +60,17 @@ impl Server {
             let tiers = last.unwrap_or_default().into_iter().filter(known).collect();
             role = Role { tiers, auto: true };
             (diagnostics, leaving) = (Diagnostics::default(), BTreeMap::new());
+        } else if let Some(last) = last_role_at_boot(policy, &addresses, before.as_ref(), state) {
+            // At boot interfaces come up one after the other: this address needn't be the last.
+            let now = Instant::now();
+            leaving = last.iter().map(|tier| (tier.clone(), now + GRACE)).collect();
+            role = Role { tiers: last, auto: true };
+            diagnostics = Diagnostics::default();
+            let role = role.to_string();
+            tracing::warn!(
+                role,
+                "no tier holds an address of this server; its last role holds for now"
+            );
         } else {
             role = role_of(policy, &addresses);
             diagnostics = check_role(policy, &addresses);
@@ -66,10 +78,24 @@ impl Server {
             leaving.retain(|tier, _| role.auto && known(tier) && !role.tiers.contains(tier));
             role.tiers.extend(leaving.keys().cloned());
         }
-        let known_users = before.map(|before| before.users).unwrap_or_default();
-        let lookup = |name: &str| lookup_user(name).or_else(|| known_users.get(name).copied());
+        let is_start = before.is_none();
+        let known_users = match before {
+            Some(before) => before.users,
+            None => state.and_then(StateDirectory::last_users).unwrap_or_default(),
+        };
+        let is_away = Cell::new(false);
+        let lookup = |name: &str| {
+            lookup_user(name).or_else(|| {
+                let uid = known_users.get(name).copied()?;
+                is_away.set(true);
+                if is_start {
+                    tracing::warn!(name, uid, "this user isn't known now; its last user id holds");
+                }
+                Some(uid)
+            })
+        };
         let (users, unknown) = resolve_users(policy, &role, lookup);
-        let unknown_users = !unknown.is_empty();
+        let unknown_users = !unknown.is_empty() || is_away.get();
         diagnostics.extend(unknown);
         (Self { role, role_is_old, users, leaving, unknown_users }, diagnostics)
     }
@@ -94,7 +120,7 @@ impl Server {
         next
     }
 
-    fn follow(&mut self, held: std::collections::BTreeSet<String>, now: Instant) {
+    fn follow(&mut self, held: BTreeSet<String>, now: Instant) {
         let gone: Vec<String> = self.role.tiers.difference(&held).cloned().collect();
         for tier in gone {
             self.leaving.entry(tier).or_insert(now + GRACE);
@@ -108,6 +134,22 @@ impl Server {
         let users = self.unknown_users.then(|| Instant::now() + USERS_AGAIN);
         self.leaving.values().copied().chain(users).min()
     }
+}
+
+/// The tiers that this server was in before it was started, where its addresses are in none.
+fn last_role_at_boot(
+    policy: &Policy,
+    addresses: &[IpAddr],
+    before: Option<&Server>,
+    state: Option<&StateDirectory>,
+) -> Option<BTreeSet<String>> {
+    let is_lost = policy.role == RoleSetting::Auto && role_of(policy, addresses).tiers.is_empty();
+    if before.is_some() || !is_lost {
+        return None;
+    }
+    let mut last = state.and_then(StateDirectory::last_role)?;
+    last.retain(|tier| policy.tiers.contains_key(tier));
+    Some(last).filter(|last| !last.is_empty())
 }
 
 fn addresses() -> Vec<IpAddr> {
@@ -124,7 +166,6 @@ fn lookup_user(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn a_gained_tier_is_there_at_once_and_a_lost_one_stays_a_while() {

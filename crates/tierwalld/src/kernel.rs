@@ -14,13 +14,17 @@ use crate::state::StateDirectory;
 use netlink::{CommitError, Connection, Features, Generation, Handles, Hold, Ownership};
 use policy::model::Ownership as Wish;
 use policy::{Change, Policy};
-use ruleset::{Base, Operation, Plan, Ruleset, Summary, TABLE};
+use ruleset::{Base, Operation, Plan, Ruleset, Summary, TABLE, Table};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often a lost race or an unclear outcome is settled by reading the table again.
 const ATTEMPTS: usize = 5;
+
+/// How often a race is lost at most. Where the table can't have changed, another one costs next to
+/// nothing.
+const RACES: usize = 100;
 
 /// Elements of a commit during which nobody listens: with a listener the kernel writes a message
 /// for each of them.
@@ -114,8 +118,7 @@ pub(crate) enum KernelError {
     Owned(u32),
     /// Others kept changing the table.
     #[error(
-        "the nftables generation kept changing under {ATTEMPTS} attempts to commit; nothing was \
-         changed"
+        "other programs kept changing nftables under every attempt to commit; nothing was changed"
     )]
     Contended,
     /// The kernel refused.
@@ -142,15 +145,15 @@ impl Kernel {
     /// What the table in the kernel does with packets.
     pub(crate) fn standing(&mut self) -> Result<Standing, KernelError> {
         let table = self.mirrored()?.ruleset.table.as_ref();
-        let base = |name: &str| {
-            let table = table.filter(|table| table.is_ours());
-            table.and_then(|table| table.chains.get(name)?.base.as_ref())
-        };
+        let ours = table.filter(|table| table.is_ours());
+        let base = |name: &str| ours.and_then(|table| table.chains.get(name)?.base.as_ref());
         let (input, output) = (base("input"), base("output"));
+        // A table about to be taken over keeps what it drops until ours drops in its place.
+        let theirs = table.filter(|table| !table.is_ours());
         let drops =
             |base: Option<&Base>| base.is_some_and(|base| base.policy == ruleset::Policy::Drop);
         Ok(Standing {
-            tracks: input.or(output).is_some(),
+            tracks: input.or(output).is_some() || theirs.is_some_and(Table::tracks),
             input_drops: drops(input),
             output_drops: drops(output),
         })
@@ -214,7 +217,8 @@ impl Kernel {
         let mut saved = None;
         let mut unclear: Option<(Commit, Change)> = None;
         let exclusive = policy.ownership == Wish::Exclusive && self.features.persistent_owner;
-        for _ in 0..ATTEMPTS {
+        let (mut attempts, mut races) = (ATTEMPTS, RACES);
+        while attempts > 0 && races > 0 {
             let takeover = self.takeover;
             let mirror = self.mirrored()?;
             if is_foreign(&mirror.ruleset) {
@@ -248,11 +252,13 @@ impl Kernel {
                 }
                 Err(CommitError::Stale) => {
                     tracing::info!("another program changed nftables meanwhile; catching up");
-                    self.catch_up()?;
+                    races -= 1;
+                    attempts -= usize::from(self.catch_up()?);
                 }
                 Err(CommitError::Unknown(error)) => {
                     tracing::warn!(%error, "the outcome of a commit is unclear; reading back");
                     self.mirror = None;
+                    attempts -= 1;
                     let commit = Commit { summary, bytes: 0, duration: Duration::ZERO };
                     unclear = Some((commit, change));
                 }
@@ -328,15 +334,18 @@ impl Kernel {
     }
 
     /// After somebody else's commit. A table that we own can't have changed: only the generation
-    /// moved on.
-    fn catch_up(&mut self) -> Result<(), KernelError> {
+    /// moved on. Returns whether the table has to be read again.
+    fn catch_up(&mut self) -> Result<bool, KernelError> {
         match &mut self.mirror {
             Some(mirror) if mirror.ownership == Ownership::Ours => {
                 mirror.generation = self.connection.generation().map_err(reading)?;
+                Ok(false)
             }
-            mirror => *mirror = None,
+            mirror => {
+                *mirror = None;
+                Ok(true)
+            }
         }
-        Ok(())
     }
 
     /// Takes our table away. None where there was none.

@@ -16,6 +16,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Ranges with their lifetimes, of both families.
 type Timed = (Vec<(AddressRange<Ipv4Addr>, Lifetime)>, Vec<(AddressRange<Ipv6Addr>, Lifetime)>);
 
+/// For how long a member can be added, in seconds: ten years.
+const TIME_MAX: u64 = 10 * 365 * 86_400;
+
 /// The file in the state directory.
 pub(crate) const FILE: &str = "members.json";
 
@@ -96,6 +99,12 @@ pub(crate) enum MemberFailure {
         /// The member.
         member: String,
     },
+    /// It would end before it begins, or never.
+    #[error(
+        "a member can't end after {0} s\n  hint: from one second to ten years; without --for it \
+         stays until it is removed"
+    )]
+    Time(u64),
     /// Nothing is enforced that it could be in.
     #[error(
         "the table was taken away, so nothing was changed\n  hint: `tierwall reload` enforces the \
@@ -165,6 +174,10 @@ impl CommandMembers {
 
     /// These with one more. `policy` is that of the files.
     pub(crate) fn with(&self, policy: &Policy, new: CommandMember) -> Result<Self, MemberFailure> {
+        let time = new.until.map(|until| until.saturating_sub(new.added));
+        if let Some(time) = time.filter(|time| !(1..=TIME_MAX).contains(time)) {
+            return Err(MemberFailure::Time(time));
+        }
         let (tier, member) = (new.tier.clone(), parse(policy, &new.tier, &new.member)?);
         let of_files = covers(policy, &tier, member);
         if of_files || covers(&self.added_to(policy), &tier, member) {

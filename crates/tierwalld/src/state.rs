@@ -5,7 +5,7 @@
 //! directory costs the memory of it, never the enforcement.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,6 +41,16 @@ impl StateDirectory {
     pub(crate) fn record_role(&self, tiers: &BTreeSet<String>) -> io::Result<()> {
         let file = RoleFile { tiers: tiers.clone() };
         self.write_synced("role.json", &serde_json::to_vec_pretty(&file)?)
+    }
+
+    /// The user ids that names had last. None where the record is missing or can't be read.
+    pub(crate) fn last_users(&self) -> Option<BTreeMap<String, u32>> {
+        serde_json::from_slice(&self.read("users.json")?).ok()
+    }
+
+    /// Records the user ids of the names that the policy asks for.
+    pub(crate) fn record_users(&self, users: &BTreeMap<String, u32>) -> io::Result<()> {
+        self.write_synced("users.json", &serde_json::to_vec_pretty(users)?)
     }
 
     /// Saves a foreign table before it is replaced; returns where.

@@ -31,6 +31,8 @@ pub(crate) enum Work {
     Repair(Foreign),
     /// Addresses changed, or something is due.
     LookAgain,
+    /// The kernel failed what nobody waits for.
+    Retry,
     Remember,
 }
 
@@ -43,11 +45,25 @@ pub(crate) struct Queue {
 impl Queue {
     /// Adds work, or a listener to the same work that waits already.
     pub(crate) fn push(&mut self, work: Work, reply: Option<Reply>) {
+        if let Work::Repair(foreign) = &work {
+            let repairs = self.waiting.iter_mut().find_map(|(waiting, _)| match waiting {
+                Work::Repair(earlier) => Some(earlier),
+                _ => None,
+            });
+            if let Some(earlier) = repairs {
+                *earlier = earlier.clone().and(foreign.clone());
+                return;
+            }
+        }
         let same = self.waiting.iter_mut().find(|(waiting, _)| {
             *waiting == work
                 && matches!(
                     work,
-                    Work::Reload | Work::FilesChanged | Work::LookAgain | Work::Remember
+                    Work::Reload
+                        | Work::FilesChanged
+                        | Work::LookAgain
+                        | Work::Retry
+                        | Work::Remember
                 )
         });
         match same {
@@ -76,13 +92,17 @@ impl Work {
             }
             Self::Repair(foreign) => engine.repair(&foreign),
             Self::LookAgain => engine.look_again(),
+            Self::Retry => engine.retry(),
             Self::Remember => {
                 engine.remember();
                 Ok(Step::default())
             }
         };
         match step {
-            Err(error) => failed(error),
+            Err(error) => {
+                engine.is_behind |= matches!(error, StepError::Kernel(_));
+                failed(error)
+            }
             Ok(Step { commit, change }) => {
                 let lines = change.lines(&engine.applied, &engine.server.role);
                 let lines = lines
@@ -113,4 +133,31 @@ fn failed(error: StepError) -> Response {
         StepError::Kernel(_) | StepError::Member(_) => FailureKind::Failed,
     };
     Response::Failed(Failure { kind, message: in_full(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_done_twice_is_done_once() {
+        let mut queue = Queue::default();
+        let foreign = |pid: u32| {
+            let (process, what) = ("nft".to_owned(), format!("change {pid}"));
+            Work::Repair(Foreign { process, pid, what, more: 0 })
+        };
+        queue.push(Work::Repair(Foreign::unseen("unknown")), None);
+        for pid in 7..10 {
+            queue.push(foreign(pid), None);
+            queue.push(Work::FilesChanged, None);
+        }
+        queue.push(Work::Repair(Foreign::unseen("unknown")), None);
+        let Some((Work::Repair(all), _)) = queue.pop() else { panic!("no repair") };
+        assert_eq!((all.pid, all.to_string()), (7, "change 7; and 2 more transactions".into()));
+        assert_eq!(queue.pop().map(|(work, _)| work), Some(Work::FilesChanged));
+        assert!(queue.pop().is_none());
+        // Nothing waits any more that it could be one with.
+        queue.push(foreign(4), None);
+        assert_eq!(queue.pop().map(|(work, _)| work), Some(foreign(4)));
+    }
 }

@@ -110,25 +110,25 @@ fn connections_survive_a_change_of_modes() {
     let mut connections = open(&ways, 2);
     carry_data(&mut connections, "while it observes");
 
-    server.replace("tierwall.toml", &policy("enforce")).unwrap();
+    server.replace("tierwall.toml", policy("enforce")).unwrap();
     tierwall(&server, &["reload"]);
     assert_enforced(&ways);
     connections.append(&mut idle);
     carry_data(&mut connections, "after observe became enforce");
 
-    server.replace("tierwall.toml", &policy("observe")).unwrap();
+    server.replace("tierwall.toml", policy("observe")).unwrap();
     tierwall(&server, &["reload"]);
     carry_data(&mut connections, "after enforce became observe");
     connections.extend(open(&ways, 2));
 
-    server.replace("tierwall.toml", &policy("enforce")).unwrap();
+    server.replace("tierwall.toml", policy("enforce")).unwrap();
     tierwall(&server, &["reload"]);
     assert_enforced(&ways);
     carry_data(&mut connections, "enforced again");
 
     // One side at a time, from a side that tracks nothing.
     for mode in ["off", "enforce"] {
-        server.replace("tierwall.toml", &policy(mode)).unwrap();
+        server.replace("tierwall.toml", policy(mode)).unwrap();
         tierwall(&server, &["reload"]);
         carry_data(&mut connections, &format!("after the mode became {mode}"));
     }

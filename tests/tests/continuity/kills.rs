@@ -111,7 +111,7 @@ fn edit_files(server: &Server, written: &Mutex<Written>, stop: &AtomicBool, mut 
         if random.below(3) == 0 {
             let rules = random.below(RULES.len());
             written.lock().unwrap().rules.push(rules);
-            server.replace("tierwall.toml", &policy(rules, LIST_FILE)).unwrap();
+            server.replace("tierwall.toml", policy(rules, LIST_FILE)).unwrap();
         } else {
             let list = random.below(LISTS.len());
             written.lock().unwrap().lists.push(list);

@@ -84,8 +84,8 @@ enum Kind {
 fn edit(kind: Kind, count: usize, server: &Server, daemon: &Daemon, monitor: &mut Monitor) {
     for number in 1..=count {
         match kind {
-            Kind::Members => server.replace("web.list", &members(number)).unwrap(),
-            Kind::Rules => server.replace("tierwall.toml", &policy(number)).unwrap(),
+            Kind::Members => server.replace("web.list", members(number)).unwrap(),
+            Kind::Rules => server.replace("tierwall.toml", policy(number)).unwrap(),
         }
         let transaction = monitor.next(&format!("{kind:?} {number}\n{}", daemon.log()));
         let elements = elements_only(&transaction);

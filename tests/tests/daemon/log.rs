@@ -69,6 +69,22 @@ fn every_batch_is_one_line() {
 }
 
 #[test]
+fn at_boot_the_last_uid_of_an_unknown_user_holds() {
+    let policy =
+        edited("service = \"tcp/5432\"", "service = \"tcp/5432\"\nuser = \"no-such-user\"");
+    let app = server(&["10.10.1.20"], &policy);
+    let record = app.state_directory().join("users.json");
+    fs::write(&record, "{\"no-such-user\": 4242, \"gone\": 7}").unwrap();
+    let daemon = app.start(&["--strict"]).unwrap();
+    assert!(kernel(&app).listing.contains("meta skuid 4242"), "{}", kernel(&app).listing);
+    assert!(daemon.log().contains("its last user id holds"), "{}", daemon.log());
+    daemon.stop().unwrap();
+    // Only what the policy names is remembered.
+    let users: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    assert_eq!(users, serde_json::json!({ "no-such-user": 4242 }));
+}
+
+#[test]
 fn an_unknown_user_is_warned_of_where_this_server_sends() {
     let policy =
         edited("service = \"tcp/5432\"", "service = \"tcp/5432\"\nuser = \"no-such-user\"");

@@ -79,6 +79,31 @@ fn addresses_in_no_tier_are_an_error() {
 }
 
 #[test]
+fn at_boot_an_address_in_no_tier_may_not_be_the_last_to_come() {
+    let server = server(&["10.10.1.20"], &auto_policy());
+    server.start(&[]).unwrap().stop().unwrap();
+    let before = kernel(&server);
+    forget_addresses(&server);
+    let address = |address| {
+        let add = ["address", "add", address, "dev", "lo"];
+        server.host().namespace.command("ip", &add).unwrap();
+    };
+    address("10.10.7.7/32");
+    let daemon = server.start(&[]).unwrap();
+    assert_eq!(status(&server)["role"], json!(["app"]));
+    assert_eq!(kernel(&server), before);
+    assert!(daemon.log().contains("its last role holds for now"), "{}", daemon.log());
+    // A person is told, and nothing is lost by it.
+    let output = server.tierwall(&["reload"]).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no tier holds an address"), "{}", stderr(&output));
+    address("10.10.1.20/32");
+    assert!(server.tierwall(&["reload"]).unwrap().status.success());
+    assert_eq!((status(&server)["role"].clone(), kernel(&server)), (json!(["app"]), before));
+    daemon.stop().unwrap();
+}
+
+#[test]
 fn an_explicit_role_needs_no_address() {
     let server = server(&[], POLICY);
     let daemon = server.start(&[]).unwrap();

@@ -59,7 +59,9 @@ fn a_foreign_table_stays_until_takeover_is_asked_for() {
 
     let daemon = server.start(&["--takeover"]).unwrap();
     let after = kernel(&server);
-    assert_eq!(after.generation, before.generation + 2, "replaced in one batch, then enforced");
+    // It tracked connections, so nothing has to come before the drop of ours: there is no moment
+    // without one.
+    assert_eq!(after.generation, before.generation + 1, "replaced in one batch");
     assert!(!after.listing.contains("by hand"), "{}", after.listing);
     assert!(!after.listing.contains("set blocked"), "{}", after.listing);
     assert!(after.listing.contains("allow web -> app tcp/8080"), "{}", after.listing);

@@ -2,7 +2,9 @@
 
 use crate::fixture::*;
 use crate::listing::Listing;
+use netlink::Object;
 use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tierwall_tests::server::Server;
 
 const POLICY: &str = r#"# the whole site
@@ -170,6 +172,68 @@ fn a_promoted_member_is_in_the_file_and_never_leaves_the_kernel() {
     kill(daemon);
     let _daemon = start(&server);
     assert_eq!(web(&server), [OLD, "10.0.7.7"]);
+}
+
+/// The addresses that `nft` lists in the set of members that end.
+fn timed(server: &Server) -> Vec<String> {
+    let tables = Listing::of(&server.host().namespace);
+    let elements = tables.elements("web_v4_timed");
+    // Then follow its timeout, what is left of it, and the comment.
+    elements.iter().map(|element| element.split(' ').next().unwrap().to_owned()).collect()
+}
+
+fn json_list(server: &Server) -> serde_json::Value {
+    serde_json::from_str(&tierwall_ok(server, &["member", "list", "--json"])).unwrap()
+}
+
+#[test]
+fn a_member_for_a_time_ends_with_the_daemon_alive_or_dead() {
+    let server = server();
+    let daemon = start(&server);
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7", "--for", "1h"]);
+    // The set is there now: what follows is elements only.
+    let mut monitor = Monitor::open(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.8", "--for", "3s"]);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.9", "--for", "2h"]);
+    let heard = monitor.heard();
+    assert!(heard.len() == 2 && heard.iter().all(is_elements_only), "{heard:?}");
+    assert_eq!(timed(&server), ["10.0.7.7", "10.0.7.8", "10.0.7.9"]);
+    assert_eq!(web(&server), [OLD]);
+    let until = json_list(&server)[1]["until"].as_u64().unwrap();
+    assert!((1..=3).contains(&(until - now())) || now() >= until, "until {until}, now {}", now());
+
+    // Without a daemon the kernel ends it.
+    kill(daemon);
+    let left = ["10.0.7.7", "10.0.7.9"];
+    eventually("it ends by itself", || (timed(&server) == left).then_some(()));
+    let mut monitor = Monitor::open(&server);
+    let _daemon = start(&server);
+    // It adopts the table and sends nothing else.
+    let heard = monitor.heard();
+    let mut changes = heard.iter().flat_map(|transaction| &transaction.changes);
+    assert!(changes.all(|change| matches!(change.object, Object::Table)), "{heard:?}");
+    assert_eq!(json_list(&server).as_array().unwrap().len(), 2);
+
+    // With one too, and neither hears of it; it can come again.
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.8", "--for", "1s"]);
+    eventually("it ends by itself", || (timed(&server) == left).then_some(()));
+    assert_eq!(json_list(&server).as_array().unwrap().len(), 2);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.8", "--for", "1h"]);
+    assert_eq!(timed(&server), ["10.0.7.7", "10.0.7.8", "10.0.7.9"]);
+
+    // For good in place of for a time; and away before its time.
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7"]);
+    assert_eq!(
+        (web(&server), timed(&server)),
+        (vec![OLD.into(), "10.0.7.7".into()], vec!["10.0.7.8".to_owned(), "10.0.7.9".to_owned()])
+    );
+    tierwall_ok(&server, &["member", "remove", "web", "10.0.7.9"]);
+    assert_eq!(timed(&server), ["10.0.7.8"]);
+    for time in ["0s", "900ms", "11years"] {
+        let said = tierwall(&server, &["member", "add", "web", "10.0.7.10", "--for", time]);
+        assert!(said.code == 1 && said.error.contains("to ten years"), "{said:?}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Model {
     }
 
     fn of_set<A: Address>(set: &AddressSet<A>) -> Self {
-        Self(set.ranges().iter().map(|r| (r.first.to_number(), r.last.to_number())).collect())
+        Self(set.ranges().map(|r| (r.first.to_number(), r.last.to_number())).collect())
     }
 
     /// The last range that begins before `number`, or at it.

@@ -89,8 +89,7 @@ fn addresses<A: Address>(
     spec: &SetSpec,
     set: &AddressSet<A>,
 ) -> Result<(), String> {
-    let numbers =
-        set.ranges().iter().map(|range| (range.first.to_number(), range.last.to_number()));
+    let numbers = set.ranges().map(|range| (range.first.to_number(), range.last.to_number()));
     if spec.interval {
         writer.reserve(set.len() * 2);
         numbers.for_each(|(first, last)| writer.interval(first, last, Extra::None));

@@ -201,7 +201,7 @@ impl Addresses {
 
     fn without(&self, others: &Self) -> Vec<String> {
         let (v4, v6) = (self.v4.minus(&others.v4), self.v6.minus(&others.v6));
-        let v4 = v4.ranges().iter().map(ToString::to_string);
-        v4.chain(v6.ranges().iter().map(ToString::to_string)).collect()
+        let v4 = v4.ranges().map(|range| range.to_string());
+        v4.chain(v6.ranges().map(|range| range.to_string())).collect()
     }
 }

@@ -123,6 +123,7 @@ struct Covers<'p> {
 }
 
 /// The addresses of all tiers.
+#[derive(Default)]
 struct Union {
     v4: AddressSet<Ipv4Addr>,
     v6: AddressSet<Ipv6Addr>,
@@ -150,7 +151,7 @@ impl Covers<'_> {
 
     fn address_hull(&self, side: &Endpoint) -> Span<(u8, u128)> {
         fn of<A: Address>(set: &AddressSet<A>) -> Option<Span<(u8, u128)>> {
-            let (first, last) = (set.ranges().first()?.first, set.ranges().last()?.last);
+            let (first, last) = (set.first()?.first, set.last()?.last);
             Some(Span((A::BITS, first.to_number()), (A::BITS, last.to_number())))
         }
         if side.any {
@@ -227,11 +228,11 @@ impl Covers<'_> {
 
     fn everybody(&self) -> &Union {
         self.everybody.get_or_init(|| {
-            let tiers = || self.policy.tiers.values();
-            Union {
-                v4: tiers().flat_map(|tier| tier.v4.ranges()).copied().collect(),
-                v6: tiers().flat_map(|tier| tier.v6.ranges()).copied().collect(),
-            }
+            let tiers = self.policy.tiers.values();
+            tiers.fold(Union::default(), |all, tier| Union {
+                v4: all.v4.union(&tier.v4),
+                v6: all.v6.union(&tier.v6),
+            })
         })
     }
 }
@@ -245,17 +246,9 @@ fn hold<'a, A: Address>(
         return true;
     }
     // Each range of `inner` may lie in another set, or across the border of two.
-    let touches = inner
-        .ranges()
-        .first()
-        .is_some_and(|range| outer.clone().any(|set| set.contains(range.first)));
-    touches
-        && outer
-            .by_ref()
-            .flat_map(AddressSet::ranges)
-            .copied()
-            .collect::<AddressSet<A>>()
-            .covers(inner)
+    let touches =
+        inner.first().is_some_and(|range| outer.clone().any(|set| set.contains(range.first)));
+    touches && outer.by_ref().fold(AddressSet::default(), |all, set| all.union(set)).covers(inner)
 }
 
 fn acts(side: &Endpoint) -> bool {

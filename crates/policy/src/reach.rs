@@ -226,7 +226,7 @@ fn peer(table: &Table, statement: &Statement, field: Field) -> Option<Vec<String
 }
 
 fn ranges<A: Address>(set: &AddressSet<A>) -> Vec<String> {
-    set.ranges().iter().map(ToString::to_string).collect()
+    set.ranges().map(|range| range.to_string()).collect()
 }
 
 fn literal(field: Field, value: Value) -> String {

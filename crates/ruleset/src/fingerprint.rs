@@ -7,14 +7,15 @@
 //! no two tables have the same. It guards against accidents, not against somebody who can write to
 //! the kernel's table anyway.
 
-use crate::address::{Address, AddressSet};
+use crate::address::Address;
+use crate::address_set::AddressSet;
 use crate::statement::{Family, Field, LogTarget, Reject, Statement, Value, Verdict};
 use crate::table::{Base, Chain, Elements, Hook, Interval, KeyType, Policy, Set, SetSpec, Table};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
 /// To be raised with every change of the encoding.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How much is collected before it is hashed.
 const CHUNK: usize = 1 << 16;
@@ -154,13 +155,9 @@ impl Encoder {
         }
     }
 
-    /// Of these there can be millions.
+    /// Of these there can be millions: their own digest stands for them.
     fn addresses<A: Address>(&mut self, set: &AddressSet<A>) {
-        let unused = size_of::<u128>() - usize::from(A::BITS / 8);
-        for range in set.ranges() {
-            self.buffer.extend_from_slice(&range.first.to_number().to_be_bytes()[unused..]);
-            self.bytes(&range.last.to_number().to_be_bytes()[unused..]);
-        }
+        self.number(set.digest());
     }
 
     fn interval(&mut self, Interval { first, last }: Interval) {

@@ -1,7 +1,8 @@
 //! Rendering as libnftables JSON (libnftables-json(5)): what `nft -j -f` accepts, in the shape
 //! that `nft -j list table` prints, less handles.
 
-use crate::address::{Address, AddressRange, AddressSet};
+use crate::address::{Address, AddressRange};
+use crate::address_set::AddressSet;
 use crate::render::icmp_type_name;
 use crate::statement::{Family, Field, LogTarget, Reject, Statement, Value as MatchValue, Verdict};
 use crate::table::{
@@ -121,7 +122,7 @@ fn elements(key: KeyType, elements: &Elements) -> Vec<Value> {
 }
 
 fn addresses<A: Address>(set: &AddressSet<A>) -> Vec<Value> {
-    set.ranges().iter().map(address_range).collect()
+    set.ranges().map(|range| address_range(&range)).collect()
 }
 
 fn timed<A: Address>(set: &TimedSet<A>) -> Vec<Value> {

@@ -6,6 +6,7 @@
 //! the netlink crate carries them to the kernel and back. No I/O, no clock, no environment.
 
 pub mod address;
+mod address_set;
 mod diff;
 pub mod evaluate;
 mod fingerprint;
@@ -16,7 +17,8 @@ mod statement;
 mod table;
 mod timed;
 
-pub use address::{Address, AddressRange, AddressSet};
+pub use address::{Address, AddressRange};
+pub use address_set::AddressSet;
 pub use plan::{ApplyError, ElementCount, Operation, Plan, Summary};
 pub use statement::{
     Family, Field, Limit, Log, LogTarget, Opaque, Reject, Statement, States, Transport, Value,
@@ -24,6 +26,6 @@ pub use statement::{
 };
 pub use table::{
     Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, STATE_LENGTH, STATE_SET,
-    Set, SetSpec, TABLE, TABLE_COMMENT, Table, split_singles,
+    Set, SetSpec, TABLE, TABLE_COMMENT, Table,
 };
 pub use timed::{Lifetime, TimedSet};

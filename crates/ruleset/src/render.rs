@@ -1,6 +1,7 @@
 //! Rendering as `nft` text: what `nft -f` accepts, laid out as `nft list table` prints it.
 
-use crate::address::{Address, AddressRange, AddressSet};
+use crate::address::{Address, AddressRange};
+use crate::address_set::AddressSet;
 use crate::plan::{Operation, Plan};
 use crate::statement::{Family, Field, Limit, Log, LogTarget, Reject, Statement, Value};
 use crate::table::{
@@ -151,7 +152,7 @@ fn render_addresses<A: Address>(
     f: &mut Formatter<'_>,
     mut separate: impl FnMut(&mut Formatter<'_>) -> fmt::Result,
 ) -> fmt::Result {
-    set.ranges().iter().try_for_each(|range| {
+    set.ranges().try_for_each(|range| {
         separate(f)?;
         write!(f, "{range}")
     })

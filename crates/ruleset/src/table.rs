@@ -4,7 +4,7 @@
 //! handles, counts and positions are not part of it: two rulesets are equal exactly when they
 //! filter and list the same.
 
-use crate::address::{AddressRange, AddressSet};
+use crate::address_set::AddressSet;
 use crate::statement::{Family, Field, Statement, Verdict};
 use crate::timed::TimedSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -404,13 +404,4 @@ impl Table {
         });
         chains
     }
-}
-
-/// Splits ranges that are exactly one address from the others: `(singles, ranges)`.
-pub fn split_singles<A: crate::address::Address>(
-    set: &AddressSet<A>,
-) -> (AddressSet<A>, AddressSet<A>) {
-    let (singles, ranges): (Vec<AddressRange<A>>, Vec<_>) =
-        set.ranges().iter().partition(|range| range.is_single());
-    (AddressSet::new(singles), AddressSet::new(ranges))
 }

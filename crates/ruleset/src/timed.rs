@@ -8,7 +8,8 @@
 //! An element expires without a word from the kernel: whoever keeps a copy of a timed set takes
 //! [`expire`](TimedSet::expire) to it before comparing.
 
-use crate::address::{Address, AddressRange, AddressSet};
+use crate::address::{Address, AddressRange};
+use crate::address_set::AddressSet;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -81,7 +82,7 @@ impl<A: Address> TimedSet<A> {
         for (range, lifetime) in ranges {
             let own = AddressSet::new(vec![range]);
             let left = own.minus(&covered);
-            elements.extend(left.ranges().iter().map(|range| (*range, Some(lifetime))));
+            elements.extend(left.ranges().map(|range| (range, Some(lifetime))));
             covered = covered.union(&own);
         }
         Self { elements }

@@ -24,7 +24,7 @@ fn country(table: &KernelTable) -> Ranges {
     let ruleset::Elements::Ipv4(addresses) = &table.sets["country_v4"].elements else {
         panic!("country_v4 holds no addresses");
     };
-    let ranges = addresses.ranges().iter();
+    let ranges = addresses.ranges();
     ranges.map(|range| (range.first.to_bits(), range.last.to_bits())).collect()
 }
 

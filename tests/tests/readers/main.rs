@@ -134,8 +134,8 @@ fn rustables_reads_what_was_compiled() {
 /// end of the keys only the first.
 fn kernel_elements(set: &Set) -> usize {
     let last = match &set.elements {
-        Elements::Ipv4(set) => set.ranges().last().map(|range| range.last.to_number()),
-        Elements::Ipv6(set) => set.ranges().last().map(|range| range.last.to_number()),
+        Elements::Ipv4(set) => set.last().map(|range| range.last.to_number()),
+        Elements::Ipv6(set) => set.last().map(|range| range.last.to_number()),
         Elements::Keys(keys) => keys.last().map(|key| key.last),
         Elements::Verdicts(verdicts) => verdicts.last_key_value().map(|(key, _)| key.last),
         Elements::TimedIpv4(_) | Elements::TimedIpv6(_) | Elements::Opaque(_) => None,

@@ -204,7 +204,7 @@ fn changed(elements: &Elements) -> Vec<Elements> {
 }
 
 fn changed_addresses<A: Address>(set: &AddressSet<A>) -> Vec<AddressSet<A>> {
-    let ranges = set.ranges();
+    let ranges: Vec<_> = set.ranges().collect();
     let mut changed = Vec::new();
     for index in 0..ranges.len().min(2) {
         let mut less = ranges.to_vec();

@@ -71,7 +71,7 @@ impl Compiler<'_> {
         elements: fn(AddressSet<A>) -> Elements,
     ) -> Option<(Option<Family>, Option<Statement>)> {
         let family = if A::BITS == 32 { Family::V4 } else { Family::V6 };
-        let statement = match addresses.ranges() {
+        let statement = match addresses.ranges().take(2).collect::<Vec<_>>()[..] {
             [] => return None,
             [one] if one.is_single() => Statement::matches(field, one.first.to_number()),
             [one] if one.prefix_length().is_some_and(|length| length > 0) => {

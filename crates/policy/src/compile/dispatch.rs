@@ -217,22 +217,22 @@ impl Targets<'_> {
 
 /// How many addresses, less one a range: enough to order by.
 fn span<A: Address>(set: &AddressSet<A>) -> u128 {
-    let width = |range: &AddressRange<A>| range.last.to_number() - range.first.to_number();
-    set.ranges().iter().fold(0, |sum: u128, range| sum.saturating_add(width(range)))
+    let width = |range: AddressRange<A>| range.last.to_number() - range.first.to_number();
+    set.ranges().fold(0, |sum: u128, range| sum.saturating_add(width(range)))
 }
 
-fn interval<A: Address>(range: &AddressRange<A>) -> Interval {
+fn interval<A: Address>(range: AddressRange<A>) -> Interval {
     Interval { first: range.first.to_number(), last: range.last.to_number() }
 }
 
 fn is_free<A: Address>(taken: &BTreeMap<Interval, Verdict>, set: &AddressSet<A>) -> bool {
-    set.ranges().iter().map(interval).all(|range| {
+    set.ranges().map(interval).all(|range| {
         let mut before = taken.range(..=Interval { first: range.last, last: u128::MAX });
         before.next_back().is_none_or(|(other, _)| other.last < range.first)
     })
 }
 
 fn occupy<A: Address>(taken: &mut BTreeMap<Interval, Verdict>, set: &AddressSet<A>, chain: &str) {
-    let elements = set.ranges().iter().map(interval);
+    let elements = set.ranges().map(interval);
     taken.extend(elements.map(|range| (range, Verdict::Jump(chain.to_owned()))));
 }

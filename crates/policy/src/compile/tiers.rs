@@ -1,9 +1,7 @@
 //! The sets of a tier: what an auditor lists, and what rules look in.
 
 use super::Compiler;
-use ruleset::{
-    Address, AddressSet, Elements, Family, KeyType, Set, SetSpec, Statement, split_singles,
-};
+use ruleset::{Address, AddressSet, Elements, Family, KeyType, Set, SetSpec, Statement};
 
 /// Above this many elements a tier's single addresses move to a hash set of their own, where a
 /// change costs the same at any size: an interval set rebuilds itself at every commit.
@@ -79,7 +77,7 @@ impl Compiler<'_> {
             .and_then(|set| set.spec.size);
         let border = if previous.is_some() { NO_LONGER_LARGE } else { LARGE };
         let ranges = if members.len() > border {
-            let (singles, ranges) = split_singles(members);
+            let (singles, ranges) = members.split_singles();
             let size = hosts_size(singles.len(), previous);
             let spec = SetSpec::exact(key, Some(size));
             self.table.sets.insert(hosts, Set { spec, elements: elements(singles) });

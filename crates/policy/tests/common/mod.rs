@@ -53,8 +53,8 @@ fn endpoint(side: &Endpoint) -> String {
     words.extend(side.any.then(|| "any".to_owned()));
     words.extend(side.every_server.then(|| "*".to_owned()));
     words.extend(side.tiers.iter().map(|tier| format!("@{tier}")));
-    words.extend(side.v4.ranges().iter().map(ToString::to_string));
-    words.extend(side.v6.ranges().iter().map(ToString::to_string));
+    words.extend(side.v4.ranges().map(|range| range.to_string()));
+    words.extend(side.v6.ranges().map(|range| range.to_string()));
     words.join(" ")
 }
 

@@ -26,7 +26,7 @@ pub fn meaning(loaded: &Loaded) -> String {
     match &loaded.policy {
         Some(policy) => {
             let tiers = policy.tiers.iter().map(|(name, tier)| {
-                let ranges = tier.v4.ranges().iter().map(ToString::to_string);
+                let ranges = tier.v4.ranges().map(|range| range.to_string());
                 format!("{name} {}", ranges.collect::<Vec<_>>().join(","))
             });
             tiers.collect::<Vec<_>>().join("; ")

@@ -13,8 +13,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Ranges with their lifetimes, of both families.
-type Timed = (Vec<(AddressRange<Ipv4Addr>, Lifetime)>, Vec<(AddressRange<Ipv6Addr>, Lifetime)>);
+/// What is added to one tier.
+#[derive(Default)]
+struct Additions {
+    v4: Vec<AddressRange<Ipv4Addr>>,
+    v6: Vec<AddressRange<Ipv6Addr>>,
+    timed_v4: Vec<(AddressRange<Ipv4Addr>, Lifetime)>,
+    timed_v6: Vec<(AddressRange<Ipv6Addr>, Lifetime)>,
+}
 
 /// For how long a member can be added, in seconds: ten years.
 const TIME_MAX: u64 = 10 * 365 * 86_400;
@@ -146,27 +152,25 @@ impl CommandMembers {
     /// The policy with these members in its tiers.
     pub(crate) fn added_to(&self, policy: &Policy) -> Policy {
         let mut whole = policy.clone();
-        let mut timed: BTreeMap<&str, Timed> = BTreeMap::new();
-        for CommandMember { tier: name, member, added, until, .. } in &self.members {
-            let (Some(tier), Ok(member)) = (whole.tiers.get_mut(name), member.parse()) else {
-                continue;
-            };
+        let mut additions: BTreeMap<&str, Additions> = BTreeMap::new();
+        for CommandMember { tier, member, added, until, .. } in &self.members {
+            let Ok(member) = member.parse() else { continue };
+            let to = additions.entry(tier).or_default();
             let lifetime =
                 until.map(|until| Lifetime { until, timeout: until.saturating_sub(*added).max(1) });
             match (member, lifetime) {
-                (Member::V4(range), None) => tier.v4 = tier.v4.union(&single(range)),
-                (Member::V6(range), None) => tier.v6 = tier.v6.union(&single(range)),
-                (Member::V4(range), Some(lifetime)) => {
-                    timed.entry(name).or_default().0.push((range, lifetime));
-                }
-                (Member::V6(range), Some(lifetime)) => {
-                    timed.entry(name).or_default().1.push((range, lifetime));
-                }
+                (Member::V4(range), None) => to.v4.push(range),
+                (Member::V6(range), None) => to.v6.push(range),
+                (Member::V4(range), Some(lifetime)) => to.timed_v4.push((range, lifetime)),
+                (Member::V6(range), Some(lifetime)) => to.timed_v6.push((range, lifetime)),
             }
         }
-        for (name, (v4, v6)) in timed {
+        for (name, Additions { v4, v6, timed_v4, timed_v6 }) in additions {
             if let Some(tier) = whole.tiers.get_mut(name) {
-                tier.timed = TimedMembers { v4: TimedSet::new(v4), v6: TimedSet::new(v6) };
+                tier.v4 = tier.v4.union(&AddressSet::new(v4));
+                tier.v6 = tier.v6.union(&AddressSet::new(v6));
+                tier.timed =
+                    TimedMembers { v4: TimedSet::new(timed_v4), v6: TimedSet::new(timed_v6) };
             }
         }
         whole

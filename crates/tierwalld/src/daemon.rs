@@ -234,7 +234,11 @@ impl Daemon {
                 tracing::error!("a fault in tierwalld; ending");
                 std::process::abort();
             };
+            let is_large = engine.is_large();
             let _ = events.blocking_send(Event::Worked { engine, response, replies });
+            if is_large {
+                netlink::give_back();
+            }
         });
     }
 

@@ -354,6 +354,13 @@ impl Engine {
             && table.is_some_and(|table| table.sets.contains_key(&format!("{tier}_v4")))
     }
 
+    /// Whether a step may leave much memory to give back.
+    pub(crate) fn is_large(&self) -> bool {
+        const MEMBERS: usize = 10_000;
+        let tiers = self.applied.tiers.values();
+        tiers.map(|tier| tier.v4.len() + tier.v6.len()).sum::<usize>() > MEMBERS
+    }
+
     /// What holds of this server, and under which policy.
     fn so_far(&self) -> Option<(&Server, &Policy)> {
         Some((&self.server, &self.applied))

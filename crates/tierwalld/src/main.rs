@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             };
         }
     };
+    netlink::give_back_large_buffers();
     log_to_standard_error();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -229,6 +229,10 @@ impl Batch {
                 element::encode(self, set, spec, elements, delete, terms)
                     .map_err(|problem| object_error(format!("elements of set {set}"), problem))?;
             }
+            Operation::FlushSet { set } => {
+                name("set", set)?;
+                element::encode_flush(self, set);
+            }
             Operation::SetState { old, new } => {
                 let name = name("set", STATE_SET)?;
                 if old.is_some() && new.is_none() {

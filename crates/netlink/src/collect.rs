@@ -68,9 +68,21 @@ impl Collector {
             }
             Elements::Keys(_) => Points::Keys(Vec::new()),
             Elements::Verdicts(_) => Points::Verdicts(Vec::new(), BTreeMap::new()),
-            Elements::Opaque(_) => Points::Opaque(BTreeSet::new()),
+            Elements::Opaque(_) | Elements::Unread => Points::Opaque(BTreeSet::new()),
         };
         Self { spec: spec.clone(), points }
+    }
+
+    /// How many have arrived; both ends of an interval count.
+    pub(crate) fn len(&self) -> usize {
+        match &self.points {
+            Points::Ipv4(points) => points.len(),
+            Points::Ipv6(points) => points.len(),
+            Points::Timed(points, _) | Points::Keys(points) | Points::Verdicts(points, _) => {
+                points.len()
+            }
+            Points::Opaque(elements) => elements.len(),
+        }
     }
 
     /// Takes the elements of one message (`NFTA_SET_ELEM_LIST_ELEMENTS`).

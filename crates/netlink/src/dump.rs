@@ -4,9 +4,11 @@
 //! generation before and after decides whether all of it is of one state; if not, it is read again,
 //! a bounded number of times.
 
+use crate::attribute::Malformed;
 use crate::collect::{Collector, Obstacle};
 use crate::connection::{Connection, Generation, nft};
 use crate::error::Error;
+use crate::message::Message;
 use crate::rule::DumpedRule;
 use crate::set;
 use crate::socket::Consistency;
@@ -73,7 +75,16 @@ impl Connection {
     /// # Errors
     /// Without CAP_NET_ADMIN, and when others change the ruleset faster than it can be read.
     pub fn dump(&mut self) -> Result<KernelTable, Error> {
-        self.steadily(Self::dump_once)
+        self.steadily(|connection, generation| connection.dump_once(generation, usize::MAX))
+    }
+
+    /// The same without the sets that hold more than `limit` elements: of those,
+    /// [`Elements::Unread`] is all that is said, and reading them ends there.
+    ///
+    /// # Errors
+    /// As [`dump`](Self::dump).
+    pub fn dump_up_to(&mut self, limit: usize) -> Result<KernelTable, Error> {
+        self.steadily(|connection, generation| connection.dump_once(generation, limit))
     }
 
     /// Reads only the handles of the rules of `inet filter`, which every commit of rules changes.
@@ -123,7 +134,11 @@ impl Connection {
         Err(Error::Unsteady { attempts: ATTEMPTS })
     }
 
-    fn dump_once(&mut self, generation: Generation) -> Result<Attempt<KernelTable>, Error> {
+    fn dump_once(
+        &mut self,
+        generation: Generation,
+        limit: usize,
+    ) -> Result<Attempt<KernelTable>, Error> {
         let Some(head) = self.table()? else {
             return Ok(Attempt::Read(KernelTable {
                 ruleset: Ruleset::default(),
@@ -176,7 +191,7 @@ impl Connection {
             }
         }
         for (name, set) in &mut table.sets {
-            self.fill(name, set)?;
+            self.fill(name, set, limit)?;
         }
         Ok(Attempt::Read(KernelTable {
             ruleset: Ruleset { table: Some(table) },
@@ -269,8 +284,8 @@ impl Connection {
 
     /// Reads the elements of a set: again, as opaque ones, where they turn out to be such as ours
     /// never are.
-    pub(crate) fn fill(&mut self, name: &str, set: &mut Set) -> Result<(), Error> {
-        let what = match self.elements(name, set)? {
+    pub(crate) fn fill(&mut self, name: &str, set: &mut Set, limit: usize) -> Result<(), Error> {
+        let what = match self.elements(name, set, limit)? {
             Ok(elements) => {
                 set.elements = elements;
                 return Ok(());
@@ -279,24 +294,41 @@ impl Connection {
             Err(Obstacle::Malformed) => return Err(Error::Malformed { what: "elements" }),
         };
         set.spec.foreign.push(what);
-        let opaque = self.elements(name, set)?;
+        let opaque = self.elements(name, set, usize::MAX)?;
         set.elements = opaque.map_err(|_| Error::Malformed { what: "elements" })?;
         Ok(())
     }
 
-    fn elements(&mut self, name: &str, set: &Set) -> Result<Result<Elements, Obstacle>, Error> {
+    fn elements(
+        &mut self,
+        name: &str,
+        set: &Set,
+        limit: usize,
+    ) -> Result<Result<Elements, Obstacle>, Error> {
         let select = [(NFTA_SET_ELEM_LIST_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name)];
         let mut collector = Collector::new(&set.spec);
         let mut obstacle = None;
-        self.list("elements", NFT_MSG_GETSETELEM, &select, |message| {
+        let (mut too_many, points) = (false, if set.spec.interval { 2 } else { 1 });
+        let take = |message: Message<'_>| {
             let fields = message.table::<8>()?;
             let list = fields.get(NFTA_SET_ELEM_LIST_ELEMENTS);
             let wanted = message.kind == nft(NFT_MSG_NEWSETELEM) && obstacle.is_none();
             if let Some(list) = list.filter(|_| wanted) {
                 obstacle = collector.take(list).err();
             }
-            Ok(())
-        })?;
+            too_many = collector.len() / points > limit;
+            // Leaves the rest.
+            if too_many { Err(Malformed) } else { Ok(()) }
+        };
+        let answer = match limit {
+            usize::MAX => self.list("elements", NFT_MSG_GETSETELEM, &select, take),
+            // What is left unread of a dump goes with its socket.
+            _ => Self::open()?.list("elements", NFT_MSG_GETSETELEM, &select, take),
+        };
+        if too_many && obstacle.is_none() {
+            return Ok(Ok(Elements::Unread));
+        }
+        answer?;
         Ok(match obstacle {
             Some(obstacle) => Err(obstacle),
             None => collector.finish(),

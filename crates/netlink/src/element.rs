@@ -84,6 +84,15 @@ pub(crate) fn encode(
     Ok(())
 }
 
+/// Appends the message that deletes all elements of a set: one to delete elements that names none.
+pub(crate) fn encode_flush(batch: &mut Batch, set: &str) {
+    let message = batch.open(NFT_MSG_DELSETELEM, 0);
+    let bytes = batch.buffer();
+    put_text(bytes, NFTA_SET_ELEM_LIST_TABLE, TABLE);
+    put_text(bytes, NFTA_SET_ELEM_LIST_SET, set);
+    batch.close(message);
+}
+
 fn addresses<A: Address>(
     writer: &mut Writer<'_>,
     spec: &SetSpec,

@@ -156,6 +156,7 @@ fn describe(operation: &Operation) -> (Verb, String) {
         Operation::DeleteSet { set } => (Verb::Delete, format!("set {set}")),
         Operation::AddElements { set, .. } => (Verb::Add, format!("elements of set {set}")),
         Operation::DeleteElements { set, .. } => (Verb::Delete, format!("elements of set {set}")),
+        Operation::FlushSet { set } => (Verb::Delete, format!("all elements of set {set}")),
         Operation::InsertRule { chain, .. } => (Verb::Add, format!("a rule of chain {chain}")),
         Operation::DeleteRule { chain, index } => {
             (Verb::Delete, format!("rule {index} of chain {chain}"))
@@ -230,7 +231,9 @@ fn top_level(operation: &Operation, kind: u16) -> Option<&'static str> {
             NFTA_RULE_POSITION => Some("its place"),
             _ => None,
         },
-        Operation::AddElements { .. } | Operation::DeleteElements { .. } => match kind {
+        Operation::AddElements { .. }
+        | Operation::DeleteElements { .. }
+        | Operation::FlushSet { .. } => match kind {
             NFTA_SET_ELEM_LIST_TABLE => Some("its table"),
             NFTA_SET_ELEM_LIST_SET => Some("its set"),
             _ => None,

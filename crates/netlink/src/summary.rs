@@ -84,7 +84,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
             for (name, set) in &mut sets {
-                connection.fill(name, set)?;
+                connection.fill(name, set, usize::MAX)?;
             }
             Ok(Attempt::Read((sets, generation)))
         })

@@ -76,7 +76,14 @@ fn change(old: &Table, new: &Table) -> Vec<Operation> {
     for (name, set) in &new.sets {
         let kept = old.sets.get(name).filter(|_| !remade.contains(name));
         let none = Elements::empty(&set.spec);
-        let (deleted, added) = kept.map_or(&none, |old| &old.elements).difference(&set.elements);
+        let kept = kept.map_or(&none, |old| &old.elements);
+        let kept = if kept.are_unread() {
+            operations.push(Operation::FlushSet { set: name.clone() });
+            &none
+        } else {
+            kept
+        };
+        let (deleted, added) = kept.difference(&set.elements);
         let (set, spec) = (name.clone(), set.spec.clone());
         if !deleted.is_empty() {
             let (set, spec) = (set.clone(), spec.clone());

@@ -253,7 +253,7 @@ impl Elements {
                 up_to.next_back().is_some_and(|interval| key <= interval.last)
             }
             Self::Verdicts(_) => self.verdict(key).is_some(),
-            Self::Opaque(_) => false,
+            Self::Opaque(_) | Self::Unread => false,
         }
     }
 

@@ -145,6 +145,8 @@ impl Encoder {
                 }
             }
             Elements::TimedIpv4(_) | Elements::TimedIpv6(_) => {}
+            // Equal to nothing that was compiled.
+            Elements::Unread => self.tag(5),
             Elements::Opaque(elements) => {
                 self.tag(4);
                 for element in elements {

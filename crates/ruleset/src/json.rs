@@ -117,7 +117,7 @@ fn elements(key: KeyType, elements: &Elements) -> Vec<Value> {
             .iter()
             .map(|(interval, to)| json!([interval_value(key, *interval), verdict(to)]))
             .collect(),
-        Elements::Opaque(_) => Vec::new(),
+        Elements::Opaque(_) | Elements::Unread => Vec::new(),
     }
 }
 

@@ -47,6 +47,11 @@ pub enum Operation {
         /// The elements.
         elements: Elements,
     },
+    /// Delete all elements of a set or map, whatever they are.
+    FlushSet {
+        /// The set.
+        set: String,
+    },
     /// Delete a rule.
     DeleteRule {
         /// Its chain.
@@ -141,6 +146,7 @@ impl Plan {
                 operation,
                 Operation::AddElements { .. }
                     | Operation::DeleteElements { .. }
+                    | Operation::FlushSet { .. }
                     | Operation::SetState { old: Some(_), new: Some(_) }
             )
         })
@@ -294,6 +300,11 @@ impl State {
                 }
                 let elements_of = &mut self.set(set)?.elements;
                 elements_of.add(elements).ok_or_else(|| ApplyError::BadElements(set.clone()))
+            }
+            Operation::FlushSet { set } => {
+                let set = self.set(set)?;
+                set.elements = Elements::empty(&set.spec);
+                Ok(())
             }
             Operation::DeleteElements { set, elements, .. } => {
                 let elements_of = &mut self.set(set)?.elements;

@@ -143,6 +143,7 @@ impl Elements {
                 separate(f)?;
                 element.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }),
+            Self::Unread => f.write_str(" [not read]"),
         }
     }
 }
@@ -430,6 +431,7 @@ impl Display for Operation {
             Self::DeleteElements { set, spec, elements: deleted } => {
                 elements(f, "delete", set, spec, deleted)
             }
+            Self::FlushSet { set } => write!(f, "flush set inet {TABLE} {set}"),
             Self::SetState { old, new } => {
                 let element = format_args!("element inet {TABLE} {STATE_SET}");
                 match (old, new) {

@@ -243,6 +243,8 @@ pub enum Elements {
     Verdicts(BTreeMap<Interval, Verdict>),
     /// Elements of a foreign set that the kinds above can't hold, encoded as the kernel sent them.
     Opaque(BTreeSet<Vec<u8>>),
+    /// Whatever a large set in the kernel holds: reading it would cost more than filling it anew.
+    Unread,
 }
 
 impl Elements {
@@ -260,7 +262,7 @@ impl Elements {
         }
     }
 
-    /// The number of elements; an interval counts as one.
+    /// The number of elements that are known; an interval counts as one.
     pub fn len(&self) -> usize {
         match self {
             Self::Ipv4(set) => set.len(),
@@ -270,6 +272,7 @@ impl Elements {
             Self::Keys(keys) => keys.len(),
             Self::Verdicts(verdicts) => verdicts.len(),
             Self::Opaque(elements) => elements.len(),
+            Self::Unread => 0,
         }
     }
 
@@ -278,9 +281,14 @@ impl Elements {
         matches!(self, Self::TimedIpv4(_) | Self::TimedIpv6(_))
     }
 
-    /// Whether there is none.
+    /// Whether there is none, as far as is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether what there is wasn't read.
+    pub fn are_unread(&self) -> bool {
+        *self == Self::Unread
     }
 }
 
@@ -366,7 +374,7 @@ impl Table {
         self.foreign.is_empty()
             && self.state.is_none()
             && self.counters.is_empty()
-            && self.sets.values().all(|set| set.elements.is_empty())
+            && self.sets.values().all(|set| set.elements.is_empty() && !set.elements.are_unread())
             && self.chains.values().all(|chain| {
                 chain.rules.is_empty()
                     && chain.base.as_ref().is_none_or(|base| base.policy == Policy::Accept)

@@ -248,7 +248,9 @@ impl Engine {
         if self.enforcement == Enforcement::TornDown {
             return Ok(Step::default());
         }
-        let differs = self.kernel.read_again()?;
+        // What is only reported has to be known; what is put back needn't be.
+        let wholly = self.applied.ownership == Ownership::Report;
+        let differs = self.kernel.read_again(wholly)?;
         let (process, pid, what) = (&foreign.process, &foreign.pid, foreign.to_string());
         let is_wanted = self.is_as_wanted()?;
         if is_wanted {

@@ -4,6 +4,7 @@ use super::{POLICY, app_server, edited, kernel, nft, server, status};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -109,6 +110,41 @@ fn what_others_did_to_the_table_is_undone_and_no_more() {
     assert_eq!(difference(&before, &after), (vec![], vec![]));
     assert_eq!(after.meaning(), before.meaning());
     assert_eq!(after.generation, before.generation + 2);
+    daemon.stop().unwrap();
+}
+
+/// Where somebody may have changed it, a set that would take long to read is filled anew.
+#[test]
+fn a_large_set_of_which_nothing_is_known_is_filled_anew_and_nothing_else() {
+    let policy = edited("db    =", "cdn = { file = \"cdn.list\" }\ndb    =")
+        .replace("from    = \"web\"", "from    = [\"web\", \"cdn\"]");
+    let server = server(&["10.10.1.20"], &policy);
+    let list: String = (0..60_000u32)
+        .map(|n| format!("{}\n", Ipv4Addr::from_bits(0x0b00_0000 + n * 16)))
+        .chain((0..60_000u32).map(|n| {
+            let first = 0x1b00_0000 + n * 16;
+            format!("{}-{}\n", Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(first + 9))
+        }))
+        .collect();
+    server.write("cdn.list", &list).unwrap();
+    server.start(&[]).unwrap().stop().unwrap();
+    let before = kernel(&server);
+    nft(
+        &server,
+        "add element inet filter cdn_v4 { 203.0.113.0/24 }
+         delete element inet filter cdn_v4_hosts { 11.0.0.16 }",
+    );
+    let daemon = server.start(&[]).unwrap();
+    let after = kernel(&server);
+    assert!(difference(&before, &after) == (vec![], vec![]), "something was made anew");
+    assert!(after.meaning() == before.meaning(), "the kernel holds something else");
+    assert_eq!(after.generation, before.generation + 2);
+    let commit = &status(&server)["last_commit"];
+    assert_eq!((&commit["rules_added"], &commit["rules_deleted"]), (&0.into(), &0.into()));
+    daemon.stop().unwrap();
+    // Nobody has changed it since: it is known.
+    let daemon = server.start(&[]).unwrap();
+    assert!(kernel(&server) == after, "something was sent");
     daemon.stop().unwrap();
 }
 

@@ -3,7 +3,8 @@
 use crate::fixture::*;
 use netlink::{Connection, Handles, Hold};
 use ruleset::{
-    AddressRange, AddressSet, Elements, Family, KeyType, Operation, Plan, Set, SetSpec, Table,
+    Address, AddressRange, AddressSet, Elements, Family, KeyType, Operation, Plan, Set, SetSpec,
+    Table,
 };
 use std::net::Ipv4Addr;
 use tierwall_tests::namespace::Namespace;
@@ -100,4 +101,38 @@ fn a_batch_larger_than_the_default_send_buffer_is_one_commit() {
         assert!((20..60).contains(&made.messages), "{made:?}");
         assert_eq!(made.generation, before.next());
     });
+}
+
+/// What would take too long to read is filled anew, by elements alone.
+#[test]
+fn a_set_that_is_not_read_is_filled_anew() {
+    let intervals = SetSpec::intervals(KeyType::Address(Family::V4));
+    let exact = SetSpec::exact(KeyType::Address(Family::V4), Some(COUNT * 2));
+    for (spec, size) in [(intervals, 4), (exact, 1)] {
+        let table = with_set(spec.clone(), Elements::Ipv4(spread(COUNT, size)));
+        let (namespace, whole) = committed(&table);
+        namespace.run(|| {
+            let mut connection = Connection::open().unwrap();
+            assert_eq!(connection.dump_up_to(COUNT as usize).unwrap(), whole);
+            let found = connection.dump_up_to(COUNT as usize - 1).unwrap();
+            assert_eq!(found.ruleset, ruleset(with_set(spec.clone(), Elements::Unread)));
+
+            // Overlapping what is there in part, so that old and new meet in one batch.
+            let more = AddressSet::new(
+                spread(COUNT, size)
+                    .ranges()
+                    .map(|r| AddressRange { last: r.last.next().unwrap(), ..r })
+                    .step_by(2)
+                    .collect(),
+            );
+            let more = if size == 1 { spread(COUNT + 7, size) } else { more };
+            let wanted = ruleset(with_set(spec.clone(), Elements::Ipv4(more)));
+            let plan = found.ruleset.diff(&wanted);
+            assert!(plan.is_elements_only(), "{:?}", plan.summary());
+            assert!(plan.apply(&found.ruleset).unwrap() == wanted);
+            let generation = Some(found.generation);
+            connection.commit(&plan, &found.handles, generation, Hold::Plain).unwrap();
+            assert!(connection.dump().unwrap().ruleset == wanted);
+        });
+    }
 }

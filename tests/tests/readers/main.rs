@@ -139,6 +139,7 @@ fn kernel_elements(set: &Set) -> usize {
         Elements::Keys(keys) => keys.last().map(|key| key.last),
         Elements::Verdicts(verdicts) => verdicts.last_key_value().map(|(key, _)| key.last),
         Elements::TimedIpv4(_) | Elements::TimedIpv6(_) | Elements::Opaque(_) => None,
+        Elements::Unread => None,
     };
     match set.spec.interval {
         true => 2 * set.elements.len() - usize::from(last == Some(set.spec.key.max())),

@@ -199,7 +199,10 @@ fn changed(elements: &Elements) -> Vec<Elements> {
             }
             changed.into_iter().map(Elements::Verdicts).collect()
         }
-        Elements::TimedIpv4(_) | Elements::TimedIpv6(_) | Elements::Opaque(_) => Vec::new(),
+        Elements::TimedIpv4(_)
+        | Elements::TimedIpv6(_)
+        | Elements::Opaque(_)
+        | Elements::Unread => Vec::new(),
     }
 }
 

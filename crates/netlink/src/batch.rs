@@ -43,9 +43,6 @@ pub struct Terms {
     /// When it is sent, since 1970 (UTC): what the elements of timed sets have left counts from
     /// here.
     pub now: Duration,
-    /// Whether the kernel knows how to delete an element without minding that it is gone
-    /// ([`Features::destroys_elements`](crate::Features::destroys_elements)).
-    pub destroys_elements: bool,
 }
 
 /// Where a message comes from.

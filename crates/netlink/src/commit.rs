@@ -14,7 +14,7 @@ use crate::ownership::Hold;
 use crate::refusal::Refusal;
 use crate::uapi::NLMSG_ERROR;
 use nix::errno::Errno;
-use ruleset::{Operation, Plan};
+use ruleset::Plan;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -50,6 +50,9 @@ impl Connection {
     ///
     /// Without anything to send, nothing is asked of the kernel.
     ///
+    /// Where the plan deletes an element of a timed set that has expired meanwhile, the kernel
+    /// refuses the batch (ENOENT): read the timed sets again and plan anew.
+    ///
     /// # Errors
     /// With any but [`CommitError::Unknown`] and [`CommitError::Read`] nothing was changed.
     pub fn commit(
@@ -59,11 +62,8 @@ impl Connection {
         generation: Option<Generation>,
         hold: Hold,
     ) -> Result<Committed, CommitError> {
-        let terms = Terms {
-            hold,
-            now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            destroys_elements: deletes_timed(plan) && self.destroys_elements().map_err(asking)?,
-        };
+        let terms =
+            Terms { hold, now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() };
         let mut batch = Batch::encode(plan, handles, generation, &terms)?;
         if batch.messages() == 0 {
             let generation = generation.map_or_else(|| self.generation(), Ok)?;
@@ -111,14 +111,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// Whether a plan deletes elements that may have expired meanwhile.
-fn deletes_timed(plan: &Plan) -> bool {
-    plan.operations.iter().any(|operation| match operation {
-        Operation::DeleteElements { elements, .. } => elements.are_timed(),
-        _ => false,
-    })
 }
 
 /// An error in asking what the kernel can do, before anything was sent.

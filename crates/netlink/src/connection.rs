@@ -15,8 +15,6 @@ pub struct Connection {
     pub(crate) socket: Socket,
     /// Whether the kernel acknowledges the end of a batch, once that was tried.
     pub(crate) acknowledges_end: Option<bool>,
-    /// Whether it knows how to destroy elements, once that was tried.
-    pub(crate) destroys_elements: Option<bool>,
 }
 
 impl fmt::Debug for Connection {
@@ -61,7 +59,7 @@ impl Connection {
     }
 
     fn new(socket: Socket) -> Self {
-        Self { socket, acknowledges_end: None, destroys_elements: None }
+        Self { socket, acknowledges_end: None }
     }
 
     /// Goes on with the socket of an earlier connection, which its owner has kept open: a table
@@ -77,12 +75,6 @@ impl Connection {
     #[doc(hidden)]
     pub fn expect_no_acknowledgement_of_the_end(&mut self) {
         self.acknowledges_end = Some(false);
-    }
-
-    /// Deletes elements as on kernels before 6.3, whatever this one can do: for tests.
-    #[doc(hidden)]
-    pub fn expect_no_destruction_of_elements(&mut self) {
-        self.destroys_elements = Some(false);
     }
 
     /// The generation of the ruleset now.

@@ -42,12 +42,10 @@ pub(crate) fn encode(
 ) -> Result<(), String> {
     // Also makes sure that keys have at most 16 bytes.
     crate::set::encode(spec, 0)?;
-    let kind = match (delete, elements.are_timed() && terms.destroys_elements) {
-        (false, _) => NFT_MSG_NEWSETELEM,
-        (true, false) => NFT_MSG_DELSETELEM,
-        // It may have expired.
-        (true, true) => NFT_MSG_DESTROYSETELEM,
-    };
+    // Never DESTROYSETELEM, although what is deleted may have expired: of such an interval it would
+    // leave the start and delete the end, and the kernel, collecting the start later, takes the
+    // end of the interval above with it, which then reaches up to the next one.
+    let kind = if delete { NFT_MSG_DELSETELEM } else { NFT_MSG_NEWSETELEM };
     let mut writer = Writer::new(batch, set, spec, kind);
     match (elements, spec.key) {
         (Elements::Ipv4(set), KeyType::Address(Family::V4)) if !spec.timeout && !spec.map => {

@@ -19,8 +19,6 @@ pub struct Features {
     pub owner: bool,
     /// A table that belongs to a socket can outlive it (`NFT_TABLE_F_PERSIST`, 6.9).
     pub persistent_owner: bool,
-    /// Deleting an element that isn't there can be no error (`NFT_MSG_DESTROYSETELEM`, 6.3).
-    pub destroys_elements: bool,
     /// The end of a batch is acknowledged, which means that it is committed (6.10).
     pub acknowledges_end: bool,
 }
@@ -34,7 +32,6 @@ impl Connection {
     /// Without CAP_NET_ADMIN, and when the kernel can't be asked.
     pub fn probe(&mut self) -> Result<Features, Error> {
         let acknowledges_end = self.acknowledges_end()?;
-        let destroys_elements = self.destroys_elements()?;
         let mut bytes = Vec::new();
         append_begin(&mut bytes, 0, None);
         for (sequence, flags) in
@@ -49,12 +46,7 @@ impl Connection {
         }
         let answers = self.try_batch(&bytes)?;
         let accepted = |sequence: u32| answers.get(&sequence) == Some(&0);
-        Ok(Features {
-            owner: accepted(1),
-            persistent_owner: accepted(2),
-            destroys_elements,
-            acknowledges_end,
-        })
+        Ok(Features { owner: accepted(1), persistent_owner: accepted(2), acknowledges_end })
     }
 
     /// Whether the kernel acknowledges the end of a batch; tried once.
@@ -70,26 +62,6 @@ impl Connection {
         let answer = self.try_batch(&bytes)?.contains_key(&1);
         self.acknowledges_end = Some(answer);
         Ok(answer)
-    }
-
-    /// Whether the kernel knows how to destroy elements; tried once, on a table that isn't there.
-    pub(crate) fn destroys_elements(&mut self) -> Result<bool, Error> {
-        if let Some(known) = self.destroys_elements {
-            return Ok(known);
-        }
-        let mut bytes = Vec::new();
-        append_begin(&mut bytes, 0, None);
-        let flags = NLM_F_REQUEST | NLM_F_ACK;
-        let kind = nft(NFT_MSG_DESTROYSETELEM);
-        let start = message::open(&mut bytes, kind, flags, 1, (NFPROTO_INET, 0));
-        put_text(&mut bytes, NFTA_SET_ELEM_LIST_TABLE, "tierwall-probe");
-        put_text(&mut bytes, NFTA_SET_ELEM_LIST_SET, "tierwall-probe");
-        message::close(&mut bytes, start);
-        // EINVAL is what an unknown kind of message is answered with (`nfnetlink_rcv_batch`).
-        let answer = self.try_batch(&bytes)?.get(&1).copied();
-        let known = answer.is_some_and(|errno| errno != Errno::EINVAL as i32);
-        self.destroys_elements = Some(known);
-        Ok(known)
     }
 
     /// The error numbers that the kernel answers with, by sequence number.

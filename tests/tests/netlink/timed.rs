@@ -3,8 +3,8 @@
 use crate::fixture::*;
 use netlink::{CommitError, Connection, Events, Handles, Hold, Object, Verb};
 use ruleset::{
-    AddressRange, Elements, Family, Field, Lifetime, Operation, Plan, Rule, Ruleset, Set,
-    Statement, Table, TimedSet,
+    AddressRange, Elements, Family, Field, Lifetime, Plan, Rule, Ruleset, Set, Statement, Table,
+    TimedSet,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -109,11 +109,10 @@ fn nft_takes_our_rendering_of_them() {
 }
 
 #[test]
-fn they_expire_by_themselves_and_deleting_them_then_is_no_error() {
+fn they_expire_by_themselves_without_a_word() {
     let namespace = Namespace::new().unwrap();
     namespace.run(|| {
         let mut connection = Connection::open().unwrap();
-        assert!(connection.probe().unwrap().destroys_elements, "this test needs Linux 6.3");
         let set = lives(&[
             (single("10.0.0.7"), 2),
             (range("10.1.0.0", "10.1.0.255"), 2),
@@ -124,50 +123,54 @@ fn they_expire_by_themselves_and_deleting_them_then_is_no_error() {
         assert_eq!(held(&mut connection), set);
         sleep_until(now() + 2);
 
-        // Without a word.
         let mut left = set.clone();
         assert!(left.expire(now()));
         assert_eq!(left.len(), 1);
         assert_eq!(held(&mut connection), left);
 
-        // Who doesn't know that they are gone deletes them, and adds what overlaps them.
+        // What overlaps them can be added by who knows that they are gone.
+        assert!(mirror.table.as_mut().unwrap().expire(now()));
         let new = lives(&[(range("10.0.0.0", "10.0.0.15"), 500), (single("10.2.0.1"), 600)]);
         let wanted = ruleset(with(new.clone()));
         let plan = mirror.diff(&wanted);
         assert!(plan.is_elements_only());
         connection.commit(&plan, &Handles::default(), None, Hold::Plain).unwrap();
         assert_eq!(held(&mut connection), new);
-
-        // A mirror that expires by the clock comes to the same.
-        assert!(mirror.table.as_mut().unwrap().expire(now()));
-        let expected = mirror.table.unwrap().sets.remove(SET).unwrap().elements;
-        assert_eq!(expected, Elements::TimedIpv4(left));
     });
 }
 
+/// Who believes that an element is there which has expired is told so, and nothing is changed:
+/// neither the one above it, which must not reach further than before.
 #[test]
-fn without_the_kernels_help_a_deletion_that_comes_late_fails_as_a_whole() {
-    let namespace = Namespace::new().unwrap();
-    namespace.run(|| {
-        let mut connection = Connection::open().unwrap();
-        connection.expect_no_destruction_of_elements();
-        let set = lives(&[(single("10.0.0.7"), 1), (single("10.0.0.9"), 600)]);
-        settle(&mut connection, &ruleset(with(set.clone())));
-        let one = lives(&[(single("10.0.0.9"), 600)]);
-        let delete = |elements| {
-            let spec = Set::timed_ipv4(TimedSet::default()).spec;
-            let elements = Elements::TimedIpv4(elements);
-            let set = SET.to_owned();
-            Plan { operations: vec![Operation::DeleteElements { set, spec, elements }] }
-        };
-        sleep_until(now() + 1);
-        let error = connection.commit(&delete(set), &Handles::default(), None, Hold::Plain);
-        let CommitError::Refused(refusal) = error.unwrap_err() else { panic!("refused") };
-        assert_eq!(refusal.errno, nix::errno::Errno::ENOENT);
-        // What is there can be deleted.
-        connection.commit(&delete(one), &Handles::default(), None, Hold::Plain).unwrap();
-        assert!(held(&mut connection).is_empty());
-    });
+fn deleting_what_has_expired_is_refused_as_a_whole() {
+    // The clock that `until` is of was set back meanwhile.
+    let early = |until| (single("10.0.0.5"), Lifetime { until, timeout: 1 });
+    for renewed in [false, true] {
+        let namespace = Namespace::new().unwrap();
+        namespace.run(|| {
+            let mut connection = Connection::open().unwrap();
+            let above = (single("10.0.0.10"), Lifetime { until: now() + 3600, timeout: 3600 });
+            let mirror = ruleset(with(TimedSet::new(vec![early(now() + 1000), above])));
+            settle(&mut connection, &mirror);
+            std::thread::sleep(Duration::from_millis(1500));
+            let again = (single("10.0.0.5"), Lifetime { until: now() + 3600, timeout: 3600 });
+            let mut new = vec![above];
+            new.extend(renewed.then_some(again));
+            let wanted = ruleset(with(TimedSet::new(new.clone())));
+            let error =
+                connection.commit(&mirror.diff(&wanted), &Handles::default(), None, Hold::Plain);
+            let CommitError::Refused(refusal) = error.unwrap_err() else { panic!("refused") };
+            assert_eq!(refusal.errno, nix::errno::Errno::ENOENT);
+            let kept = TimedSet::new(vec![above]);
+            assert_eq!(held(&mut connection), kept);
+
+            // Who looks again succeeds, and then the kernel collects what has expired.
+            settle(&mut connection, &wanted);
+            let more = TimedSet::new([new, vec![(single("10.9.0.1"), above.1)]].concat());
+            settle(&mut connection, &ruleset(with(more.clone())));
+            assert_eq!(held(&mut connection), more);
+        });
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::ownership::Ownership;
 use crate::socket::Consistency;
 use nix::errno::Errno;
-use ruleset::{Elements, Set, TABLE_COMMENT};
+use ruleset::{Elements, Ruleset, Set, SetSpec, TABLE_COMMENT, Table};
 use std::collections::BTreeMap;
 
 /// What is known of the table without reading its sets.
@@ -25,12 +25,25 @@ pub struct TableSummary {
     pub chains: usize,
     /// The number of its rules.
     pub rules: usize,
+    /// How its sets and maps are stored, by name.
+    pub sets: BTreeMap<String, SetSpec>,
 }
 
 impl TableSummary {
     /// Whether the table bears our mark.
     pub fn is_ours(&self) -> bool {
         self.comment.as_deref() == Some(TABLE_COMMENT)
+    }
+
+    /// The table with its sets and nothing else, not even their elements: what a compiler has to
+    /// know of an earlier one.
+    pub fn outline(&self) -> Ruleset {
+        let sets = self.sets.iter().map(|(name, spec)| {
+            let elements = Elements::empty(spec);
+            (name.clone(), Set { spec: spec.clone(), elements })
+        });
+        let (comment, sets) = (self.comment.clone(), sets.collect());
+        Ruleset { table: Some(Table { comment, sets, ..Table::default() }) }
     }
 
     /// Whose it is, seen from the connection with this [port](Connection::port).
@@ -50,14 +63,18 @@ impl Connection {
             let Some(head) = connection.table()? else {
                 return Ok(Attempt::Read((None, generation)));
             };
-            let (mut chains, mut rules) = (0, 0);
-            let answers = [connection.chains(|_| chains += 1)?, connection.rules(|_| rules += 1)?];
+            let (mut chains, mut rules, mut sets) = (0, 0, BTreeMap::new());
+            let answers = [
+                connection.chains(|_| chains += 1)?,
+                connection.rules(|_| rules += 1)?,
+                connection.sets(|name, spec| drop(sets.insert(name, spec)))?,
+            ];
             if answers.contains(&Consistency::Interrupted) {
                 return Ok(Attempt::Disturbed);
             }
             let state = connection.state()?;
             let (comment, flags, owner) = (head.comment, head.flags, head.owner);
-            let summary = TableSummary { comment, flags, owner, state, chains, rules };
+            let summary = TableSummary { comment, flags, owner, state, chains, rules, sets };
             Ok(Attempt::Read((Some(summary), generation)))
         })
     }

@@ -147,8 +147,9 @@ impl Engine {
         };
         let policy = engine.members.added_to(&engine.applied);
         let (role, users) = (&engine.server.role, &engine.server.users);
-        let wanted = compile(&policy, Host { role, users, previous: None });
-        engine.kernel.recognise(wanted, engine.state.as_ref())?;
+        let compile =
+            |previous: Option<&ruleset::Ruleset>| compile(&policy, Host { role, users, previous });
+        engine.kernel.recognise(compile, engine.state.as_ref())?;
         engine.settle("start")?;
         engine.memory_is_old = true;
         Ok(engine)
@@ -421,6 +422,10 @@ impl Engine {
     /// seen no packet yet of a connection that is older and idle, also where it was left by a
     /// start that was killed at this point.
     fn prepare_enforcement(&mut self, policy: &Policy) -> Result<(), KernelError> {
+        if self.kernel.is_foreign()? {
+            // Nothing is touched, connections neither.
+            return Err(KernelError::Foreign);
+        }
         let standing = self.kernel.standing()?;
         let begins = |wanted: Mode, drops: bool| wanted == Mode::Enforce && !drops;
         let Modes { input, output } = policy.mode;

@@ -146,6 +146,12 @@ impl Kernel {
         self.mirror.as_ref().map(|mirror| &mirror.ruleset)
     }
 
+    /// Whether the table in the kernel is one that we did not make and may not replace.
+    pub(crate) fn is_foreign(&mut self) -> Result<bool, KernelError> {
+        let takeover = self.takeover;
+        Ok(!takeover && is_foreign(&self.mirrored()?.ruleset))
+    }
+
     /// What the table in the kernel does with packets.
     pub(crate) fn standing(&mut self) -> Result<Standing, KernelError> {
         let table = self.mirrored()?.ruleset.table.as_ref();
@@ -163,19 +169,20 @@ impl Kernel {
         })
     }
 
-    /// At a start: recognises `wanted` in the kernel without reading its sets, where that can be
-    /// proved. Else the table will be read.
+    /// At a start: recognises what `compile` makes of the table in the kernel without reading its
+    /// sets, where that can be proved. Else the table will be read.
     pub(crate) fn recognise(
         &mut self,
-        wanted: Ruleset,
+        compile: impl Fn(Option<&Ruleset>) -> Ruleset,
         state: Option<&StateDirectory>,
     ) -> Result<bool, KernelError> {
-        let wanted = wanted.noted();
         let (found, generation) = self.connection.summary().map_err(reading)?;
         let proved = state
             .and_then(Proof::load)
             .is_some_and(|recorded| Proof::of(generation.0).is_some_and(|now| now == recorded));
         let Some(found) = found.filter(|found| proved && found.is_ours()) else { return Ok(false) };
+        // As large sets, and those that were there, are kept where they are.
+        let wanted = compile(Some(&found.outline())).noted();
         let noted = wanted.table.as_ref().and_then(|table| table.state.clone());
         if found.state.is_none() || found.state != noted {
             return Ok(false);
@@ -298,7 +305,8 @@ impl Kernel {
             Some(listener) if elements(plan) > LARGE => {
                 let done = drift::quietly(listener, send)?;
                 // What others committed before somebody listened again was told to nobody.
-                self.missed |= self.connection.generation()? != done.generation;
+                self.missed |=
+                    self.connection.generation().map_or(true, |now| now != done.generation);
                 done
             }
             _ => send()?,

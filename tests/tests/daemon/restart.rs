@@ -119,14 +119,14 @@ fn a_large_set_of_which_nothing_is_known_is_filled_anew_and_nothing_else() {
     let policy = edited("db    =", "cdn = { file = \"cdn.list\" }\ndb    =")
         .replace("from    = \"web\"", "from    = [\"web\", \"cdn\"]");
     let server = server(&["10.10.1.20"], &policy);
-    let list: String = (0..60_000u32)
-        .map(|n| format!("{}\n", Ipv4Addr::from_bits(0x0b00_0000 + n * 16)))
-        .chain((0..60_000u32).map(|n| {
-            let first = 0x1b00_0000 + n * 16;
-            format!("{}-{}\n", Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(first + 9))
-        }))
-        .collect();
-    server.write("cdn.list", &list).unwrap();
+    let list = |singles: u32, ranges: u32| -> String {
+        let address = |first: u32, n: u32| Ipv4Addr::from_bits(first + n * 16);
+        let singles = (0..singles).map(|n| format!("{}\n", address(0x0b00_0000, n)));
+        let ranges = (0..ranges)
+            .map(|n| format!("{}-{}\n", address(0x1b00_0000, n), address(0x1b00_0009, n)));
+        singles.chain(ranges).collect()
+    };
+    server.write("cdn.list", list(60_000, 60_000)).unwrap();
     server.start(&[]).unwrap().stop().unwrap();
     let before = kernel(&server);
     nft(
@@ -142,10 +142,15 @@ fn a_large_set_of_which_nothing_is_known_is_filled_anew_and_nothing_else() {
     let commit = &status(&server)["last_commit"];
     assert_eq!((&commit["rules_added"], &commit["rules_deleted"]), (&0.into(), &0.into()));
     daemon.stop().unwrap();
-    // Nobody has changed it since: it is known.
-    let daemon = server.start(&[]).unwrap();
-    assert!(kernel(&server) == after, "something was sent");
-    daemon.stop().unwrap();
+    // Nobody has changed it since: it is known, also when it has grown within its declared size.
+    for singles in [60_000, 66_000] {
+        server.write("cdn.list", list(singles, 60_000)).unwrap();
+        server.start(&[]).unwrap().stop().unwrap();
+        let before = kernel(&server);
+        let daemon = server.start(&[]).unwrap();
+        assert!(kernel(&server) == before, "with {singles}, something was sent");
+        daemon.stop().unwrap();
+    }
 }
 
 #[test]

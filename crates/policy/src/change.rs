@@ -6,6 +6,7 @@ use crate::reach::{Direction, Opening, Reach, tier_of_set};
 use crate::role::Role;
 use ruleset::{Address, AddressSet, Elements, Operation, Plan, Ruleset, TimedSet};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Members of a tier named in full in a line; more are counted.
@@ -22,12 +23,20 @@ pub struct Change {
     pub members: BTreeMap<String, Members>,
 }
 
-/// The addresses that a tier gains and loses, as ranges.
+/// The addresses that a tier gains and loses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Members {
-    pub gained: Vec<String>,
-    pub lost: Vec<String>,
+    pub gained: Addresses,
+    pub lost: Addresses,
+}
+
+/// Addresses of both families.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Addresses {
+    pub v4: AddressSet<Ipv4Addr>,
+    pub v6: AddressSet<Ipv6Addr>,
 }
 
 /// Which way a line goes.
@@ -51,7 +60,7 @@ pub struct Line {
 impl Change {
     /// What `plan` does, which leads from `before` to `after`.
     pub fn of(before: &Ruleset, plan: &Plan, after: &Ruleset) -> Self {
-        let members = members(plan);
+        let members = members(before, plan);
         if plan.is_elements_only() && members_only(plan) {
             // The same traffic between other addresses: nothing to compare.
             return Self { members, ..Self::default() };
@@ -87,10 +96,10 @@ impl Change {
         self.lost().for_each(|opening| say(Sign::Less, opening.lost(role)));
         for (tier, Members { gained, lost }) in &self.members {
             if !gained.is_empty() {
-                say(Sign::More, format!("{tier} gains {}", shortened(gained)));
+                say(Sign::More, format!("{tier} gains {gained}"));
             }
             if !lost.is_empty() {
-                say(Sign::Less, format!("{tier} loses {}", shortened(lost)));
+                say(Sign::Less, format!("{tier} loses {lost}"));
             }
         }
         lines
@@ -131,44 +140,42 @@ fn own_name(role: &Role) -> String {
     if tiers.is_empty() { "this server".into() } else { tiers.join(", ") }
 }
 
-fn shortened(members: &[String]) -> String {
-    let shown = members.iter().take(MEMBERS_SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match members.len().checked_sub(MEMBERS_SHOWN) {
-        Some(more) if more > 0 => format!("{shown} and {more} more"),
-        _ => shown,
-    }
-}
-
 /// Whether every set that the plan changes is a tier's.
 fn members_only(plan: &Plan) -> bool {
     plan.operations.iter().all(|operation| match operation {
-        Operation::AddElements { set, .. } | Operation::DeleteElements { set, .. } => {
-            tier_of_set(set).is_some()
-        }
+        Operation::AddElements { set, .. }
+        | Operation::DeleteElements { set, .. }
+        | Operation::FlushSet { set } => tier_of_set(set).is_some(),
         _ => false,
     })
 }
 
 /// Member changes of the tiers that the table knows before and after: addresses, not elements, since a
-/// range that grows is another element to the kernel.
-fn members(plan: &Plan) -> BTreeMap<String, Members> {
+/// range that grows is another element to the kernel. Of a set that wasn't read nobody knows.
+fn members(before: &Ruleset, plan: &Plan) -> BTreeMap<String, Members> {
     let made = |set: &String| {
         plan.operations.iter().any(
             |operation| matches!(operation, Operation::AddSet { set: made, .. } if made == set),
         )
     };
+    let held = |set: &String| Some(&before.table.as_ref()?.sets.get(set)?.elements);
+    let unread = |set: &String| held(set).is_some_and(Elements::are_unread);
     let mut changes: BTreeMap<&str, [Addresses; 2]> = BTreeMap::new();
     for operation in &plan.operations {
         let (set, elements, side) = match operation {
-            Operation::AddElements { set, elements, .. } => (set, elements, 0),
-            Operation::DeleteElements { set, elements, .. } => (set, elements, 1),
+            Operation::AddElements { set, .. } if unread(set) => continue,
+            Operation::AddElements { set, elements, .. } => (set, Some(elements), 0),
+            Operation::DeleteElements { set, elements, .. } => (set, Some(elements), 1),
+            Operation::FlushSet { set } => (set, held(set), 1),
             _ => continue,
         };
         let Some(tier) = tier_of_set(set) else { continue };
         if made(&format!("{tier}_v4")) {
             continue;
         }
-        changes.entry(tier).or_default()[side].extend(elements);
+        if let Some(elements) = elements {
+            changes.entry(tier).or_default()[side].extend(elements);
+        }
     }
     let tiers = changes.into_iter().map(|(tier, [added, deleted])| {
         let members = Members { gained: added.without(&deleted), lost: deleted.without(&added) };
@@ -181,14 +188,18 @@ fn ranges<A: Address>(set: &TimedSet<A>) -> AddressSet<A> {
     set.elements().map(|(range, _)| *range).collect()
 }
 
-/// Addresses of both families.
-#[derive(Default)]
-struct Addresses {
-    v4: AddressSet<Ipv4Addr>,
-    v6: AddressSet<Ipv6Addr>,
-}
-
 impl Addresses {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// All of them, as they are written in a policy.
+    pub fn ranges(&self) -> impl Iterator<Item = String> {
+        let v4 = self.v4.ranges().map(|range| range.to_string());
+        v4.chain(self.v6.ranges().map(|range| range.to_string()))
+    }
+
     fn extend(&mut self, elements: &Elements) {
         match elements {
             Elements::Ipv4(set) => self.v4 = self.v4.union(set),
@@ -199,9 +210,19 @@ impl Addresses {
         }
     }
 
-    fn without(&self, others: &Self) -> Vec<String> {
-        let (v4, v6) = (self.v4.minus(&others.v4), self.v6.minus(&others.v6));
-        let v4 = v4.ranges().map(|range| range.to_string());
-        v4.chain(v6.ranges().map(|range| range.to_string())).collect()
+    fn without(&self, others: &Self) -> Self {
+        Self { v4: self.v4.minus(&others.v4), v6: self.v6.minus(&others.v6) }
+    }
+}
+
+/// The first few, and how many more ranges.
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.ranges().take(MEMBERS_SHOWN).collect();
+        f.write_str(&shown.join(", "))?;
+        match self.v4.len() + self.v6.len() - shown.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }

@@ -38,7 +38,7 @@ mod tier;
 mod user;
 mod wait;
 
-pub use change::{Change, Line, Sign};
+pub use change::{Addresses, Change, Line, Sign};
 pub use compile::{Host, Labels, compile};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity};
 pub use include::{Input, InputKind};

@@ -77,13 +77,11 @@ fn change(old: &Table, new: &Table) -> Vec<Operation> {
         let kept = old.sets.get(name).filter(|_| !remade.contains(name));
         let none = Elements::empty(&set.spec);
         let kept = kept.map_or(&none, |old| &old.elements);
-        let kept = if kept.are_unread() {
+        let (mut deleted, mut added) = kept.difference(&set.elements);
+        if kept.are_unread() || is_turnover(kept, &deleted) {
             operations.push(Operation::FlushSet { set: name.clone() });
-            &none
-        } else {
-            kept
-        };
-        let (deleted, added) = kept.difference(&set.elements);
+            (deleted, added) = (none, set.elements.clone());
+        }
         let (set, spec) = (name.clone(), set.spec.clone());
         if !deleted.is_empty() {
             let (set, spec) = (set.clone(), spec.clone());
@@ -144,6 +142,14 @@ fn change(old: &Table, new: &Table) -> Vec<Operation> {
         operations.push(Operation::SetState { old, new });
     }
     operations
+}
+
+/// Whether so little of a large set stays that it is filled anew: naming each element that goes
+/// takes the kernel a quarter longer for intervals and as long for single addresses, and twice the
+/// memory.
+fn is_turnover(old: &Elements, deleted: &Elements) -> bool {
+    const LARGE: usize = 50_000;
+    deleted.len() > LARGE && deleted.len() > old.len() / 8 * 7
 }
 
 /// How one list of rules becomes another.

@@ -85,7 +85,12 @@ fn as_json(
     let members: BTreeMap<&String, _> = change
         .members
         .iter()
-        .map(|(tier, members)| (tier, json!({ "gained": members.gained, "lost": members.lost })))
+        .map(|(tier, members)| {
+            (tier, {
+                let list = |addresses: &policy::Addresses| addresses.ranges().collect::<Vec<_>>();
+                json!({ "gained": list(&members.gained), "lost": list(&members.lost) })
+            })
+        })
         .collect();
     json!({
         "changes": !operations.is_empty(),

@@ -400,9 +400,16 @@ impl Kernel {
     }
 }
 
-/// What a plan changes. What a deleted table takes with it counts as deleted.
+/// What a plan changes. What a deleted table takes with it counts as deleted, and what was in a set
+/// that is flushed, if that is known.
 fn summary(plan: &Plan, found: &Ruleset) -> Summary {
     let mut summary = plan.summary();
+    for operation in &plan.operations {
+        if let (Operation::FlushSet { set }, Some(table)) = (operation, &found.table) {
+            let held = table.sets.get(set).map_or(0, |set| set.elements.len());
+            summary.sets.entry(set.clone()).or_default().deleted += held;
+        }
+    }
     let gone = found.table.iter().filter(|_| plan.operations.contains(&Operation::DeleteTable));
     for table in gone {
         summary.rules_deleted +=

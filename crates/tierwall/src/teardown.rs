@@ -34,7 +34,8 @@ fn directly() -> Result<bool, Error> {
     let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
     let mut unclear = false;
     for attempt in 1.. {
-        let found = connection.dump().map_err(Error::Kernel)?;
+        // Whose it is is enough.
+        let found = connection.dump_up_to(0).map_err(Error::Kernel)?;
         match &found.ruleset.table {
             None => break,
             Some(table) if !table.is_ours() => return Err(Error::Foreign),

@@ -8,6 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The largest file that is read, in bytes: some 15 million members. What is larger is not what
+/// was meant, and would take the memory that the rest of the server needs.
+const LARGEST: u64 = 256 << 20;
+
 /// Why a file can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
@@ -21,6 +25,8 @@ pub(crate) enum FileError {
     Writable { path: PathBuf, who: &'static str },
     #[error("{} belongs to user {uid}, not to root", .path.display())]
     Owner { path: PathBuf, uid: u32 },
+    #[error("{} is larger than {} MiB", .0.display(), LARGEST >> 20)]
+    TooLarge(PathBuf),
     #[error("can't read {}: {}", .path.display(), plain(.source))]
     Read { path: PathBuf, source: io::Error },
 }
@@ -29,7 +35,9 @@ impl FileError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing-file",
-            Self::Directory(_) | Self::Special(_) | Self::Read { .. } => "unreadable-file",
+            Self::Directory(_) | Self::Special(_) | Self::TooLarge(_) | Self::Read { .. } => {
+                "unreadable-file"
+            }
             Self::Writable { .. } | Self::Owner { .. } => "unsafe-file",
         }
     }
@@ -42,6 +50,7 @@ impl FileError {
             Self::Owner { path, .. } => {
                 Some(format!("who owns it decides who gets in: chown root {}", path.display()))
             }
+            Self::TooLarge(_) => Some("no policy needs so many members: is it the right file?".into()),
             _ => None,
         }
     }
@@ -54,21 +63,54 @@ pub(crate) fn plain(error: &io::Error) -> String {
     text.chars().take(1).flat_map(char::to_lowercase).chain(text.chars().skip(1)).collect()
 }
 
-/// Reads a whole file. With `check_permissions`, only one that root owns and nobody else may write.
-pub(crate) fn read(path: &Path, check_permissions: bool) -> Result<Vec<u8>, FileError> {
+/// A regular file that has passed the checks, not read yet.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    path: PathBuf,
+    file: File,
+    pub(crate) metadata: Metadata,
+}
+
+/// Opens a file. With `check_permissions`, only one that root owns and nobody else may write.
+pub(crate) fn open(path: &Path, check_permissions: bool) -> Result<Opened, FileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => FileError::Missing(path.into()),
         _ => FileError::Read { path: path.into(), source },
     };
     // Opening a pipe would wait for a writer.
     judge(path, &std::fs::metadata(path).map_err(failed)?, check_permissions)?;
-    let mut file = File::open(path).map_err(failed)?;
+    let file = File::open(path).map_err(failed)?;
     // Again, of what was opened: the name may lead somewhere else by now.
     let metadata = file.metadata().map_err(failed)?;
     judge(path, &metadata, check_permissions)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    Ok(Opened { path: path.into(), file, metadata })
+}
+
+impl Opened {
+    /// Reads the whole file into one buffer of its size.
+    pub(crate) fn read(self) -> Result<Vec<u8>, FileError> {
+        let Self { path, file, metadata } = self;
+        if metadata.len() > LARGEST {
+            return Err(FileError::TooLarge(path));
+        }
+        let mut bytes = Vec::new();
+        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+        let result = match bytes.try_reserve_exact(size) {
+            // It may have grown since, but not without end.
+            Ok(()) => file.take(LARGEST + 1).read_to_end(&mut bytes),
+            Err(error) => Err(io::Error::new(io::ErrorKind::OutOfMemory, error)),
+        };
+        match result {
+            Ok(_) if bytes.len() as u64 > LARGEST => Err(FileError::TooLarge(path)),
+            Ok(_) => Ok(bytes),
+            Err(source) => Err(FileError::Read { path, source }),
+        }
+    }
+}
+
+/// Opens a file and reads it whole.
+pub(crate) fn read(path: &Path, check_permissions: bool) -> Result<Vec<u8>, FileError> {
+    open(path, check_permissions)?.read()
 }
 
 fn judge(path: &Path, metadata: &Metadata, check_permissions: bool) -> Result<(), FileError> {
@@ -96,23 +138,26 @@ fn judge(path: &Path, metadata: &Metadata, check_permissions: bool) -> Result<()
 }
 
 /// The text of a file, or what keeps it from being one.
-pub(crate) fn decode(name: &Arc<PathBuf>, bytes: Vec<u8>) -> Result<String, Box<Diagnostic>> {
+pub(crate) fn decode<'b>(
+    name: &Arc<PathBuf>,
+    bytes: &'b [u8],
+) -> Result<&'b str, Box<Diagnostic>> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         let message = "this file is UTF-16, not UTF-8";
         let diagnostic = Diagnostic::error("not-utf8", Label::file(name.clone(), ""), message);
         return Err(Box::new(diagnostic.hint("save it again as UTF-8".to_owned())));
     }
-    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+    if let Some(at) = memchr::memchr(0, bytes) {
         let message = "this file holds a NUL byte";
-        let diagnostic = Diagnostic::error("nul-byte", byte_label(name, &bytes, at), message);
+        let diagnostic = Diagnostic::error("nul-byte", byte_label(name, bytes, at), message);
         let hint = "it is no text file, or was being written when the system stopped";
         return Err(Box::new(diagnostic.hint(hint.to_owned())));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let byte = error.as_bytes()[at];
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let byte = bytes[at];
         let message = "this file is not UTF-8";
-        let label = byte_label(name, error.as_bytes(), at);
+        let label = byte_label(name, bytes, at);
         let hint = format!("byte 0x{byte:02x} fits no character: save the file again as UTF-8");
         Box::new(Diagnostic::error("not-utf8", label, message).hint(hint))
     })

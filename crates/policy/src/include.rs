@@ -7,6 +7,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::document::{Document, Reader, Text};
 use crate::file::{self, FileError};
 use crate::gap::Gaps;
+use crate::list_cache::ListCache;
 use crate::load::Options;
 use crate::setting::Settings;
 use crate::source::{Place, Source, Sources};
@@ -45,6 +46,8 @@ pub enum InputKind {
 /// What the load collects on its way.
 pub(crate) struct Reading<'o> {
     pub(crate) options: &'o Options,
+    /// Lists of earlier loads, where they are kept.
+    pub(crate) lists: Option<&'o mut ListCache>,
     pub(crate) diagnostics: Diagnostics,
     pub(crate) inputs: BTreeSet<Input>,
     pub(crate) sources: Sources,
@@ -62,9 +65,10 @@ pub(crate) struct Reading<'o> {
 }
 
 impl<'o> Reading<'o> {
-    pub(crate) fn new(options: &'o Options) -> Self {
+    pub(crate) fn new(options: &'o Options, lists: Option<&'o mut ListCache>) -> Self {
         Self {
             options,
+            lists,
             diagnostics: Diagnostics::default(),
             inputs: BTreeSet::new(),
             sources: Sources::default(),
@@ -108,7 +112,7 @@ impl<'o> Reading<'o> {
 
     /// Reads the text of a file, then what it includes.
     fn content(&mut self, name: &Arc<PathBuf>, bytes: Vec<u8>, named_at: Option<&Place>) {
-        let text = match file::decode(name, bytes) {
+        let text = match file::decode(name, &bytes) {
             Ok(text) => text,
             Err(mut diagnostic) => {
                 self.gaps.lost_file = true;

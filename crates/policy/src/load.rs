@@ -8,6 +8,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::document::Document;
 use crate::include::{Input, Reading};
 use crate::lint;
+use crate::list_cache::ListCache;
 use crate::model::{Policy, RoleSetting, Tier};
 use crate::service::Services;
 use crate::source::Sources;
@@ -15,6 +16,7 @@ use crate::tier;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// How to load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +49,32 @@ pub struct Loaded {
 
 /// Loads the policy file and all that it names.
 pub fn load(path: &Path, options: &Options) -> Loaded {
-    let mut reading = Reading::new(options);
+    let mut reading = Reading::new(options, None);
     reading.policy_file(path);
     finish(reading)
 }
 
-/// The same, with the content of the policy file given. Files that it names are relative to `path`
+/// The same, without parsing a large list file again that is as it was in the load before. `now` is
+/// the time of the clock that stamps files, read before the load. What comes of it is the same as
+/// without `lists`.
+pub fn load_again(
+    path: &Path,
+    options: &Options,
+    lists: &mut ListCache,
+    now: SystemTime,
+) -> Loaded {
+    lists.begin(now);
+    let mut reading = Reading::new(options, Some(lists));
+    reading.policy_file(path);
+    let loaded = finish(reading);
+    lists.end();
+    loaded
+}
+
+/// As [`load`], with the content of the policy file given. Files that it names are relative to `path`
 /// and read from disk.
 pub fn load_text(path: &Path, text: impl Into<Vec<u8>>, options: &Options) -> Loaded {
-    let mut reading = Reading::new(options);
+    let mut reading = Reading::new(options, None);
     reading.policy_bytes(path, text.into());
     finish(reading)
 }

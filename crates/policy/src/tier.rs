@@ -1,15 +1,15 @@
 //! Tiers: their names, and their members from the file itself and from list files.
 
-use crate::diagnostic::{Diagnostic, Excerpt, Label, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, quote};
 use crate::document::{MemberText, SETTINGS, Text, TierText};
-use crate::include::Reading;
+use crate::file::{self, FileError};
+use crate::include::{self, Reading};
 use crate::list::{self, Members};
+use crate::list_cache::{Sets, Stamp};
 use crate::member::{Member, MemberError};
 use crate::model::{Location, Tier, TimedMembers};
 use crate::name;
 use crate::service::defined_twice;
-use crate::{file, include};
-use ruleset::AddressSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,29 +33,25 @@ pub(crate) fn resolve<'d>(
             let diagnostic = Diagnostic::error("bad-name", name.place.label(), message);
             reading.diagnostics.push(diagnostic.hint(error.hint().to_owned()));
         }
-        let members = members(text, &mut lists, reading);
+        let Sets { v4, v6 } = members(text, &mut lists, reading);
         if let Some(first) = defined.get(name.value.as_str()) {
             reading.diagnostics.push(defined_twice("tier", name, first));
             continue;
         }
         defined.insert(&name.value, name);
-        let tier = Tier {
-            timed: TimedMembers::default(),
-            v4: AddressSet::new(members.v4),
-            v6: AddressSet::new(members.v6),
-            location: name.place.location(),
-        };
+        let (timed, location) = (TimedMembers::default(), name.place.location());
+        let tier = Tier { v4, v6, timed, location };
         tiers.insert(name.value.clone(), tier);
     }
     tiers
 }
 
-fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading<'_>) -> Members {
-    let mut members = Members::default();
+fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading<'_>) -> Sets {
+    let (mut members, mut parts) = (Members::default(), Vec::new());
     let mut bad = 0;
     for member in &tier.members {
         match member {
-            MemberText::File(name) => list_file(name, &mut members, lists, reading),
+            MemberText::File(name) => parts.extend(list_file(name, lists, reading)),
             MemberText::Member(text) => match text.value.parse::<Member>() {
                 Ok(member) => members.push(member),
                 Err(error) => {
@@ -75,7 +71,8 @@ fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading
         };
         reading.diagnostics.push(Diagnostic::error("more", tier.name.place.label(), message));
     }
-    members
+    parts.push(members.into());
+    Sets::union(parts)
 }
 
 fn bad_member(tier: &TierText, text: &Text, error: &MemberError) -> Diagnostic {
@@ -94,50 +91,74 @@ fn bad_member(tier: &TierText, text: &Text, error: &MemberError) -> Diagnostic {
     Diagnostic::error("bad-address", text.place.label(), error.to_string()).hint(hint)
 }
 
-/// Reads a list file. One that several tiers share is read for each, and judged once.
+/// The members of a list file. One that several tiers share is judged once.
 fn list_file(
     name: &Text,
-    members: &mut Members,
     lists: &mut BTreeSet<PathBuf>,
     reading: &mut Reading<'_>,
-) {
+) -> Option<Sets> {
     if name.value.is_empty() {
         let diagnostic =
             Diagnostic::error("missing-file", name.place.label(), "a file name is empty");
         let hint = "name a file with one member a line";
-        return reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
+        reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
+        return None;
     }
     let path = include::relative(&name.place, &name.value);
     let is_new = lists.insert(path.clone());
     reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
-    let bytes = match file::read(&path, reading.options.check_permissions) {
+    let opened = match file::open(&path, reading.options.check_permissions) {
+        Ok(opened) => opened,
+        Err(error) => {
+            reading.diagnostics.push(unread(name, error));
+            return None;
+        }
+    };
+    let stamp = Stamp::of(&opened.metadata);
+    if let Some(kept) = reading.lists.as_mut().and_then(|lists| lists.find(&path, &stamp)) {
+        return Some(kept);
+    }
+    let bytes = match opened.read() {
         Ok(bytes) => bytes,
         Err(error) => {
-            let diagnostic = Diagnostic::error(error.code(), name.place.label(), error.to_string());
-            let hint = match error {
-                file::FileError::Directory(_) | file::FileError::Special(_) => {
-                    Some("name a file with one member a line".to_owned())
-                }
-                file::FileError::Missing(_) => include::relative_hint(&name.place, &name.value),
-                error => error.hint(),
-            };
-            reading.diagnostics.push(diagnostic.hint(hint));
-            return;
+            reading.diagnostics.push(unread(name, error));
+            return None;
         }
     };
     let path = Arc::new(path);
-    let text = match file::decode(&path, bytes) {
-        Ok(text) => text,
-        Err(diagnostic) if is_new => {
-            let named = name.place.labelled("named here");
-            return reading.diagnostics.push(diagnostic.related(named));
+    let (members, diagnostics) = read_list(&path, &bytes, name);
+    drop(bytes);
+    let is_good = diagnostics.is_empty();
+    if is_new {
+        reading.diagnostics.extend(diagnostics);
+    }
+    let sets = Sets::from(members);
+    if let Some(lists) = reading.lists.as_mut().filter(|_| is_good) {
+        lists.keep(&path, stamp, &sets);
+    }
+    Some(sets)
+}
+
+/// A list file that can't be read.
+fn unread(name: &Text, error: FileError) -> Diagnostic {
+    let diagnostic = Diagnostic::error(error.code(), name.place.label(), error.to_string());
+    diagnostic.hint(match error {
+        FileError::Directory(_) | FileError::Special(_) => {
+            Some("name a file with one member a line".to_owned())
         }
-        Err(_) => return,
-    };
+        FileError::Missing(_) => include::relative_hint(&name.place, &name.value),
+        error => error.hint(),
+    })
+}
+
+/// The members in the content of a list file, and what is wrong with it. `name` is where it is
+/// named.
+fn read_list(path: &Arc<PathBuf>, bytes: &[u8], name: &Text) -> (Members, Diagnostics) {
+    let mut diagnostics = Diagnostics::default();
     let (mut bad, mut next) = (0, None);
-    list::parse(text.trim_start_matches('\u{feff}'), members, |line| {
+    let members = list::parse(bytes, |line| {
         bad += 1;
-        if !is_new || bad > REPORTED + 1 {
+        if bad > REPORTED + 1 {
             return;
         }
         let column = line.text[..line.member.start].chars().count() + 1;
@@ -149,14 +170,24 @@ fn list_file(
             return;
         }
         let diagnostic = Diagnostic::error("bad-address", label, line.error.to_string());
-        reading.diagnostics.push(diagnostic.hint(line.error.hint()));
+        diagnostics.push(diagnostic.hint(line.error.hint()));
     });
+    let Ok(members) = members else {
+        let no_text = file::decode(path, bytes).err().unwrap_or_else(|| {
+            let label = Label::file(path.clone(), "");
+            Box::new(Diagnostic::error("not-utf8", label, "this file is no text"))
+        });
+        let mut whole = Diagnostics::default();
+        whole.push(no_text.related(name.place.labelled("named here")));
+        return (Members::default(), whole);
+    };
     if let Some(next) = next {
         let message = match bad - REPORTED {
             1 => "one more line of this file is bad".to_owned(),
             more => format!("{more} more lines of this file are bad"),
         };
         let hint = "a list file holds one address, prefix or range a line; `#` starts a comment";
-        reading.diagnostics.push(Diagnostic::error("more", next, message).hint(hint.to_owned()));
+        diagnostics.push(Diagnostic::error("more", next, message).hint(hint.to_owned()));
     }
+    (members, diagnostics)
 }

@@ -1,0 +1,180 @@
+//! Parsed list files, kept from one load to the next.
+//!
+//! A file is known by what its inode says: where one number of it moved, it is parsed again. Its
+//! owner and mode are judged by every load all the same. Only lists without a bad line are kept,
+//! so that a load tells the same with and without what is kept.
+//!
+//! Inodes are stamped by a clock that ticks every few milliseconds, on some file systems every two
+//! seconds. A file that was changed right before it was read may be changed once more within that
+//! tick, and show the same numbers: it isn't kept until a later load finds it at rest.
+
+use crate::list::Members;
+use ruleset::AddressSet;
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The smallest file that is kept, in bytes. Smaller ones are parsed sooner than judged.
+const SMALLEST: u64 = 64 << 10;
+
+/// How long a file must have been at rest: over the longest tick.
+const AT_REST: Duration = Duration::from_secs(3);
+
+/// The members of a list, or of a part of a tier.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sets {
+    pub(crate) v4: AddressSet<Ipv4Addr>,
+    pub(crate) v6: AddressSet<Ipv6Addr>,
+}
+
+impl From<Members> for Sets {
+    fn from(members: Members) -> Self {
+        Self { v4: AddressSet::new(members.v4), v6: AddressSet::new(members.v6) }
+    }
+}
+
+impl Sets {
+    /// The members of all parts: of neighbours first, so that many large parts cost no more than
+    /// sorting them.
+    pub(crate) fn union(mut parts: Vec<Self>) -> Self {
+        while parts.len() > 1 {
+            let pairs = parts.chunks(2).map(|pair| match pair {
+                [a, b] => Self { v4: a.v4.union(&b.v4), v6: a.v6.union(&b.v6) },
+                rest => rest.iter().cloned().next().unwrap_or_default(),
+            });
+            parts = pairs.collect();
+        }
+        parts.pop().unwrap_or_default()
+    }
+}
+
+/// What changes with the content of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// The same of the inode. Nobody can set it.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of an open file.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether the file is so large that keeping it pays.
+    pub(crate) fn is_large(&self) -> bool {
+        self.size >= SMALLEST
+    }
+}
+
+/// The lists that the last load read. Owned by who loads a policy again and again.
+#[derive(Debug, Default)]
+pub struct ListCache {
+    /// By the path that the policy makes; those the load under way has used are moved on.
+    before: BTreeMap<PathBuf, (Stamp, Sets)>,
+    now: BTreeMap<PathBuf, (Stamp, Sets)>,
+    /// Seconds and nanoseconds since the epoch: what changed later isn't at rest.
+    at_rest_since: (i64, i64),
+}
+
+impl ListCache {
+    /// A load begins that reads no file before `now`.
+    pub(crate) fn begin(&mut self, now: SystemTime) {
+        let since = now.duration_since(UNIX_EPOCH + AT_REST).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.at_rest_since = (seconds, i64::from(since.subsec_nanos()));
+    }
+
+    /// The load has ended: what it didn't use is forgotten.
+    pub(crate) fn end(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+
+    /// The members of a file, if it is still what it was.
+    pub(crate) fn find(&mut self, path: &Path, stamp: &Stamp) -> Option<Sets> {
+        if let Some((kept, sets)) = self.now.get(path) {
+            return (kept == stamp).then(|| sets.clone());
+        }
+        let (path, (kept, sets)) = self.before.remove_entry(path)?;
+        if kept != *stamp {
+            return None;
+        }
+        self.now.insert(path, (kept, sets.clone()));
+        Some(sets)
+    }
+
+    /// Keeps the members of a file that was read after it had that stamp.
+    pub(crate) fn keep(&mut self, path: &Path, stamp: Stamp, sets: &Sets) {
+        if stamp.is_large() && stamp.changed < self.at_rest_since {
+            self.now.insert(path.to_owned(), (stamp, sets.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sets(text: &str) -> Sets {
+        Sets::from(crate::list::parse(text.as_bytes(), |_| {}).expect("text"))
+    }
+
+    fn stamp(changed: i64) -> Stamp {
+        let (device, inode, size) = (1, 2, SMALLEST);
+        Stamp { device, inode, size, modified: (changed, 0), changed: (changed, 5) }
+    }
+
+    #[test]
+    fn the_union_of_any_number_of_parts() {
+        assert_eq!(Sets::union(Vec::new()), Sets::default());
+        for count in 1..9 {
+            let parts: Vec<Sets> = (0..count).map(|n| sets(&format!("10.0.{n}.0\n::{n}"))).collect();
+            let text: Vec<String> = (0..count).map(|n| format!("10.0.{n}.0\n::{n}\n")).collect();
+            assert_eq!(Sets::union(parts), sets(&text.concat()));
+        }
+    }
+
+    #[test]
+    fn keeps_what_the_last_load_used_and_is_at_rest() {
+        let now = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let (path, other) = (Path::new("a.list"), Path::new("b.list"));
+        let (list, mut cache) = (sets("10.0.0.1\n"), ListCache::default());
+        cache.begin(now(1000));
+        // Just changed, and changed by a clock that was ahead.
+        for changed in [999, 2000] {
+            cache.keep(path, stamp(changed), &list);
+            assert_eq!(cache.find(path, &stamp(changed)), None);
+        }
+        cache.keep(path, Stamp { size: SMALLEST - 1, ..stamp(900) }, &list);
+        assert_eq!(cache.find(path, &Stamp { size: SMALLEST - 1, ..stamp(900) }), None);
+        cache.keep(path, stamp(900), &list);
+        cache.keep(other, stamp(900), &list);
+        assert_eq!(cache.find(path, &stamp(900)).as_ref(), Some(&list));
+        cache.end();
+
+        cache.begin(now(1010));
+        // Twice in one load.
+        assert_eq!(cache.find(path, &stamp(900)).as_ref(), Some(&list));
+        assert_eq!(cache.find(path, &stamp(900)).as_ref(), Some(&list));
+        cache.end();
+
+        cache.begin(now(1020));
+        assert_eq!(cache.find(other, &stamp(900)), None, "not used by the load before");
+        assert_eq!(cache.find(path, &Stamp { inode: 3, ..stamp(900) }), None);
+        assert_eq!(cache.find(path, &stamp(900)), None, "it is another file now");
+    }
+}

@@ -1,0 +1,222 @@
+//! Addresses read straight from bytes, many digits in one step.
+//!
+//! The plain forms only, which nearly every line of a large list has. What is read here means the
+//! same to `std`'s parser; whatever is not read may still be an address, and goes to
+//! [`Member`](crate::member::Member). Neither a number is made of a text nor a byte looked at
+//! alone: eight bytes lie in one word, and arithmetic on the word judges all of them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// A byte in every byte of a word.
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// The highest bit of every byte.
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// An IPv4 address at the start of `bytes`, and its length: four numbers without leading zeros.
+/// None without the 16 bytes that are looked at, the longest address and one more.
+#[inline]
+pub(crate) fn v4(bytes: &[u8]) -> Option<(Ipv4Addr, usize)> {
+    let window: &[u8; 16] = bytes.first_chunk()?;
+    let (low, high) = (word(window, 0)?, word(window, 8)?);
+    let dots = bits(between(low, b'.', b'.')) | bits(between(high, b'.', b'.')) << 8;
+    let digits = bits(between(low, b'0', b'9')) | bits(between(high, b'0', b'9')) << 8;
+    let end = (!(dots | digits)).trailing_zeros().min(16);
+    // Cut off behind the address, the dots are its three, or it is none.
+    let first = dots & ((1 << end) - 1);
+    let second = first & first.wrapping_sub(1);
+    let third = second & second.wrapping_sub(1);
+    if third == 0 || third & (third - 1) != 0 {
+        return None;
+    }
+    let dots = [first, second, third].map(u32::trailing_zeros);
+    let starts = [0, dots[0] + 1, dots[1] + 1, dots[2] + 1];
+    let ends = [dots[0], dots[1], dots[2], end];
+    let mut octets = [0; 4];
+    let mut is_bad = false;
+    for ((octet, start), end) in octets.iter_mut().zip(starts).zip(ends) {
+        let start = start as usize;
+        let text = u32::from_le_bytes(*window.get(start..)?.first_chunk()?);
+        let length = end - start as u32;
+        // The digits, right-aligned: the first ones' places are zero where there are fewer.
+        let places = (text.wrapping_shl(32 - 8 * length.min(4)) & 0x0f0f_0f0f).swap_bytes();
+        let number = (places >> 16) * 100 + (places >> 8 & 0xff) * 10 + (places & 0xff);
+        // A leading zero is octal to some, and an error to us.
+        let has_leading_zero = length > 1 && text as u8 == b'0';
+        is_bad |= length.wrapping_sub(1) > 2 || number > 255 || has_leading_zero;
+        *octet = number as u8;
+    }
+    (!is_bad).then_some((Ipv4Addr::from(octets), end as usize))
+}
+
+/// An IPv6 address at the start of `bytes`, and its length: groups of hex digits, with one `::` or
+/// none. None without the 48 bytes that may be looked at.
+#[inline]
+pub(crate) fn v6(bytes: &[u8]) -> Option<(Ipv6Addr, usize)> {
+    let window: &[u8; 48] = bytes.first_chunk()?;
+    let (mut number, mut groups, mut at) = (0u128, 0, 0);
+    let mut gap = None;
+    if window.starts_with(b"::") {
+        (gap, at) = (Some(0), 2);
+    }
+    loop {
+        let (group, digits) = hex(word(window, at)?)?;
+        if digits == 0 {
+            // Nothing need follow `::`, something must follow `:`.
+            if gap != Some(groups) {
+                return None;
+            }
+            break;
+        }
+        number = number << 16 | u128::from(group);
+        groups += 1;
+        at += digits;
+        if groups == 8 || window[at] != b':' {
+            break;
+        }
+        at += 1;
+        if window[at] == b':' {
+            at += 1;
+            if gap.replace(groups).is_some() {
+                return None;
+            }
+        }
+    }
+    let number = match gap {
+        None if groups == 8 => number,
+        Some(before) if groups < 8 => {
+            let behind = 16 * (groups - before);
+            let head = (number >> behind).checked_shl(128 - 16 * before).unwrap_or(0);
+            head | number & ((1 << behind) - 1)
+        }
+        _ => return None,
+    };
+    let address = Ipv6Addr::from_bits(number);
+    // With an IPv4 address in it, written either way, it is for those who explain that.
+    let is_plain = !matches!(window[at], b'.' | b':') && address.to_ipv4_mapped().is_none();
+    is_plain.then_some((address, at))
+}
+
+/// A prefix length at the start of `bytes`, and how many digits it has.
+#[inline]
+pub(crate) fn prefix_length(bytes: &[u8]) -> Option<(u8, usize)> {
+    let digits = bytes.iter().take(4).take_while(|byte| byte.is_ascii_digit()).count();
+    let number = bytes[..digits].iter().fold(0, |n, digit| 10 * n + u32::from(digit - b'0'));
+    (1..=3).contains(&digits).then(|| Some((u8::try_from(number).ok()?, digits)))?
+}
+
+/// The number of up to four hex digits that `text` begins with, and how many they are. None where
+/// there are more.
+#[inline]
+fn hex(text: u64) -> Option<(u16, usize)> {
+    let digits = between(text, b'0', b'9') | between(text | 0x20 * ONES, b'a', b'f');
+    let length = (!digits & HIGH).trailing_zeros() / 8;
+    if length > 4 {
+        return None;
+    }
+    let text = text as u32;
+    let values = (text & 0x0f0f_0f0f) + 9 * (text >> 6 & 0x0101_0101);
+    let values = (u64::from(values) << (32 - 8 * length)) as u32;
+    let values = values.swap_bytes();
+    let pairs = (values | values >> 4) & 0x00ff_00ff;
+    Some(((pairs | pairs >> 8) as u16, length as usize))
+}
+
+/// Eight bytes from `at` on, the first one lowest.
+#[inline]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The highest bit of each byte that lies between two ASCII characters, both included.
+#[inline]
+fn between(word: u64, first: u8, last: u8) -> u64 {
+    // No sum leaves its byte: the highest bits are kept out of them.
+    let low = word & !HIGH;
+    let from_first = low + u64::from(0x80 - first) * ONES;
+    let behind_last = low + u64::from(0x7f - last) * ONES;
+    from_first & !behind_last & !word & HIGH
+}
+
+/// The highest bits of all bytes side by side, the first byte's lowest.
+#[inline]
+fn bits(highest: u64) -> u32 {
+    // Each product that lands in the highest byte stems from one bit: 8i + 56 - 7j differ.
+    ((highest >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What lies behind the address in the file.
+    const BEHIND: [u8; 48] = [b'\n'; 48];
+
+    fn read<A>(read: fn(&[u8]) -> Option<(A, usize)>, text: &str) -> Option<(A, usize)> {
+        read(&[text.as_bytes(), &BEHIND].concat())
+    }
+
+    #[test]
+    fn reads_the_shortest_and_the_longest() {
+        for text in ["0.0.0.0", "255.255.255.255", "1.22.133.4", "10.0.0.1"] {
+            assert_eq!(read(v4, text), Some((text.parse().expect("one"), text.len())));
+        }
+        let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:FFFF";
+        for text in ["::", "::1", "1::", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "1::8", longest] {
+            assert_eq!(read(v6, text), Some((text.parse().expect("one"), text.len())), "{text}");
+        }
+    }
+
+    #[test]
+    fn leaves_the_rest_to_others() {
+        for text in ["", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.256", "1..2.3", "1.2.3.", "é"] {
+            assert_eq!(read(v4, text), None, "{text}");
+        }
+        let nine = "1:2:3:4:5:6:7:8:9";
+        for text in ["1", ":", ":::", "1:::2", "1::2::3", nine, "::ffff:a00:1", "::1.2.3.4", "1:"] {
+            assert_eq!(read(v6, text), None, "{text}");
+        }
+        // Too near to the end of the file.
+        assert_eq!((v4(b"10.0.0.1\n"), v6(b"2001:db8::1\n")), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_is_read(a in any::<u32>(), b in any::<u128>(), zeros in any::<u128>()) {
+            let text = Ipv4Addr::from_bits(a).to_string();
+            prop_assert_eq!(read(v4, &text), Some((Ipv4Addr::from_bits(a), text.len())));
+            for address in [Ipv6Addr::from_bits(b), Ipv6Addr::from_bits(b & zeros & zeros >> 9)] {
+                let text = address.to_string();
+                let is_plain = !text.contains('.') && address.to_ipv4_mapped().is_none();
+                let expected = is_plain.then_some((address, text.len()));
+                prop_assert_eq!(read(v6, &text), expected);
+                prop_assert_eq!(read(v6, &text.to_uppercase()), expected);
+            }
+        }
+
+        #[test]
+        fn what_is_read_means_the_same_to_std(
+            dotted in "[0-9.]{1,17}",
+            groups in "(:{1,2}|[0-9a-fA-F]{0,5}){1,17}",
+            any in "[0-9a-g.:/\u{0}é ]{0,40}",
+        ) {
+            for text in [dotted, groups, any] {
+                if let Some((address, length)) = read(v4, &text) {
+                    prop_assert_eq!(text[..length].parse(), Ok(address));
+                }
+                if let Some((address, length)) = read(v6, &text) {
+                    prop_assert_eq!(text[..length].parse(), Ok(address));
+                }
+            }
+        }
+
+        #[test]
+        fn words_are_judged_byte_by_byte(bytes in any::<[u8; 8]>(), a in 0u8..0x7f, b in 0u8..0x7f) {
+            let (first, last) = (a.min(b), a.max(b));
+            let found = bits(between(u64::from_le_bytes(bytes), first, last));
+            for (index, byte) in bytes.iter().enumerate() {
+                prop_assert_eq!(found >> index & 1 == 1, (first..=last).contains(byte));
+            }
+        }
+    }
+}

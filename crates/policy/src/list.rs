@@ -25,17 +25,19 @@ impl Members {
             Member::V6(range) => self.v6.push(range),
         }
     }
+}
 
-    /// Makes room for what may follow in `rest` bytes of a file. Room that stays unused costs
-    /// nothing: the system gives a page of so large a block only when it is first written to.
-    fn make_room(&mut self, member: Member, rest: usize) {
-        // The shortest IPv4 line is `1.1.1.1`; hardly any IPv6 line is shorter than 15 characters.
-        match member {
-            Member::V4(_) if self.v4.is_empty() => self.v4.reserve_exact(rest / 8 + 1),
-            Member::V6(_) if self.v6.is_empty() => self.v6.reserve_exact(rest / 16 + 1),
-            _ => {}
-        }
+/// Adds a range, with `rest` bytes of the file still to come. Room is made at once for all that
+/// may follow, so that the list isn't moved about as it grows. What stays unused costs nothing:
+/// the system gives a page of so large a block only when it is first written to.
+#[inline]
+fn push<A: Address>(ranges: &mut Vec<AddressRange<A>>, range: AddressRange<A>, rest: usize) {
+    if ranges.capacity() == 0 {
+        // As many lines as are possible, `1.1.1.1`; hardly any of IPv6 is shorter than this.
+        let shortest = if A::BITS == 32 { 8 } else { 16 };
+        ranges.reserve_exact(rest / shortest + 1);
     }
+    ranges.push(range);
 }
 
 /// A line that holds no member.
@@ -66,17 +68,7 @@ pub(crate) fn parse<'t>(
     let (mut rest, mut number) = (without_marks(bytes), 0);
     while !rest.is_empty() {
         number += 1;
-        if let Some((member, length)) = plain_line(rest) {
-            match member {
-                Some(Member::V4(range)) if members.v4.len() < members.v4.capacity() => {
-                    members.v4.push(range);
-                }
-                Some(member) => {
-                    members.make_room(member, rest.len());
-                    members.push(member);
-                }
-                None => {}
-            }
+        if let Some(length) = plain_line(rest, &mut members) {
             rest = &rest[length..];
             continue;
         }
@@ -89,10 +81,8 @@ pub(crate) fn parse<'t>(
             continue;
         }
         match member.parse() {
-            Ok(member) => {
-                members.make_room(member, rest.len());
-                members.push(member);
-            }
+            Ok(Member::V4(range)) => push(&mut members.v4, range, rest.len()),
+            Ok(Member::V6(range)) => push(&mut members.v6, range, rest.len()),
             Err(error) => {
                 let start = content.len() - content.trim_start().len();
                 let error = with_list_hint(member, error);
@@ -148,26 +138,32 @@ fn with_list_hint(member: &str, error: MemberError) -> MemberError {
 }
 
 /// Reads a line that is nothing but a member in plain form, or nothing at all, and perhaps a
-/// comment. Returns what it holds and its length with its end; none for any other line.
+/// comment. Returns its length with its end; none for any other line.
 #[inline]
-fn plain_line(bytes: &[u8]) -> Option<(Option<Member>, usize)> {
-    let (member, at) = match bytes.first()? {
-        b'0'..=b'9' => match plain(bytes, scan::v4) {
-            Some((range, at)) => (Some(Member::V4(range)), at),
-            None => plain_v6(bytes)?,
-        },
-        b'a'..=b'f' | b'A'..=b'F' | b':' => plain_v6(bytes)?,
-        _ => (None, 0),
-    };
-    Some((member, at + plain_end(&bytes[at..])?))
+fn plain_line(bytes: &[u8], members: &mut Members) -> Option<usize> {
+    match bytes.first()? {
+        b'0'..=b'9' => {
+            let Some((range, at)) = plain(bytes, scan::v4) else {
+                return plain_v6_line(bytes, members);
+            };
+            let length = at + plain_end(&bytes[at..])?;
+            push(&mut members.v4, range, bytes.len());
+            Some(length)
+        }
+        b'a'..=b'f' | b'A'..=b'F' | b':' => plain_v6_line(bytes, members),
+        _ => plain_end(bytes),
+    }
 }
 
-fn plain_v6(bytes: &[u8]) -> Option<(Option<Member>, usize)> {
-    plain(bytes, scan::v6).map(|(range, at)| (Some(Member::V6(range)), at))
+fn plain_v6_line(bytes: &[u8], members: &mut Members) -> Option<usize> {
+    let (range, at) = plain(bytes, scan::v6)?;
+    let length = at + plain_end(&bytes[at..])?;
+    push(&mut members.v6, range, bytes.len());
+    Some(length)
 }
 
 /// An address, a prefix without host bits or a range at the start of `bytes`, and its length.
-#[inline]
+#[inline(always)]
 fn plain<A: Address>(
     bytes: &[u8],
     address: impl Fn(&[u8]) -> Option<(A, usize)>,
@@ -296,8 +292,8 @@ mod tests {
             "\t ",
         ] {
             let file = format!("{line}{padding}");
-            let (_, length) = plain_line(file.as_bytes()).expect(line);
-            assert_eq!(length, line.len() + 1, "{line}");
+            let length = plain_line(file.as_bytes(), &mut Members::default());
+            assert_eq!(length, Some(line.len() + 1), "{line}");
         }
     }
 

@@ -50,7 +50,9 @@ impl FileError {
             Self::Owner { path, .. } => {
                 Some(format!("who owns it decides who gets in: chown root {}", path.display()))
             }
-            Self::TooLarge(_) => Some("no policy needs so many members: is it the right file?".into()),
+            Self::TooLarge(_) => {
+                Some("no policy needs so many members: is it the right file?".into())
+            }
             _ => None,
         }
     }
@@ -138,10 +140,7 @@ fn judge(path: &Path, metadata: &Metadata, check_permissions: bool) -> Result<()
 }
 
 /// The text of a file, or what keeps it from being one.
-pub(crate) fn decode<'b>(
-    name: &Arc<PathBuf>,
-    bytes: &'b [u8],
-) -> Result<&'b str, Box<Diagnostic>> {
+pub(crate) fn decode<'b>(name: &Arc<PathBuf>, bytes: &'b [u8]) -> Result<&'b str, Box<Diagnostic>> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         let message = "this file is UTF-16, not UTF-8";
         let diagnostic = Diagnostic::error("not-utf8", Label::file(name.clone(), ""), message);

@@ -34,6 +34,7 @@ mod role;
 mod scan;
 mod service;
 mod setting;
+mod sound;
 mod source;
 mod syntax;
 mod tier;

@@ -142,7 +142,8 @@ mod tests {
     fn the_union_of_any_number_of_parts() {
         assert_eq!(Sets::union(Vec::new()), Sets::default());
         for count in 1..9 {
-            let parts: Vec<Sets> = (0..count).map(|n| sets(&format!("10.0.{n}.0\n::{n}"))).collect();
+            let parts: Vec<Sets> =
+                (0..count).map(|n| sets(&format!("10.0.{n}.0\n::{n}"))).collect();
             let text: Vec<String> = (0..count).map(|n| format!("10.0.{n}.0\n::{n}\n")).collect();
             assert_eq!(Sets::union(parts), sets(&text.concat()));
         }

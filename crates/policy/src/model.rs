@@ -160,8 +160,10 @@ pub enum Ownership {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tier {
     /// Its IPv4 members, merged.
+    #[serde(with = "ruleset::compact")]
     pub v4: AddressSet<Ipv4Addr>,
     /// Its IPv6 members, merged.
+    #[serde(with = "ruleset::compact")]
     pub v6: AddressSet<Ipv6Addr>,
     /// Members that end by themselves; files never name any.
     #[serde(skip)]
@@ -225,8 +227,10 @@ pub struct Endpoint {
     /// The tiers named.
     pub tiers: BTreeSet<String>,
     /// Literal IPv4 addresses.
+    #[serde(with = "ruleset::compact")]
     pub v4: AddressSet<Ipv4Addr>,
     /// Literal IPv6 addresses.
+    #[serde(with = "ruleset::compact")]
     pub v6: AddressSet<Ipv6Addr>,
 }
 

@@ -7,6 +7,7 @@
 
 pub mod address;
 mod address_set;
+pub mod compact;
 mod diff;
 pub mod evaluate;
 mod fingerprint;

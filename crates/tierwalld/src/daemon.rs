@@ -23,9 +23,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// How long after the last change the state directory is brought up to date.
-const REMEMBER_AFTER: Duration = Duration::from_secs(2);
-
 /// How long after a failure of the kernel it is tried again, at first and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -254,9 +251,7 @@ impl Daemon {
         self.inputs.send_replace(engine.inputs.clone());
         self.listen(&mut engine);
         self.look_at = engine.server.due().map(Instant::from_std);
-        if engine.memory_is_old && self.remember_at.is_none() {
-            self.remember_at = Some(Instant::now() + REMEMBER_AFTER);
-        }
+        self.remember_at = engine.memory.due().map(Instant::from_std);
         self.retry(engine.is_behind);
         self.engine = Some(engine);
     }
@@ -319,8 +314,8 @@ impl Daemon {
                 None => break,
             }
         }
-        if let Some(engine) = self.engine.as_mut().filter(|engine| engine.memory_is_old) {
-            engine.remember();
+        if let Some(engine) = &mut self.engine {
+            engine.remember_all();
         }
         match self.status.enforcement {
             Enforcement::Committed => tracing::info!("ending; the policy stays in the kernel"),

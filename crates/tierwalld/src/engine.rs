@@ -8,17 +8,18 @@ use crate::drift::{Foreign, Shared};
 use crate::host::Server;
 use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
-use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
+use crate::members::{CommandMember, CommandMembers, MemberFailure};
+use crate::memory::{Changed, Memory};
 use crate::options::Options;
 use crate::proof::Proof;
-use crate::recorder::Recorder;
 use crate::report;
 use crate::state::StateDirectory;
 use control::{CommitSummary, Enforcement};
 use netlink::Adopted;
 use policy::model::{Mode, Modes, Ownership, Watch};
-use policy::{Change, Diagnostics, Host, Input, Loaded, Policy, Style, compile};
+use policy::{Change, Diagnostics, Host, Input, ListCache, Loaded, Policy, Style, compile};
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 use watch::LoadStart;
 
 /// Why a step changed nothing.
@@ -48,9 +49,9 @@ pub(crate) struct Step {
 pub(crate) struct Engine {
     options: Options,
     state: Option<StateDirectory>,
-    /// None where there is no state directory.
-    recorder: Option<Recorder>,
     kernel: Kernel,
+    /// Large lists, as the last load read them.
+    lists: ListCache,
     /// The policy of the files that is enforced.
     pub(crate) applied: Policy,
     pub(crate) server: Server,
@@ -69,8 +70,8 @@ pub(crate) struct Engine {
     pub(crate) drift: Option<String>,
     /// Whether the kernel failed a step, so that what was wanted isn't there.
     pub(crate) is_behind: bool,
-    /// Whether [`Engine::remember`] has something new to keep.
-    pub(crate) memory_is_old: bool,
+    /// What [`Engine::remember`] has to keep.
+    pub(crate) memory: Memory,
 }
 
 impl std::fmt::Debug for Engine {
@@ -107,7 +108,8 @@ impl Engine {
                 tracing::warn!(%directory, %error, "can't use the state directory; going on without");
             })
             .ok();
-        let (inputs, candidate) = load(&options, None, state.as_ref());
+        let mut lists = ListCache::default();
+        let (inputs, candidate) = load(&options, &mut lists, None, state.as_ref());
         let (candidate, problem) = match candidate {
             Ok(candidate) => (candidate, None),
             Err(problem) => match state.as_ref().and_then(last_good::load) {
@@ -136,9 +138,9 @@ impl Engine {
             last_commit: None,
             drift: None,
             is_behind: false,
-            memory_is_old: false,
+            memory: Memory::of(state.clone()),
+            lists,
             options,
-            recorder: state.clone().and_then(recorder),
             state,
             server,
             inputs,
@@ -151,23 +153,19 @@ impl Engine {
             |previous: Option<&ruleset::Ruleset>| compile(&policy, Host { role, users, previous });
         engine.kernel.recognise(compile, engine.state.as_ref())?;
         engine.settle("start")?;
-        engine.memory_is_old = true;
+        engine.memory.policy_is_old(&engine.applied, Changed::Rules);
         Ok(engine)
     }
 
     /// Reads the files again and applies all of them.
     pub(crate) fn reload(&mut self) -> Result<Step, StepError> {
-        let (inputs, candidate) = load(&self.options, self.so_far(), self.state.as_ref());
-        self.inputs = inputs;
-        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        let candidate = self.read_files()?;
         self.apply(candidate, "reload")
     }
 
     /// Reads the files again, and applies what applies by itself.
     pub(crate) fn files_changed(&mut self) -> Result<Step, StepError> {
-        let (inputs, candidate) = load(&self.options, self.so_far(), self.state.as_ref());
-        self.inputs = inputs;
-        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        let candidate = self.read_files()?;
         self.take_members(candidate)
     }
 
@@ -208,9 +206,7 @@ impl Engine {
     /// Takes over from the files a member that was added by command: one step, so that it never
     /// leaves the tier.
     pub(crate) fn promoted(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
-        let (inputs, candidate) = load(&self.options, self.so_far(), self.state.as_ref());
-        self.inputs = inputs;
-        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        let candidate = self.read_files()?;
         self.members.check_promoted(&candidate.policy, tier, member)?;
         let members = self.members.without(&self.applied, tier, member)?;
         let before = std::mem::replace(&mut self.members, members);
@@ -233,7 +229,7 @@ impl Engine {
         }
         members.save(self.state.as_ref())?;
         let before = std::mem::replace(&mut self.members, members);
-        self.memory_is_old = true;
+        self.memory.is_old();
         let step = self.settle(reason);
         if step.is_err() {
             self.members = before;
@@ -331,7 +327,7 @@ impl Engine {
             tracing::info!(old, new, "this server's role changed with its addresses");
         }
         let before = std::mem::replace(&mut self.server, server);
-        self.memory_is_old = true;
+        self.memory.is_old();
         let step = self.settle("addresses or users changed");
         if step.is_err() {
             self.server = before;
@@ -369,6 +365,13 @@ impl Engine {
         Some((&self.server, &self.applied))
     }
 
+    fn read_files(&mut self) -> Result<Candidate, StepError> {
+        let so_far = Some((&self.server, &self.applied));
+        let (inputs, candidate) = load(&self.options, &mut self.lists, so_far, self.state.as_ref());
+        self.inputs = inputs;
+        candidate.map_err(|problem| self.refuse(problem))
+    }
+
     /// Notes why the files can't be applied. The old policy stays.
     fn refuse(&mut self, problem: String) -> StepError {
         if self.problem.as_ref() != Some(&problem) {
@@ -392,7 +395,11 @@ impl Engine {
                 }
                 (self.problem, self.warnings) = (None, warnings);
                 self.waiting.clear();
-                self.memory_is_old |= step.commit.is_some() || rules_changed;
+                if rules_changed {
+                    self.memory.policy_is_old(&self.applied, Changed::Rules);
+                } else if step.commit.is_some() {
+                    self.memory.policy_is_old(&self.applied, Changed::MembersOnly);
+                }
                 Ok(step)
             }
             Err(error) => {
@@ -409,7 +416,9 @@ impl Engine {
 
     /// Brings the kernel to what is applied.
     fn settle(&mut self, reason: &'static str) -> Result<Step, KernelError> {
-        self.memory_is_old |= self.members.expire(report::now());
+        if self.members.expire(report::now()) {
+            self.memory.is_old();
+        }
         let policy = self.members.added_to(&self.applied);
         self.prepare_enforcement(&policy)?;
         let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
@@ -462,7 +471,7 @@ impl Engine {
         self.is_behind = false;
         let commit = report::committed(reason, &settled);
         let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
-        if let (Some(recorder), Some(proof)) = (&self.recorder, proof) {
+        if let (Some(recorder), Some(proof)) = (self.memory.recorder(), proof) {
             recorder.record("generation", move |state| proof.save(state));
         }
         if commit.is_some() {
@@ -471,28 +480,6 @@ impl Engine {
         }
         Step { commit, change: settled.change }
     }
-
-    /// Keeps what a restart needs. It takes as long as the disk, so nobody waits for it; that it
-    /// can't is no reason not to enforce.
-    pub(crate) fn remember(&mut self) {
-        self.memory_is_old = false;
-        let Some(recorder) = &self.recorder else { return };
-        let (policy, now) = (self.applied.clone(), report::now());
-        recorder.record("policy", move |state| last_good::save(state, &policy, now));
-        if !self.server.role_is_old {
-            let tiers = self.server.role.tiers.clone();
-            recorder.record("role", move |state| state.record_role(&tiers));
-        }
-        let users = self.server.users.clone();
-        recorder.record("users", move |state| state.record_users(&users));
-        recorder.record("members", |state| state.sync(members::FILE));
-    }
-}
-
-/// What records in the state directory; none where the system has no thread left.
-fn recorder(state: StateDirectory) -> Option<Recorder> {
-    let started = Recorder::start(state);
-    started.inspect_err(|error| tracing::warn!(%error, "nothing is kept for a restart")).ok()
 }
 
 fn commit(
@@ -510,16 +497,17 @@ fn commit(
 /// The policy of the files, or all that is wrong with them; and what they are, either way.
 fn load(
     options: &Options,
+    lists: &mut ListCache,
     so_far: Option<(&Server, &Policy)>,
     state: Option<&StateDirectory>,
 ) -> (Inputs, Result<Candidate, String>) {
-    let start = LoadStart::now();
+    let (now, start) = (SystemTime::now(), LoadStart::now());
     let load_options = policy::Options {
         check_permissions: !options.insecure_permissions,
         strict: options.strict,
     };
     let Loaded { policy, mut diagnostics, inputs, sources } =
-        policy::load(&options.config, &load_options);
+        policy::load_again(&options.config, &load_options, lists, now);
     let inputs = Inputs { inputs, start };
     let Some(policy) = policy else {
         return (inputs, Err(diagnostics.render(Style::Plain)));

@@ -12,6 +12,7 @@ mod host;
 mod kernel;
 mod last_good;
 mod members;
+mod memory;
 mod options;
 mod proof;
 mod recorder;

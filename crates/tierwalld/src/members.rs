@@ -13,15 +13,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// What is added to one tier.
-#[derive(Default)]
-struct Additions {
-    v4: Vec<AddressRange<Ipv4Addr>>,
-    v6: Vec<AddressRange<Ipv6Addr>>,
-    timed_v4: Vec<(AddressRange<Ipv4Addr>, Lifetime)>,
-    timed_v6: Vec<(AddressRange<Ipv6Addr>, Lifetime)>,
-}
-
 /// For how long a member can be added, in seconds: ten years.
 const TIME_MAX: u64 = 10 * 365 * 86_400;
 
@@ -50,6 +41,29 @@ pub(crate) struct CommandMember {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommandMembers {
     pub(crate) members: Vec<CommandMember>,
+}
+
+/// The members of one tier: those that stay and those that end by themselves.
+#[derive(Default)]
+struct Added {
+    v4: Vec<AddressRange<Ipv4Addr>>,
+    v6: Vec<AddressRange<Ipv6Addr>>,
+    timed_v4: Vec<(AddressRange<Ipv4Addr>, Lifetime)>,
+    timed_v6: Vec<(AddressRange<Ipv6Addr>, Lifetime)>,
+}
+
+impl Added {
+    fn push(&mut self, CommandMember { member, added, until, .. }: &CommandMember) {
+        let lifetime =
+            until.map(|until| Lifetime { until, timeout: until.saturating_sub(*added).max(1) });
+        match (member.parse(), lifetime) {
+            (Ok(Member::V4(range)), None) => self.v4.push(range),
+            (Ok(Member::V6(range)), None) => self.v6.push(range),
+            (Ok(Member::V4(range)), Some(lifetime)) => self.timed_v4.push((range, lifetime)),
+            (Ok(Member::V6(range)), Some(lifetime)) => self.timed_v6.push((range, lifetime)),
+            (Err(_), _) => {}
+        }
+    }
 }
 
 /// Why a member can't be added or removed.
@@ -149,31 +163,36 @@ impl CommandMembers {
         json.and_then(|json| state.write(FILE, &json)).map_err(MemberFailure::NotRecorded)
     }
 
-    /// The policy with these members in its tiers.
+    /// The policy with these members in its tiers. A tier is merged once, however many there are.
     pub(crate) fn added_to(&self, policy: &Policy) -> Policy {
         let mut whole = policy.clone();
-        let mut additions: BTreeMap<&str, Additions> = BTreeMap::new();
-        for CommandMember { tier, member, added, until, .. } in &self.members {
-            let Ok(member) = member.parse() else { continue };
-            let to = additions.entry(tier).or_default();
-            let lifetime =
-                until.map(|until| Lifetime { until, timeout: until.saturating_sub(*added).max(1) });
-            match (member, lifetime) {
-                (Member::V4(range), None) => to.v4.push(range),
-                (Member::V6(range), None) => to.v6.push(range),
-                (Member::V4(range), Some(lifetime)) => to.timed_v4.push((range, lifetime)),
-                (Member::V6(range), Some(lifetime)) => to.timed_v6.push((range, lifetime)),
-            }
+        let mut added: BTreeMap<&str, Added> = BTreeMap::new();
+        for member in &self.members {
+            added.entry(&member.tier).or_default().push(member);
         }
-        for (name, Additions { v4, v6, timed_v4, timed_v6 }) in additions {
-            if let Some(tier) = whole.tiers.get_mut(name) {
+        for (name, Added { v4, v6, timed_v4, timed_v6 }) in added {
+            let Some(tier) = whole.tiers.get_mut(name) else { continue };
+            if !v4.is_empty() {
                 tier.v4 = tier.v4.union(&AddressSet::new(v4));
-                tier.v6 = tier.v6.union(&AddressSet::new(v6));
-                tier.timed =
-                    TimedMembers { v4: TimedSet::new(timed_v4), v6: TimedSet::new(timed_v6) };
             }
+            if !v6.is_empty() {
+                tier.v6 = tier.v6.union(&AddressSet::new(v6));
+            }
+            tier.timed = TimedMembers { v4: TimedSet::new(timed_v4), v6: TimedSet::new(timed_v6) };
         }
         whole
+    }
+
+    /// Whether the tier of the files, with the members here that stay, holds every address of
+    /// `member`. What it costs doesn't depend on the members of the files.
+    fn hold(&self, policy: &Policy, tier: &str, member: Member) -> bool {
+        let mut added = Added::default();
+        self.members.iter().filter(|own| own.tier == tier).for_each(|own| added.push(own));
+        // What is left of it is in the files wholly or it isn't.
+        policy.tiers.get(tier).is_some_and(|tier| match member {
+            Member::V4(range) => tier.v4.covers(&single(range).minus(&AddressSet::new(added.v4))),
+            Member::V6(range) => tier.v6.covers(&single(range).minus(&AddressSet::new(added.v6))),
+        })
     }
 
     /// These with one more. `policy` is that of the files.
@@ -184,7 +203,7 @@ impl CommandMembers {
         }
         let (tier, member) = (new.tier.clone(), parse(policy, &new.tier, &new.member)?);
         let of_files = covers(policy, &tier, member);
-        if of_files || covers(&self.added_to(policy), &tier, member) {
+        if of_files || self.hold(policy, &tier, member) {
             let member = member.to_string();
             return Err(MemberFailure::Present { tier, member, by_file: of_files });
         }
@@ -254,8 +273,8 @@ fn parse(policy: &Policy, tier: &str, member: &str) -> Result<Member, MemberFail
 /// Whether the tier holds every address of `member`.
 fn covers(policy: &Policy, tier: &str, member: Member) -> bool {
     policy.tiers.get(tier).is_some_and(|tier| match member {
-        Member::V4(range) => tier.v4.covers(&single::<Ipv4Addr>(range)),
-        Member::V6(range) => tier.v6.covers(&single::<Ipv6Addr>(range)),
+        Member::V4(range) => tier.v4.covers(&single(range)),
+        Member::V6(range) => tier.v6.covers(&single(range)),
     })
 }
 
@@ -294,6 +313,23 @@ mod tests {
             Err(MemberFailure::Present { by_file: true, .. })
         ));
         assert_eq!(one.without(&policy(), "web", "10.0.1.7/32").expect("there"), none);
+    }
+
+    #[test]
+    fn one_of_which_files_and_commands_hold_a_part_each_is_there_already() {
+        let none = CommandMembers::default();
+        let next = none.with(&policy(), member("10.0.1.0/24")).expect("new");
+        assert!(matches!(
+            next.with(&policy(), member("10.0.0.7-10.0.1.9")),
+            Err(MemberFailure::Present { by_file: false, .. })
+        ));
+        let more = next.with(&policy(), member("10.0.0.7-10.0.2.0")).expect("beyond both");
+        let v4 = more.added_to(&policy()).tiers["web"].v4.to_string();
+        assert_eq!(v4, "{ 10.0.0.0-10.0.2.0 }");
+        // One that ends by itself holds nothing for good.
+        let timed = CommandMember { until: Some(9), ..member("10.0.3.0") };
+        let timed = none.with(&policy(), timed).expect("new");
+        assert!(timed.with(&policy(), member("10.0.3.0")).is_ok());
     }
 
     #[test]

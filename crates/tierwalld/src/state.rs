@@ -90,12 +90,21 @@ impl StateDirectory {
 
     /// Writes a file as a whole and waits until it is on the disk.
     pub(crate) fn write_synced(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write_synced_by(name, |file| file.write_all(content))
+    }
+
+    /// The same with content that `write` makes as it goes.
+    pub(crate) fn write_synced_by(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let path = self.path.join(name);
         let beside = self.path.join(format!(".{name}.new"));
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&beside)?;
-        file.write_all(content)?;
+        write(&mut file)?;
         file.sync_all()?;
         fs::rename(&beside, &path)?;
         File::open(&self.path)?.sync_all()

@@ -11,8 +11,8 @@ use tierwall_tests::server::Server;
 pub(crate) fn fill(server: &Server) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let copies = (now..now + 300).map(|second| format!(".foreign-{second}.nft.new"));
-    for name in copies
-        .chain([".role.json.new", ".last-good.json.new", ".kernel.json.new"].map(str::to_owned))
+    for name in
+        copies.chain([".role.json.new", ".last-good.new", ".kernel.json.new"].map(str::to_owned))
     {
         symlink("/dev/full", server.state_directory().join(name)).unwrap();
     }
@@ -57,6 +57,6 @@ fn one_that_is_full() {
 fn one_that_cannot_be_written() {
     let server = app_server();
     // Root may write to any directory, but not a file where there is a directory.
-    fs::create_dir(server.state_directory().join(".last-good.json.new")).unwrap();
+    fs::create_dir(server.state_directory().join(".last-good.new")).unwrap();
     enforces_and_warns(&server, "can't keep the policy in the state directory");
 }

@@ -43,7 +43,7 @@ impl Sets {
         while parts.len() > 1 {
             let pairs = parts.chunks(2).map(|pair| match pair {
                 [a, b] => Self { v4: a.v4.union(&b.v4), v6: a.v6.union(&b.v6) },
-                rest => rest.iter().cloned().next().unwrap_or_default(),
+                rest => rest.first().cloned().unwrap_or_default(),
             });
             parts = pairs.collect();
         }

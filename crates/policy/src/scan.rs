@@ -135,7 +135,7 @@ pub(crate) fn prefix_length(bytes: &[u8]) -> Option<(u8, usize)> {
 /// there are more.
 #[inline]
 fn hex(text: u64) -> Option<(u16, usize)> {
-    let digits = between(text, b'0', b'9') | between(text | 0x20 * ONES, b'a', b'f');
+    let digits = between(text, b'0', b'9') | between(text | (0x20 * ONES), b'a', b'f');
     let length = (!digits & HIGH).trailing_zeros() / 8;
     if length > 4 {
         return None;

@@ -4,6 +4,7 @@
 //! Every value here is right by construction: tiers that allows name exist, services are
 //! resolved to protocols and ports, address sets are merged, keys are unique.
 
+use crate::member::Member;
 use ruleset::{AddressSet, TimedSet, Transport};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,6 +171,16 @@ pub struct Tier {
     pub timed: TimedMembers,
     /// Where it is defined.
     pub location: Location,
+}
+
+impl Tier {
+    /// Whether it holds every address of `member`, members that end aside.
+    pub fn covers(&self, member: Member) -> bool {
+        match member {
+            Member::V4(range) => self.v4.covers(&AddressSet::new(vec![range])),
+            Member::V6(range) => self.v6.covers(&AddressSet::new(vec![range])),
+        }
+    }
 }
 
 /// Members of a tier that the kernel forgets by itself.

@@ -13,7 +13,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, RawString, Value};
 
-/// Writes `member`, which was added to `tier` by command.
+/// Writes `member`, which was added to `tier` by command. Where the files name it already, they
+/// stay as they are.
 pub(crate) fn write(common: &Common, tier: &str, member: &str) -> Result<(), Error> {
     let options = Options { check_permissions: !common.insecure_permissions, strict: false };
     let Loaded { policy, diagnostics, .. } = policy::load(&common.config, &options);
@@ -21,6 +22,9 @@ pub(crate) fn write(common: &Common, tier: &str, member: &str) -> Result<(), Err
     let member: Member = member.parse().map_err(|error| Error::Edit(format!("{error}")))?;
     let file = defining_file(&policy, tier)?;
     check_added(common, tier, &member.to_string())?;
+    if policy.tiers.get(tier).is_some_and(|tier| tier.covers(member)) {
+        return Ok(());
+    }
     let (path, text) = edited(&file, tier, &member.to_string())?;
     replace(&path, &text)
         .map_err(|error| Error::Edit(format!("can't write {}: {error}", path.display())))

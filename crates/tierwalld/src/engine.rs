@@ -8,7 +8,7 @@ use crate::drift::{Foreign, Shared};
 use crate::host::Server;
 use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
-use crate::members::{CommandMember, CommandMembers, MemberFailure};
+use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
 use crate::memory::{Changed, Memory};
 use crate::options::Options;
 use crate::proof::Proof;
@@ -200,6 +200,10 @@ impl Engine {
     /// Removes a member that was added by command.
     pub(crate) fn remove_member(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
         let members = self.members.without(&self.applied, tier, member)?;
+        if members::is_of_files(&self.applied, tier, member) {
+            // Typed into the files since: from now on it is in the tier by these alone.
+            self.keep_policy().map_err(MemberFailure::NotRecorded)?;
+        }
         self.change_members(members, "member removed")
     }
 
@@ -211,9 +215,22 @@ impl Engine {
         let members = self.members.without(&self.applied, tier, member)?;
         let before = std::mem::replace(&mut self.members, members);
         let step = self.take_members(candidate);
-        match &step {
-            Ok(_) => self.members.save(self.state.as_ref())?,
-            Err(_) => self.members = before,
+        if step.is_err() {
+            self.members = before;
+            return step;
+        }
+        // First the policy that it is in: a start that finds bad files must know it from one of
+        // the two.
+        let kept = self.keep_policy().map_err(MemberFailure::StillRecorded);
+        let saved = kept.and_then(|()| {
+            self.members.save(self.state.as_ref()).map_err(|error| match error {
+                MemberFailure::NotRecorded(error) => MemberFailure::StillRecorded(error),
+                error => error,
+            })
+        });
+        if let Err(error) = saved {
+            self.members = before;
+            return Err(error.into());
         }
         step
     }
@@ -383,7 +400,8 @@ impl Engine {
 
     fn apply(&mut self, candidate: Candidate, reason: &'static str) -> Result<Step, StepError> {
         let Candidate { policy, server, warnings } = candidate;
-        let rules_changed = !self.applied.waiting(&policy).is_empty();
+        let differs = policy != self.applied;
+        let rules_changed = differs && !self.applied.waiting(&policy).is_empty();
         let before = (
             std::mem::replace(&mut self.applied, policy),
             std::mem::replace(&mut self.server, server),
@@ -397,7 +415,7 @@ impl Engine {
                 self.waiting.clear();
                 if rules_changed {
                     self.memory.policy_is_old(&self.applied, Changed::Rules);
-                } else if step.commit.is_some() {
+                } else if step.commit.is_some() || differs {
                     self.memory.policy_is_old(&self.applied, Changed::MembersOnly);
                 }
                 Ok(step)

@@ -7,7 +7,7 @@ use crate::state::StateDirectory;
 use control::MemberSummary;
 use policy::model::TimedMembers;
 use policy::{Member, MemberError, Policy};
-use ruleset::{Address, AddressRange, AddressSet, Lifetime, TimedSet};
+use ruleset::{AddressRange, AddressSet, Lifetime, TimedSet};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -134,6 +134,13 @@ pub(crate) enum MemberFailure {
     /// It couldn't be recorded, so it doesn't hold.
     #[error("can't record the member in the state directory, so nothing was changed: {0}")]
     NotRecorded(#[source] io::Error),
+    /// The files name it and it holds by them, but that it was added by command is still recorded.
+    #[error(
+        "the policy files name the member and it holds by them, but the state directory can't be \
+         written, so it stays a member by command, too: {0}\n  hint: `tierwall member promote` or \
+         `remove` once more, when that works again"
+    )]
+    StillRecorded(#[source] io::Error),
 }
 
 impl From<&CommandMember> for MemberSummary {
@@ -190,8 +197,12 @@ impl CommandMembers {
         self.members.iter().filter(|own| own.tier == tier).for_each(|own| added.push(own));
         // What is left of it is in the files wholly or it isn't.
         policy.tiers.get(tier).is_some_and(|tier| match member {
-            Member::V4(range) => tier.v4.covers(&single(range).minus(&AddressSet::new(added.v4))),
-            Member::V6(range) => tier.v6.covers(&single(range).minus(&AddressSet::new(added.v6))),
+            Member::V4(range) => {
+                tier.v4.covers(&AddressSet::new(vec![range]).minus(&AddressSet::new(added.v4)))
+            }
+            Member::V6(range) => {
+                tier.v6.covers(&AddressSet::new(vec![range]).minus(&AddressSet::new(added.v6)))
+            }
         })
     }
 
@@ -270,16 +281,13 @@ fn parse(policy: &Policy, tier: &str, member: &str) -> Result<Member, MemberFail
     Ok(member.parse::<Member>()?)
 }
 
-/// Whether the tier holds every address of `member`.
-fn covers(policy: &Policy, tier: &str, member: Member) -> bool {
-    policy.tiers.get(tier).is_some_and(|tier| match member {
-        Member::V4(range) => tier.v4.covers(&single(range)),
-        Member::V6(range) => tier.v6.covers(&single(range)),
-    })
+/// Whether `policy`, that of the files, names all of a member.
+pub(crate) fn is_of_files(policy: &Policy, tier: &str, member: &str) -> bool {
+    member.parse().is_ok_and(|member| covers(policy, tier, member))
 }
 
-fn single<A: Address>(range: AddressRange<A>) -> AddressSet<A> {
-    AddressSet::new(vec![range])
+fn covers(policy: &Policy, tier: &str, member: Member) -> bool {
+    policy.tiers.get(tier).is_some_and(|tier| tier.covers(member))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::report;
 use crate::state::StateDirectory;
 use crate::{last_good, members};
 use policy::Policy;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How long after the first change.
@@ -103,6 +104,16 @@ impl Engine {
     pub(crate) fn remember_all(&mut self) {
         let last = self.memory.small.max(self.memory.policy);
         self.remember_due_by(last.unwrap_or_else(Instant::now));
+    }
+
+    /// Keeps the policy of the files, and returns when a start that finds bad files would find it.
+    pub(crate) fn keep_policy(&self) -> io::Result<()> {
+        let (policy, now) = (self.applied.clone(), report::now());
+        let save = move |state: &StateDirectory| last_good::save(state, &policy, now);
+        match &self.memory.recorder {
+            Some(recorder) => recorder.record_now("policy", save),
+            None => Err(io::Error::other("nothing can be kept in the state directory")),
+        }
     }
 
     fn remember_due_by(&mut self, now: Instant) {

@@ -11,6 +11,7 @@ mod fixture;
 mod listing;
 mod members;
 mod ownership;
+mod remembering;
 mod role;
 mod smallest;
 mod watching;

@@ -23,6 +23,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+/// How long after it was due and done the role is looked at again at the earliest, whatever
+/// became of it.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
 /// How long after a failure of the kernel it is tried again, at first and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -69,6 +73,8 @@ struct Daemon {
     remember_at: Option<Instant>,
     /// When the role or a user is due to be looked at again.
     look_at: Option<Instant>,
+    /// When that was done last because it was due.
+    looked_at: Option<Instant>,
     /// When what the kernel failed is due to be tried again, and how long to wait the next time.
     retry_at: Option<Instant>,
     retry_after: Duration,
@@ -99,6 +105,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         inputs,
         remember_at: None,
         look_at: None,
+        looked_at: None,
         retry_at: None,
         retry_after: RETRY_AFTER,
         listener: None,
@@ -177,6 +184,7 @@ impl Daemon {
             self.queue.push(Work::Remember, None);
         }
         if self.look_at.take_if(|at| *at <= now).is_some() {
+            self.looked_at = Some(now);
             self.queue.push(Work::LookAgain, None);
         }
         if self.retry_at.take_if(|at| *at <= now).is_some() {
@@ -250,7 +258,10 @@ impl Daemon {
         self.members = engine.members.members.iter().map(MemberSummary::from).collect();
         self.inputs.send_replace(engine.inputs.clone());
         self.listen(&mut engine);
-        self.look_at = engine.server.due().map(Instant::from_std);
+        self.look_at = engine.look_due().map(|due| {
+            let earliest = self.looked_at.map(|at| at + LOOK_AFTER);
+            earliest.unwrap_or(due.into()).max(due.into())
+        });
         self.remember_at = engine.memory.due().map(Instant::from_std);
         self.retry(engine.is_behind);
         self.engine = Some(engine);

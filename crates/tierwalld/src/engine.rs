@@ -19,7 +19,7 @@ use netlink::Adopted;
 use policy::model::{Mode, Modes, Ownership, Watch};
 use policy::{Change, Diagnostics, Host, Input, ListCache, Loaded, Policy, Style, compile};
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use watch::LoadStart;
 
 /// Why a step changed nothing.
@@ -336,20 +336,32 @@ impl Engine {
             return Ok(Step::default());
         }
         let server = self.server.look_again(&self.applied);
-        if server == self.server {
+        let is_same = server == self.server;
+        let before = std::mem::replace(&mut self.server, server);
+        if is_same {
             return Ok(Step::default());
         }
-        let (old, new) = (self.server.role.to_string(), server.role.to_string());
-        if old != new {
-            tracing::info!(old, new, "this server's role changed with its addresses");
+        match self.settle("addresses or users changed") {
+            Ok(step) => {
+                let (old, new) = (before.role.to_string(), self.server.role.to_string());
+                if old != new {
+                    tracing::info!(old, new, "this server's role changed with its addresses");
+                }
+                self.memory.is_old();
+                Ok(step)
+            }
+            Err(error) => {
+                self.server = before;
+                Err(error.into())
+            }
         }
-        let before = std::mem::replace(&mut self.server, server);
-        self.memory.is_old();
-        let step = self.settle("addresses or users changed");
-        if step.is_err() {
-            self.server = before;
-        }
-        Ok(step?)
+    }
+
+    /// When [`Engine::look_again`] is due although nothing was heard. What the kernel failed is
+    /// tried again with everything else.
+    pub(crate) fn look_due(&self) -> Option<Instant> {
+        let holds = self.enforcement == Enforcement::Committed && !self.is_behind;
+        if holds { self.server.due() } else { None }
     }
 
     /// Takes the table away. Returns whether there was one.

@@ -25,8 +25,8 @@ pub(crate) struct Server {
     pub(crate) role_is_old: bool,
     /// Tiers whose address is gone, and when they go too.
     leaving: BTreeMap<String, Instant>,
-    /// Whether the policy names a user that isn't known here now.
-    unknown_users: bool,
+    /// When the users are looked up again that the policy names and that aren't known here now.
+    users_due: Option<Instant>,
 }
 
 /// Whether both lead to the same table.
@@ -95,9 +95,9 @@ impl Server {
             })
         };
         let (users, unknown) = resolve_users(policy, &role, lookup);
-        let unknown_users = !unknown.is_empty() || is_away.get();
+        let users_due = due_again(!unknown.is_empty() || is_away.get());
         diagnostics.extend(unknown);
-        (Self { role, role_is_old, users, leaving, unknown_users }, diagnostics)
+        (Self { role, role_is_old, users, leaving, users_due }, diagnostics)
     }
 
     /// The same later: tiers gained at once, those lost after a while; users that have appeared.
@@ -106,16 +106,20 @@ impl Server {
         let (users, unknown) = resolve_users(policy, &next.role, lookup_user);
         // A user that is known stays known while its directory is away.
         next.users.extend(users);
-        next.unknown_users = !unknown.is_empty();
+        next.users_due = due_again(!unknown.is_empty());
         next
     }
 
-    /// The same with these addresses. Without any nothing is known: what held goes on.
+    /// The same with these addresses. Without any nothing is known: what held goes on, and no
+    /// tier's time runs until there is one again.
     fn following(&self, policy: &Policy, addresses: &[IpAddr]) -> Self {
         let mut next = self.clone();
-        if policy.role == RoleSetting::Auto && !addresses.is_empty() {
-            next.follow(role_of(policy, addresses).tiers, Instant::now());
-            next.role_is_old = false;
+        if policy.role == RoleSetting::Auto {
+            next.role_is_old = addresses.is_empty();
+            match next.role_is_old {
+                true => next.leaving.clear(),
+                false => next.follow(role_of(policy, addresses).tiers, Instant::now()),
+            }
         }
         next
     }
@@ -131,9 +135,13 @@ impl Server {
 
     /// When [`Server::look_again`] is due although nothing was heard.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let users = self.unknown_users.then(|| Instant::now() + USERS_AGAIN);
-        self.leaving.values().copied().chain(users).min()
+        self.leaving.values().copied().chain(self.users_due).min()
     }
+}
+
+/// When to look up the users again, where some aren't known.
+fn due_again(some_are_unknown: bool) -> Option<Instant> {
+    some_are_unknown.then(|| Instant::now() + USERS_AGAIN)
 }
 
 /// The tiers that this server was in before it was started, where its addresses are in none.
@@ -166,19 +174,30 @@ fn lookup_user(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::{Options, load_text};
+    use std::path::Path;
 
-    #[test]
-    fn a_gained_tier_is_there_at_once_and_a_lost_one_stays_a_while() {
-        let tiers = |names: &[&str]| -> BTreeSet<String> {
-            names.iter().map(|name| (*name).to_owned()).collect()
-        };
-        let mut server = Server {
-            role: Role { tiers: tiers(&["app"]), auto: true },
+    fn tiers(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn server(names: &[&str]) -> Server {
+        Server {
+            role: Role { tiers: tiers(names), auto: true },
             role_is_old: false,
             users: BTreeMap::new(),
             leaving: BTreeMap::new(),
-            unknown_users: false,
-        };
+            users_due: None,
+        }
+    }
+
+    fn policy(text: &str) -> Policy {
+        load_text(Path::new("t.toml"), text, &Options::default()).policy.expect("a good policy")
+    }
+
+    #[test]
+    fn a_gained_tier_is_there_at_once_and_a_lost_one_stays_a_while() {
+        let mut server = server(&["app"]);
         let start = Instant::now();
         server.follow(tiers(&["app", "db"]), start);
         assert_eq!(server.role.tiers, tiers(&["app", "db"]));
@@ -192,5 +211,32 @@ mod tests {
         server.follow(tiers(&["db"]), start + 2 * GRACE);
         assert_eq!(server.role.tiers, tiers(&["db"]));
         assert_eq!(server.due(), None);
+    }
+
+    #[test]
+    fn without_an_address_no_tier_leaves_and_nothing_is_due() {
+        let policy = policy("[tiers]\napp = [\"10.0.0.1\"]\ndb = [\"10.0.0.2\"]\n");
+        let both: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let lost = server(&["app", "db"]).following(&policy, &both[..1]);
+        assert!(lost.due().is_some());
+        let offline = lost.following(&policy, &[]);
+        assert_eq!((offline.due(), &offline.role.tiers), (None, &tiers(&["app", "db"])));
+        // The first address that comes back needn't be the last.
+        let online = offline.following(&policy, &both[..1]);
+        assert_eq!(online.role.tiers, tiers(&["app", "db"]));
+        assert!(online.due().is_some());
+        assert_eq!(online.following(&policy, &both).due(), None);
+    }
+
+    #[test]
+    fn the_time_of_an_unknown_user_does_not_move_by_asking() {
+        let policy = policy(
+            "role = \"app\"\n[tiers]\napp = [\"10.0.0.1\"]\n[[allow]]\nfrom = \"app\"\nto = \"any\"\nservice = \"tcp/9\"\nuser = \"no-such-user\"\n",
+        );
+        let (server, _) = Server::resolve(&policy, None, None);
+        let due = server.due().expect("it is looked up again");
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(server.due(), Some(due));
+        assert!(server.look_again(&policy).due() > Some(due), "it was looked up just now");
     }
 }

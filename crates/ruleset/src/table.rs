@@ -393,6 +393,15 @@ impl Table {
         })
     }
 
+    /// Whether anything in the timed sets has ended by `now`, in seconds since 1970.
+    pub fn has_ended(&self, now: u64) -> bool {
+        self.sets.values().any(|set| match &set.elements {
+            Elements::TimedIpv4(set) => set.has_ended(now),
+            Elements::TimedIpv6(set) => set.has_ended(now),
+            _ => false,
+        })
+    }
+
     /// Drops what ended by `now`, in seconds since 1970, from the timed sets. Says whether there was
     /// anything.
     pub fn expire(&mut self, now: u64) -> bool {

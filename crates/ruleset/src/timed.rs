@@ -116,6 +116,11 @@ impl<A: Address> TimedSet<A> {
         last.is_some_and(|(range, _)| range.contains(address))
     }
 
+    /// Whether an element has ended by `now`, in seconds since 1970.
+    pub fn has_ended(&self, now: u64) -> bool {
+        self.elements.values().flatten().any(|lifetime| lifetime.until <= now)
+    }
+
     /// Drops the elements that ended by `now`, in seconds since 1970. Says whether there were any.
     pub fn expire(&mut self, now: u64) -> bool {
         let before = self.len();
@@ -195,8 +200,10 @@ mod tests {
         #[test]
         fn an_address_lives_as_long_as_the_longest(all in ranges(), now in 0u64..7) {
             let mut set = TimedSet::new(all.clone());
+            let has_ended = set.has_ended(now);
             prop_assert_eq!(TimedSet::from_elements(set.elements.clone()), Some(set.clone()));
-            set.expire(now);
+            prop_assert_eq!(set.expire(now), has_ended);
+            prop_assert!(!set.has_ended(now));
             for number in 0..60 {
                 let address = Ipv4Addr::from_bits(number);
                 let alive = all.iter().any(|(r, life)| r.contains(address) && life.until > now);

@@ -11,7 +11,8 @@ use crate::drift::{self, Shared};
 use crate::proof::Proof;
 use crate::report;
 use crate::state::StateDirectory;
-use netlink::{CommitError, Connection, Features, Generation, Handles, Hold, Ownership};
+use netlink::{CommitError, Connection, Features, Generation, Handles, Hold, Ownership, Refusal};
+use nix::errno::Errno;
 use policy::model::Ownership as Wish;
 use policy::{Change, Policy};
 use ruleset::{Base, Operation, Plan, Ruleset, Summary, TABLE, Table};
@@ -188,9 +189,21 @@ impl Kernel {
             return Ok(false);
         }
         let ownership = found.ownership(self.connection.port());
-        let mut mirror = Mirror { ruleset: wanted, handles: None, generation, ownership };
+        let mirror = Mirror { ruleset: wanted, handles: None, generation, ownership };
+        self.mirror = Some(mirror);
         // The fingerprint leaves out what ends by itself.
-        let (timed, read_at) = self.connection.timed_sets().map_err(reading)?;
+        let is_known = self.read_timed_sets()?;
+        if !is_known {
+            self.mirror = None;
+        }
+        Ok(is_known)
+    }
+
+    /// Reads into the mirror what ends by itself. Returns whether the rest of it is of the same
+    /// generation.
+    fn read_timed_sets(&mut self) -> Result<bool, KernelError> {
+        let Some(mirror) = &mut self.mirror else { return Ok(false) };
+        let (timed, generation) = self.connection.timed_sets().map_err(reading)?;
         for (name, set) in timed {
             let sets = mirror.ruleset.table.as_mut().map(|table| &mut table.sets);
             match sets.and_then(|sets| sets.get_mut(&name)) {
@@ -198,10 +211,7 @@ impl Kernel {
                 None => return Ok(false),
             }
         }
-        if read_at == generation {
-            self.mirror = Some(mirror);
-        }
-        Ok(read_at == generation)
+        Ok(generation == mirror.generation)
     }
 
     /// The mirror, read from the kernel where there is none.
@@ -236,8 +246,19 @@ impl Kernel {
         let mut unclear: Option<(Commit, Change)> = None;
         let exclusive = policy.ownership == Wish::Exclusive && self.features.persistent_owner;
         let (mut attempts, mut races) = (ATTEMPTS, RACES);
+        let mut doubted = false;
         while attempts > 0 && races > 0 {
             let takeover = self.takeover;
+            let has_ended = |table: &Table| table.has_ended(report::now());
+            // The kernel counts its own time. What ended by the clock, which may have been set
+            // forward, isn't gone for that.
+            if self.mirrored()?.ruleset.table.as_ref().is_some_and(has_ended)
+                && !self.read_timed_sets()?
+            {
+                races -= 1;
+                attempts -= usize::from(self.catch_up()?);
+                continue;
+            }
             let mirror = self.mirrored()?;
             if is_foreign(&mirror.ruleset) {
                 if !takeover {
@@ -245,9 +266,6 @@ impl Kernel {
                 }
                 // Anew after a lost race: it may have been the table that changed.
                 saved = Some(save(&mirror.ruleset, state).map_err(KernelError::NotSaved)?);
-            }
-            if let Some(table) = &mut mirror.ruleset.table {
-                table.expire(report::now());
             }
             let ours = mirror.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
             let wanted = compile(ours.then_some(&mirror.ruleset)).noted();
@@ -279,6 +297,12 @@ impl Kernel {
                     attempts -= 1;
                     let commit = Commit { summary, bytes: 0, duration: Duration::ZERO };
                     unclear = Some((commit, change));
+                }
+                Err(CommitError::Refused(refusal)) if !doubted && contradicts(&refusal) => {
+                    tracing::warn!(%refusal, "the kernel holds something else than was known; reading it again");
+                    self.mirror = None;
+                    attempts -= 1;
+                    doubted = true;
                 }
                 Err(error) => return Err(refused(error, policy)),
             }
@@ -488,6 +512,13 @@ fn save(found: &Ruleset, state: Option<&StateDirectory>) -> std::io::Result<Path
          # that tierwalld never writes are in brackets or hexadecimal, as the kernel sent them;\n\
          # `nft -f` doesn't load those.\n";
     state.save_foreign_table(&format!("{HEADER}{found}"))
+}
+
+/// Whether the kernel has what the plan adds, or lacks what it builds on: something ended before
+/// its time, or nobody knows why. Where it is no more than a plan that the kernel can't take, the
+/// table as it is read again leads to the same refusal.
+fn contradicts(refusal: &Refusal) -> bool {
+    matches!(refusal.errno, Errno::ENOENT | Errno::EEXIST)
 }
 
 fn reading(error: netlink::Error) -> KernelError {

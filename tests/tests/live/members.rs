@@ -237,6 +237,28 @@ fn a_member_for_a_time_ends_with_the_daemon_alive_or_dead() {
 }
 
 #[test]
+fn a_member_that_ended_by_the_clock_alone_is_taken_out_of_the_kernel() {
+    let server = server();
+    let daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7", "--for", "1h"]);
+    daemon.stop().unwrap();
+    // As it is after the clock was set forward: the kernel counts its own time.
+    let late = |address: &str| {
+        let element = format!("{address} timeout 1h comment \"until @1000000000\"");
+        nft(&server, &format!("add element inet filter web_v4_timed {{ {element} }}")).unwrap();
+    };
+    nft(&server, "delete element inet filter web_v4_timed { 10.0.7.7 }").unwrap();
+    late("10.0.7.7");
+    late("10.0.8.8");
+    let _daemon = start(&server);
+    assert_eq!(timed(&server), ["10.0.7.7"]);
+    let listed = nft(&server, "list set inet filter web_v4_timed").unwrap();
+    assert!(!listed.contains("until @1000000000"), "{listed}");
+    tierwall_ok(&server, &["member", "add", "web", "10.0.8.0/24", "--for", "1h"]);
+    assert_eq!(timed(&server), ["10.0.7.7", "10.0.8.0/24"]);
+}
+
+#[test]
 fn a_member_does_not_bring_back_a_table_that_was_taken_away() {
     let server = server();
     let _daemon = start(&server);

@@ -262,6 +262,9 @@ impl Engine {
         if self.enforcement == Enforcement::TornDown {
             return Ok(Step::default());
         }
+        if self.members.expire(report::now()) {
+            self.memory.is_old();
+        }
         // What is only reported has to be known; what is put back needn't be.
         let wholly = self.applied.ownership == Ownership::Report;
         let differs = self.kernel.read_again(wholly)?;

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use policy::model::Ownership as Wish;
 use policy::{Change, Policy};
 use ruleset::{Base, Operation, Plan, Ruleset, Summary, TABLE, Table};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -364,7 +365,8 @@ impl Kernel {
         let known = self.mirror.take();
         let found = self.read(if wholly { usize::MAX } else { READ_UP_TO })?;
         let found = self.mirror.insert(found);
-        Ok(known.is_none_or(|known| known.ruleset != found.ruleset))
+        let now = report::now();
+        Ok(known.is_none_or(|known| living(&known.ruleset, now) != living(&found.ruleset, now)))
     }
 
     /// Whether the table is what `compile` makes of it.
@@ -374,7 +376,8 @@ impl Kernel {
     ) -> Result<bool, KernelError> {
         let found = &self.mirrored()?.ruleset;
         let ours = found.table.as_ref().is_some_and(|table| table.is_ours());
-        Ok(ours && found.diff(&compile(Some(found)).noted()).is_empty())
+        let (wanted, now) = (compile(Some(found)).noted(), report::now());
+        Ok(ours && living(found, now).diff(&living(&wanted, now)).is_empty())
     }
 
     /// After somebody else's commit. A table that we own can't have changed: only the generation
@@ -504,6 +507,17 @@ fn moves_rules(plan: &Plan) -> bool {
 /// A table we didn't make and that does something.
 fn is_foreign(found: &Ruleset) -> bool {
     found.table.as_ref().is_some_and(|table| !table.is_ours() && !table.is_inert())
+}
+
+/// A ruleset without what has ended by now, which the kernel forgets when it likes.
+fn living(ruleset: &Ruleset, now: u64) -> Cow<'_, Ruleset> {
+    let mut living = Cow::Borrowed(ruleset);
+    if ruleset.table.as_ref().is_some_and(|table| table.has_ended(now)) {
+        living.to_mut().table.iter_mut().for_each(|table| {
+            table.expire(now);
+        });
+    }
+    living
 }
 
 fn save(found: &Ruleset, state: Option<&StateDirectory>) -> std::io::Result<PathBuf> {

@@ -216,6 +216,25 @@ fn a_foreign_change_is_reported_and_left_until_the_next_commit() {
 }
 
 #[test]
+fn a_member_that_ended_is_no_change_by_others() {
+    let server = alone(&policy("report"));
+    let daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7", "--for", "1s"]);
+    let timed = || listing(&server).elements("web_v4_timed");
+    eventually("its time is over", || timed().is_empty().then_some(()));
+    // By the clock, too, which counts whole seconds.
+    eventually("nobody is listed", || {
+        tierwall_ok(&server, &["member", "list"]).contains("no member").then_some(())
+    });
+    let mut monitor = Monitor::open(&server);
+    change(&server, &mut monitor, CHANGES[0]);
+    status_when(&server, "it is reported", |status| status.drift.is_some());
+    change(&server, &mut monitor, "add element inet filter web_v4 { 10.0.0.9 }");
+    status_when(&server, "nothing is reported", |status| status.drift.is_none());
+    assert!(daemon.log().contains("it is as it should be"), "{}", daemon.log());
+}
+
+#[test]
 fn other_tables_neither_disturb_nor_are_reported() {
     for ownership in ["exclusive", "repair", "report"] {
         let server = alone(&policy(ownership));

@@ -10,8 +10,8 @@ mod message;
 pub use client::{Client, ClientError};
 pub use message::{
     ChangeLine, CommitSummary, DecodeError, Done, Enforcement, Failure, FailureKind, MAX_REQUEST,
-    MAX_RESPONSE, MemberSummary, Request, Response, SetChange, SideMode, Status, TierSummary,
-    VERSION, decode, encode,
+    MAX_RESPONSE, MemberSummary, Request, Response, SetChange, SideMode, Status, TableState,
+    TierSummary, VERSION, decode, encode,
 };
 
 use std::path::{Path, PathBuf};

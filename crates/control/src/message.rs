@@ -160,6 +160,19 @@ pub enum Enforcement {
     TornDown,
 }
 
+/// Whose table `inet filter` is in the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableState {
+    /// The daemon's.
+    #[default]
+    Ours,
+    /// There is none.
+    Gone,
+    /// One that tierwall did not make.
+    Foreign,
+}
+
 /// The mode of a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -207,6 +220,12 @@ pub struct Status {
     pub problem: Option<String>,
     /// What another process changed in the table that was left so.
     pub drift: Option<String>,
+    /// Why the kernel doesn't hold what was wanted; it is tried again.
+    #[serde(default)]
+    pub kernel_problem: Option<String>,
+    /// Whose table the kernel holds. Only [`TableState::Ours`] enforces anything.
+    #[serde(default)]
+    pub table: TableState,
 }
 
 /// One tier in numbers.

@@ -3,7 +3,9 @@
 use crate::error::Error;
 use crate::options::Common;
 use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, columns, print, print_json, styled};
-use control::{Client, Enforcement, Request, Response, SideMode, Status, TierSummary, socket_path};
+use control::{
+    Client, Enforcement, Request, Response, SideMode, Status, TableState, TierSummary, socket_path,
+};
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,14 +24,25 @@ fn as_text(status: &Status) -> String {
         (input, output) if input == output => mode_name(input).to_owned(),
         (input, output) => format!("input {}, output {}", mode_name(input), mode_name(output)),
     };
-    let held = match status.enforcement {
-        Enforcement::Committed => styled(GOOD, &mode),
-        Enforcement::TornDown => styled(BAD, "torn down: nothing is filtered"),
+    let held = match (status.enforcement, status.table) {
+        (Enforcement::TornDown, _) => styled(BAD, "torn down: nothing is filtered"),
+        (Enforcement::Committed, TableState::Ours) => styled(GOOD, &mode),
+        (Enforcement::Committed, TableState::Gone) => {
+            styled(BAD, "not enforced: the table is gone")
+        }
+        (Enforcement::Committed, TableState::Foreign) => {
+            styled(BAD, "not enforced: a table that tierwall did not make is in its place")
+        }
     };
     let role: Vec<&str> = status.role.iter().map(String::as_str).collect();
     let role = if role.is_empty() { "no tier".to_owned() } else { role.join(", ") };
     let how = if status.role_auto { " (by this server's addresses)" } else { "" };
-    let mut text = format!(
+    let mut text = String::new();
+    if let Some(problem) = &status.kernel_problem {
+        let heading = "the kernel doesn't hold what was wanted; it is tried again:";
+        text += &format!("{}\n{}\n\n", styled(BAD, heading), problem.trim_end());
+    }
+    text += &format!(
         "{held}, generation {}\nrole    {}{how}\npolicy  {}, {} allows\ndaemon  {}, pid {}, up {}\n",
         status.generation,
         styled(HEADING, &role),

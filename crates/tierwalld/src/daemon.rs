@@ -14,7 +14,8 @@ use crate::socket;
 use crate::status;
 use crate::work::{Queue, Work};
 use control::{
-    Enforcement, Failure, FailureKind, MemberSummary, Request, Response, Status, exit, socket_path,
+    Enforcement, Failure, FailureKind, MemberSummary, Request, Response, Status, TableState, exit,
+    socket_path,
 };
 use sd_notify::NotifyState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -263,7 +264,7 @@ impl Daemon {
             earliest.unwrap_or(due.into()).max(due.into())
         });
         self.remember_at = engine.memory.due().map(Instant::from_std);
-        self.retry(engine.is_behind);
+        self.retry(engine.trouble.is_some());
         self.engine = Some(engine);
     }
 
@@ -329,6 +330,9 @@ impl Daemon {
             engine.remember_all();
         }
         match self.status.enforcement {
+            Enforcement::Committed if self.status.table != TableState::Ours => {
+                tracing::info!("ending; the policy isn't in the kernel");
+            }
             Enforcement::Committed => tracing::info!("ending; the policy stays in the kernel"),
             Enforcement::TornDown => tracing::info!("ending"),
         }

@@ -14,7 +14,8 @@ use crate::options::Options;
 use crate::proof::Proof;
 use crate::report;
 use crate::state::StateDirectory;
-use control::{CommitSummary, Enforcement};
+use crate::trouble::Trouble;
+use control::{CommitSummary, Enforcement, TableState};
 use netlink::Adopted;
 use policy::model::{Mode, Modes, Ownership, Watch};
 use policy::{Change, Diagnostics, Host, Input, ListCache, Loaded, Policy, Style, compile};
@@ -68,8 +69,10 @@ pub(crate) struct Engine {
     pub(crate) last_commit: Option<CommitSummary>,
     /// What another process changed that stays, under `ownership = "report"`.
     pub(crate) drift: Option<String>,
-    /// Whether the kernel failed a step, so that what was wanted isn't there.
-    pub(crate) is_behind: bool,
+    /// What the kernel failed, so that what was wanted isn't there.
+    pub(crate) trouble: Trouble,
+    /// Whose table was last seen to be there.
+    pub(crate) table: TableState,
     /// What [`Engine::remember`] has to keep.
     pub(crate) memory: Memory,
 }
@@ -137,7 +140,8 @@ impl Engine {
             generation: 0,
             last_commit: None,
             drift: None,
-            is_behind: false,
+            trouble: Trouble::default(),
+            table: TableState::Ours,
             memory: Memory::of(state.clone()),
             lists,
             options,
@@ -297,15 +301,24 @@ impl Engine {
     /// Tries again what the kernel failed.
     pub(crate) fn retry(&mut self) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {
-            self.is_behind = false;
+            self.trouble.is_over();
             return Ok(Step::default());
         }
-        self.look_again()?;
         match self.files_changed() {
             // They are no reason to leave the kernel as it is.
-            Err(StepError::BadPolicy(_)) => Ok(self.settle("repair")?),
+            Err(StepError::BadPolicy(_)) => {
+                let step = self.settle("repair")?;
+                self.look_again()?;
+                Ok(step)
+            }
             step => step,
         }
+    }
+
+    /// Takes note of how a step ended.
+    pub(crate) fn note(&mut self, step: &Result<Step, StepError>) {
+        self.table = self.kernel.table().unwrap_or(self.table);
+        self.trouble.note(step);
     }
 
     /// Whether the kernel holds what is applied.
@@ -363,7 +376,7 @@ impl Engine {
     /// When [`Engine::look_again`] is due although nothing was heard. What the kernel failed is
     /// tried again with everything else.
     pub(crate) fn look_due(&self) -> Option<Instant> {
-        let holds = self.enforcement == Enforcement::Committed && !self.is_behind;
+        let holds = self.enforcement == Enforcement::Committed && !self.trouble.is_some();
         if holds { self.server.due() } else { None }
     }
 
@@ -371,6 +384,8 @@ impl Engine {
     pub(crate) fn teardown(&mut self) -> Result<bool, StepError> {
         let done = self.kernel.teardown()?;
         self.enforcement = Enforcement::TornDown;
+        self.table = TableState::Gone;
+        self.trouble.is_over();
         let Some((generation, commit)) = done else { return Ok(false) };
         self.generation = generation;
         self.last_commit = Some(report::commit("teardown", generation, &commit));
@@ -410,6 +425,7 @@ impl Engine {
             tracing::error!("the policy files have errors; what was enforced stays\n{problem}");
         }
         self.problem = Some(problem.clone());
+        self.trouble.edit_is_gone();
         StepError::BadPolicy(problem)
     }
 
@@ -427,6 +443,7 @@ impl Engine {
                     tracing::warn!("{warning}");
                 }
                 (self.problem, self.warnings) = (None, warnings);
+                self.trouble.is_over();
                 self.waiting.clear();
                 if rules_changed {
                     self.memory.policy_is_old(&self.applied, Changed::Rules);
@@ -437,11 +454,7 @@ impl Engine {
             }
             Err(error) => {
                 (self.applied, self.server) = before;
-                let problem = error.to_string();
-                if self.problem.as_ref() != Some(&problem) {
-                    tracing::error!(%error, "the kernel keeps what it held; trying again");
-                }
-                self.problem = Some(problem);
+                self.trouble.refuses_edit();
                 Err(error.into())
             }
         }
@@ -501,7 +514,7 @@ impl Engine {
     fn settled(&mut self, reason: &'static str, settled: Settled) -> Step {
         self.generation = settled.generation;
         self.enforcement = Enforcement::Committed;
-        self.is_behind = false;
+        self.trouble.settled();
         let commit = report::committed(reason, &settled);
         let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
         if let (Some(recorder), Some(proof)) = (self.memory.recorder(), proof) {

@@ -11,6 +11,7 @@ use crate::drift::{self, Shared};
 use crate::proof::Proof;
 use crate::report;
 use crate::state::StateDirectory;
+use control::TableState;
 use netlink::{CommitError, Connection, Features, Generation, Handles, Hold, Ownership, Refusal};
 use nix::errno::Errno;
 use policy::model::Ownership as Wish;
@@ -152,6 +153,16 @@ impl Kernel {
     pub(crate) fn is_foreign(&mut self) -> Result<bool, KernelError> {
         let takeover = self.takeover;
         Ok(!takeover && is_foreign(&self.mirrored()?.ruleset))
+    }
+
+    /// Whose table it is that is there, as far as we know.
+    pub(crate) fn table(&self) -> Option<TableState> {
+        let mirror = self.mirror.as_ref()?;
+        Some(match &mirror.ruleset.table {
+            Some(table) if table.is_ours() => TableState::Ours,
+            Some(_) => TableState::Foreign,
+            None => TableState::Gone,
+        })
     }
 
     /// What the table in the kernel does with packets.
@@ -420,7 +431,7 @@ impl Kernel {
                     unclear = Some((next, commit));
                 }
                 Err(CommitError::NotPermitted) => return Err(KernelError::NotPermitted),
-                Err(error) => return Err(KernelError::Refused(in_full(error))),
+                Err(error) => return Err(KernelError::Refused(in_full(&error))),
             }
         }
         Err(KernelError::Contended)
@@ -552,11 +563,12 @@ fn refused(error: CommitError, policy: &Policy) -> KernelError {
             let place = allow.map(|allow| format!("{}: ", allow.location)).unwrap_or_default();
             KernelError::Refused(format!("{place}{error}"))
         }
-        error => KernelError::Refused(in_full(error)),
+        error => KernelError::Refused(in_full(&error)),
     }
 }
 
 /// An error with its causes, on one line.
-pub(crate) fn in_full(error: impl std::error::Error + Send + Sync + 'static) -> String {
-    format!("{:#}", anyhow::Error::new(error))
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -75,7 +75,7 @@ pub(crate) fn load(state: &StateDirectory) -> Option<LastGood> {
     let bytes = state.read(FILE)?;
     parse(&bytes)
         .map_err(|error| {
-            let error = in_full(error);
+            let error = in_full(&error);
             tracing::warn!(
                 error,
                 "the last good policy in the state directory can't be used; going on without"

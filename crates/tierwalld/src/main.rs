@@ -20,6 +20,7 @@ mod report;
 mod socket;
 mod state;
 mod status;
+mod trouble;
 mod work;
 
 use clap::Parser;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let code = error.exit_code();
             // Diagnostics are laid out in lines: as they are, not as a field of a log line.
-            let _ = writeln!(std::io::stderr(), "tierwalld: {}", kernel::in_full(error));
+            let _ = writeln!(std::io::stderr(), "tierwalld: {}", kernel::in_full(&error));
             code.into()
         }
     }

@@ -4,7 +4,7 @@
 //! that is under way.
 
 use crate::engine::Engine;
-use control::{Enforcement, SideMode, Status, TierSummary};
+use control::{Enforcement, SideMode, Status, TableState, TierSummary};
 use policy::model::Mode;
 use std::path::Path;
 
@@ -37,6 +37,8 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64) -> Status {
         warnings: engine.warnings.clone(),
         waiting: engine.waiting.clone(),
         problem: engine.problem.clone(),
+        kernel_problem: engine.trouble.problem().cloned(),
+        table: engine.table,
         drift: engine.drift.clone(),
     }
 }
@@ -45,6 +47,13 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64) -> Status {
 pub(crate) fn line(engine: &Engine) -> String {
     if engine.enforcement == Enforcement::TornDown {
         return "torn down: nothing is filtered".into();
+    }
+    match engine.table {
+        TableState::Ours => {}
+        TableState::Gone => return "NOT ENFORCED: the table is gone".into(),
+        TableState::Foreign => {
+            return "NOT ENFORCED: a table that tierwall did not make is in its place".into();
+        }
     }
     let policy = &engine.applied;
     let role: Vec<&str> = engine.server.role.tiers.iter().map(String::as_str).collect();
@@ -59,6 +68,9 @@ pub(crate) fn line(engine: &Engine) -> String {
     let generation = engine.generation;
     let mut line =
         format!("generation {generation}, {mode}, {role}, {tiers} tiers, {members} members");
+    if engine.trouble.is_some() {
+        line += "; the kernel failed what was wanted last";
+    }
     if engine.problem.is_some() {
         line += "; the policy files have errors";
     } else if !engine.waiting.is_empty() {

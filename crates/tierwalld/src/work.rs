@@ -98,11 +98,9 @@ impl Work {
                 Ok(Step::default())
             }
         };
+        engine.note(&step);
         match step {
-            Err(error) => {
-                engine.is_behind |= matches!(error, StepError::Kernel(_));
-                failed(error)
-            }
+            Err(error) => failed(error),
             Ok(Step { commit, change }) => {
                 let lines = change.lines(&engine.applied, &engine.server.role);
                 let lines = lines
@@ -132,7 +130,7 @@ fn failed(error: StepError) -> Response {
         StepError::Kernel(KernelError::Foreign) => FailureKind::ForeignTable,
         StepError::Kernel(_) | StepError::Member(_) => FailureKind::Failed,
     };
-    Response::Failed(Failure { kind, message: in_full(error) })
+    Response::Failed(Failure { kind, message: in_full(&error) })
 }
 
 #[cfg(test)]

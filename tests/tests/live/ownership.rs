@@ -2,6 +2,7 @@
 
 use crate::fixture::*;
 use crate::listing::{Listing, Meaning};
+use control::TableState;
 use netlink::Object;
 use std::fs;
 use tierwall_tests::daemon::Daemon;
@@ -232,6 +233,47 @@ fn a_member_that_ended_is_no_change_by_others() {
     change(&server, &mut monitor, "add element inet filter web_v4 { 10.0.0.9 }");
     status_when(&server, "nothing is reported", |status| status.drift.is_none());
     assert!(daemon.log().contains("it is as it should be"), "{}", daemon.log());
+}
+
+const FOREIGN: &str = "table inet filter { chain input { type filter hook input priority 0; \
+                       policy accept; tcp dport 22 accept; }; }";
+
+#[test]
+fn a_table_in_place_of_ours_is_told_where_the_user_looks_until_it_is_gone() {
+    let server = alone(&policy("repair"));
+    let daemon = start(&server);
+    let before = meaning(&server);
+    nft(&server, &format!("delete table inet filter; {FOREIGN}")).unwrap();
+    let told = status_when(&server, "it is told", |status| status.table == TableState::Foreign);
+    let problem = told.kernel_problem.expect("why the table isn't ours");
+    assert!(problem.contains("did not make"), "{problem}");
+    assert_eq!(told.problem, None, "the files have none");
+    let text = tierwall_ok(&server, &["status"]);
+    assert!(text.starts_with("the kernel doesn't hold what was wanted"), "{text}");
+    assert!(text.contains("\nnot enforced: a table that tierwall did not make"), "{text}");
+    // Longer than until the first tries.
+    std::thread::sleep(std::time::Duration::from_millis(3500));
+    let log = daemon.log();
+    assert_eq!(log.matches("ERROR").count(), 1, "told once:\n{log}");
+
+    nft(&server, "delete table inet filter").unwrap();
+    status_when(&server, "all is well again", |status| {
+        status.table == TableState::Ours && status.kernel_problem.is_none()
+    });
+    assert_eq!(meaning(&server), before);
+}
+
+#[test]
+fn a_table_that_was_taken_away_is_not_told_as_enforced() {
+    let server = alone(&policy("report"));
+    let _daemon = start(&server);
+    nft(&server, "delete table inet filter").unwrap();
+    status_when(&server, "it is told", |status| status.table == TableState::Gone);
+    let text = tierwall_ok(&server, &["status"]);
+    assert!(text.starts_with("not enforced: the table is gone"), "{text}");
+    tierwall_ok(&server, &["reload"]);
+    let text = tierwall_ok(&server, &["status"]);
+    assert!(text.starts_with("enforce,"), "{text}");
 }
 
 #[test]

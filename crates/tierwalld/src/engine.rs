@@ -8,6 +8,8 @@ use crate::drift::{Foreign, Shared};
 use crate::host::Server;
 use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
+use crate::member_file;
+
 use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
 use crate::memory::{Changed, Memory};
 use crate::options::Options;
@@ -133,7 +135,7 @@ impl Engine {
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut engine = Self {
             kernel,
-            members: CommandMembers::load(state.as_ref()),
+            members: state.as_ref().map(member_file::load).unwrap_or_default(),
             applied: policy,
             waiting: Vec::new(),
             enforcement: Enforcement::Committed,

@@ -11,6 +11,7 @@ mod files;
 mod host;
 mod kernel;
 mod last_good;
+mod member_file;
 mod members;
 mod memory;
 mod options;

@@ -3,6 +3,7 @@
 //! They are in the state directory, written before anybody is told that they hold, and survive a
 //! restart. The files are never written but by `member promote`.
 
+use crate::member_file;
 use crate::state::StateDirectory;
 use control::MemberSummary;
 use policy::model::TimedMembers;
@@ -15,9 +16,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// For how long a member can be added, in seconds: ten years.
 const TIME_MAX: u64 = 10 * 365 * 86_400;
-
-/// The file in the state directory.
-pub(crate) const FILE: &str = "members.json";
 
 /// One member added by command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,23 +149,13 @@ impl From<&CommandMember> for MemberSummary {
 }
 
 impl CommandMembers {
-    /// Those that the state directory remembers; none where it can't be read.
-    pub(crate) fn load(state: Option<&StateDirectory>) -> Self {
-        let Some(bytes) = state.and_then(|state| state.read(FILE)) else { return Self::default() };
-        serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::error!(%error, "the members added by command can't be read; going on without");
-            Self::default()
-        })
-    }
-
     /// Records them.
     pub(crate) fn save(&self, state: Option<&StateDirectory>) -> Result<(), MemberFailure> {
         let Some(state) = state else {
             let error = io::Error::other("the state directory can't be used");
             return Err(MemberFailure::NotRecorded(error));
         };
-        let json = serde_json::to_vec_pretty(self).map_err(io::Error::other);
-        json.and_then(|json| state.write(FILE, &json)).map_err(MemberFailure::NotRecorded)
+        member_file::save(self, state).map_err(MemberFailure::NotRecorded)
     }
 
     /// The policy with these members in its tiers. A tier is merged once, however many there are.

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::recorder::Recorder;
 use crate::report;
 use crate::state::StateDirectory;
-use crate::{last_good, members};
+use crate::{last_good, member_file};
 use policy::Policy;
 use std::io;
 use std::time::{Duration, Instant};
@@ -137,7 +137,8 @@ impl Engine {
         }
         let users = self.server.users.clone();
         recorder.record("users", move |state| state.record_users(&users));
-        recorder.record("members", |state| state.sync(members::FILE));
+        let members = self.members.clone();
+        recorder.record("members", move |state| member_file::sync(&members, state));
     }
 }
 

@@ -63,7 +63,31 @@ impl StateDirectory {
 
     /// The content of a file; none where it is missing or can't be read.
     pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.path.join(name)).ok()
+        self.try_read(name).ok().flatten()
+    }
+
+    /// The content of a file; none where it is missing.
+    pub(crate) fn try_read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path.join(name)) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps what a damaged file holds under another name, so that the file can be written anew;
+    /// returns which. Where it can be, the file stays until then, too.
+    pub(crate) fn set_aside(&self, name: &str) -> io::Result<PathBuf> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let names = (0..100).map(|number| match number {
+            0 => format!("{name}.damaged-{now}"),
+            number => format!("{name}.damaged-{now}.{number}"),
+        });
+        let free = names.map(|name| self.path.join(name)).find(|path| !path.exists());
+        let aside = free.ok_or(io::ErrorKind::AlreadyExists)?;
+        let path = self.path.join(name);
+        fs::hard_link(&path, &aside).or_else(|_| fs::rename(&path, &aside))?;
+        Ok(aside)
     }
 
     /// Writes a file as a whole: old or new, never in between. It is on its way to the disk, which

@@ -111,3 +111,23 @@ fn a_promotion_that_cannot_be_recorded_is_told_as_such() {
     assert_eq!(web(&server), ["10.0.0.1", "10.0.7.7"]);
     kill(daemon);
 }
+
+#[test]
+fn members_by_command_whose_record_was_lost() {
+    let server = alone(POLICY);
+    let daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7"]);
+    daemon.stop().unwrap();
+    // As a crash of the machine can leave it.
+    fs::write(server.state_directory().join("members.json"), "").unwrap();
+    let daemon = start(&server);
+    assert_eq!(web(&server), ["10.0.0.1", "10.0.7.7"]);
+    assert!(tierwall_ok(&server, &["member", "list"]).contains("10.0.7.7"));
+    let log = daemon.log();
+    let told = log.lines().any(|line| line.contains("ERROR") && line.contains("last copy hold"));
+    assert!(told, "{log}");
+    tierwall_ok(&server, &["member", "remove", "web", "10.0.7.7"]);
+    kill(daemon);
+    let _daemon = start(&server);
+    assert_eq!(web(&server), ["10.0.0.1"]);
+}

@@ -28,7 +28,7 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         Member::Remove(remove) => {
             let (tier, member) = (remove.tier.clone(), remove.member.clone());
             let request = Request::RemoveMember { tier, member };
-            change(common, &request, "removed; its addresses stay in the tier by other members")
+            change(common, &request, "removed; nothing in the kernel had to change")
         }
     }
 }

@@ -244,13 +244,17 @@ impl CommandMembers {
         tier: &str,
         member: &str,
     ) -> Result<Self, MemberFailure> {
+        // The tier of one that is here may be gone from the policy.
+        if let Ok(member) = member.parse::<Member>() {
+            let member = member.to_string();
+            let mut fewer = self.clone();
+            fewer.members.retain(|own| (own.tier.as_str(), &own.member) != (tier, &member));
+            if fewer.members.len() < self.members.len() {
+                return Ok(fewer);
+            }
+        }
         let member = parse(policy, tier, member)?;
         let (tier, text) = (tier.to_owned(), member.to_string());
-        let mut fewer = self.clone();
-        fewer.members.retain(|own| (&own.tier, &own.member) != (&tier, &text));
-        if fewer.members.len() < self.members.len() {
-            return Ok(fewer);
-        }
         match policy.tiers.get(&tier) {
             Some(definition) if covers(policy, &tier, member) => {
                 let place = definition.location.to_string();
@@ -326,6 +330,20 @@ mod tests {
         let timed = CommandMember { until: Some(9), ..member("10.0.3.0") };
         let timed = none.with(&policy(), timed).expect("new");
         assert!(timed.with(&policy(), member("10.0.3.0")).is_ok());
+    }
+
+    #[test]
+    fn a_member_goes_also_where_its_tier_is_gone() {
+        let one = CommandMembers { members: vec![member("10.0.1.7")] };
+        let text = "[tiers]\napp = [\"10.0.0.1\"]\n";
+        let without_web = load_text(Path::new("t.toml"), text, &Options::default());
+        let without_web = without_web.policy.expect("a good policy");
+        let none = one.without(&without_web, "web", "10.0.1.7/32").expect("there");
+        assert_eq!(none, CommandMembers::default());
+        assert!(matches!(
+            none.without(&without_web, "web", "10.0.1.7"),
+            Err(MemberFailure::NoTier { .. })
+        ));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use nix::sys::signal::Signal;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -350,6 +350,63 @@ fn members_of_the_group_may_ask_and_change_nothing() {
         assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
         assert!(code == 0 || said.contains("only root may change anything"), "{said}");
     }
+    daemon.stop().unwrap();
+}
+
+/// Where [`idle_clients_of_another_user`] connects.
+const IDLE_AT: &str = "TIERWALL_TEST_IDLE_AT";
+
+/// Not a test: what [`another_user_cannot_keep_root_waiting`] starts as somebody else. It connects
+/// a hundred times, says how many were let in, and stays until its input ends.
+#[test]
+#[ignore = "started by another test"]
+fn idle_clients_of_another_user() {
+    let Some(socket) = std::env::var_os(IDLE_AT) else { return };
+    let connect = |_| UnixStream::connect(&socket).unwrap();
+    let clients: Vec<UnixStream> = (0..100).map(connect).collect();
+    let waits = |stream: &&UnixStream| {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = *stream;
+        stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    // The others are told so as soon as the daemon comes to it.
+    let mut let_in = clients.len();
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(10));
+        let_in = clients.iter().filter(waits).count();
+        if let_in <= 8 {
+            break;
+        }
+    }
+    println!("\nlet in: {let_in}");
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+fn another_user_cannot_keep_root_waiting() {
+    let host = Host::alone("app1", ["10.0.0.1".parse().unwrap()]).unwrap();
+    let server = Server::new(&host, POLICY).unwrap();
+    let daemon = server.start(&["--group", "nogroup"]).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "idle_clients_of_another_user", "--ignored", "--nocapture"]);
+    command.env(IDLE_AT, server.runtime_directory().join("control.sock"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut idle = server.spawn(&mut command).unwrap();
+    let mut lines = BufReader::new(idle.stdout.take().unwrap()).lines();
+    let told = lines.find_map(|line| line.unwrap().strip_prefix("let in: ").map(str::to_owned));
+    assert_eq!(told.as_deref(), Some("8"), "a few of them");
+
+    let start = Instant::now();
+    assert!(server.tierwall(&["status"]).unwrap().status.success());
+    let waited = start.elapsed();
+    assert!(waited < Duration::from_secs(1), "root waited {waited:?}");
+    let output = as_nobody(&server, &["status"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() || said.contains("too many clients"), "{said}");
+    drop(idle.stdin.take());
+    assert!(idle.wait().unwrap().success());
     daemon.stop().unwrap();
 }
 

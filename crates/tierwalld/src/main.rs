@@ -15,6 +15,7 @@ mod member_file;
 mod members;
 mod memory;
 mod options;
+mod places;
 mod proof;
 mod recorder;
 mod report;
@@ -50,7 +51,10 @@ fn main() -> ExitCode {
             return control::exit::FAILED.into();
         }
     };
-    match runtime.block_on(daemon::run(options)) {
+    let outcome = runtime.block_on(daemon::run(options));
+    // What still waits for somebody else, such as a directory of users, waits in vain.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => control::exit::OK.into(),
         Err(error) => {
             let code = error.exit_code();

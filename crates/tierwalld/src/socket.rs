@@ -1,9 +1,11 @@
 //! The control socket: connections in, events out.
 //!
 //! A client gets one request and one answer. Each has a task of its own and limits on size, time
-//! and number, so that one who stalls, floods or sends garbage disturbs nobody.
+//! and number, so that one who stalls, floods or sends garbage disturbs nobody. Who it is, the
+//! kernel says before anything is read.
 
 use crate::event::Event;
+use crate::places::{Place, Places};
 use anyhow::{Context, Result};
 use control::{DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Response, decode, encode};
 use nix::errno::Errno;
@@ -11,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Group, User, chown, geteuid, getgrouplist};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +21,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// Clients served at once; more wait in the listen queue.
-const CLIENTS: usize = 64;
-
-/// How long a client may take to send its request, or to take its answer.
+/// How long a client may take to send its request, or to take its answer; and the system, to say
+/// which groups a user is in.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The socket of the only daemon that uses its directory. Its file goes when this is dropped.
@@ -97,17 +98,15 @@ fn lock(directory: &Path) -> Result<Flock<File>> {
 
 /// Serves clients for ever.
 pub(crate) async fn serve(socket: ControlSocket, events: mpsc::Sender<Event>) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+    let places = Places::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match socket.listener.accept().await {
-            Ok((stream, _)) => {
-                let (events, readers) = (events.clone(), socket.readers);
-                tokio::spawn(async move {
-                    converse(stream, events, readers).await;
-                    drop(place);
-                });
-            }
+            Ok((stream, _)) => match admit(&stream, &places).await {
+                Ok(peer) => {
+                    tokio::spawn(converse(stream, peer, events.clone(), socket.readers));
+                }
+                Err(failure) => refuse(stream, failure),
+            },
             Err(error) => {
                 // Out of descriptors, most likely: others will end.
                 tracing::warn!(%error, "can't accept a control connection");
@@ -117,9 +116,43 @@ pub(crate) async fn serve(socket: ControlSocket, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, events: mpsc::Sender<Event>, readers: Option<Gid>) {
-    let response = match read_request(&mut stream, readers).await {
-        Ok((request, uid)) => answer(request, uid, events).await,
+/// A client that has a place.
+#[derive(Debug)]
+struct Peer {
+    credentials: UCred,
+    is_root: bool,
+    place: Arc<Place>,
+}
+
+/// Gives a client one of its user's places.
+async fn admit(stream: &UnixStream, places: &Places) -> Result<Peer, Failure> {
+    let credentials = stream.peer_cred().map_err(|error| {
+        failure(FailureKind::NotPermitted, format!("can't tell who asks: {error}"))
+    })?;
+    let uid = credentials.uid();
+    let is_root = uid == 0 || uid == geteuid().as_raw();
+    let place = if is_root { places.of_root().await } else { places.of_user(uid) };
+    match place {
+        Some(place) => Ok(Peer { credentials, is_root, place: Arc::new(place) }),
+        None => Err(failure(FailureKind::Failed, "too many clients ask at once; try again")),
+    }
+}
+
+/// Says no without waiting for anything.
+fn refuse(stream: UnixStream, failure: Failure) {
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write_all(&encode(&Response::Failed(failure)));
+    }
+}
+
+async fn converse(
+    mut stream: UnixStream,
+    peer: Peer,
+    events: mpsc::Sender<Event>,
+    readers: Option<Gid>,
+) {
+    let response = match read_request(&mut stream, &peer, readers).await {
+        Ok(request) => answer(request, peer.credentials.uid(), events).await,
         Err(failure) => Response::Failed(failure),
     };
     // A client that went away needs no answer.
@@ -138,14 +171,17 @@ async fn answer(request: Request, uid: u32, events: mpsc::Sender<Event>) -> Resp
 
 async fn read_request(
     stream: &mut UnixStream,
+    peer: &Peer,
     readers: Option<Gid>,
-) -> Result<(Request, u32), Failure> {
-    let peer = stream.peer_cred().map_err(|error| {
-        failure(FailureKind::NotPermitted, format!("can't tell who asks: {error}"))
-    })?;
-    let is_root = peer.uid() == 0 || peer.uid() == geteuid().as_raw();
-    if !is_root && !readers.is_some_and(|group| is_member(&peer, group)) {
-        return Err(failure(FailureKind::NotPermitted, "only root may ask tierwalld"));
+) -> Result<Request, Failure> {
+    if !peer.is_root {
+        let may_ask = match readers {
+            Some(group) => is_member(peer, group).await?,
+            None => false,
+        };
+        if !may_ask {
+            return Err(failure(FailureKind::NotPermitted, "only root may ask tierwalld"));
+        }
     }
     let mut line = Vec::new();
     let mut reader = BufReader::new(stream).take(MAX_REQUEST as u64);
@@ -159,8 +195,8 @@ async fn read_request(
             let request: Request = decode(&line).map_err(|error: DecodeError| {
                 failure(FailureKind::BadRequest, error.to_string())
             })?;
-            match is_root || request.is_read_only() {
-                true => Ok((request, peer.uid())),
+            match peer.is_root || request.is_read_only() {
+                true => Ok(request),
                 false => Err(failure(FailureKind::NotPermitted, "only root may change anything")),
             }
         }
@@ -169,12 +205,28 @@ async fn read_request(
 
 /// Whether a client's user is in the group, by the credentials that the kernel gives or by the
 /// user's other groups, which those leave out.
-fn is_member(peer: &UCred, group: Gid) -> bool {
-    let others = || {
-        let user = User::from_uid(peer.uid().into()).ok().flatten()?;
-        getgrouplist(&CString::new(user.name).ok()?, user.gid).ok()
-    };
-    peer.gid() == group.as_raw() || others().is_some_and(|groups| groups.contains(&group))
+///
+/// The latter may be asked of a directory in the network, which takes as long as it likes: on a
+/// thread of its own, which keeps the client's place until it is done.
+async fn is_member(peer: &Peer, group: Gid) -> Result<bool, Failure> {
+    if peer.credentials.gid() == group.as_raw() {
+        return Ok(true);
+    }
+    let (uid, place) = (peer.credentials.uid(), Arc::clone(&peer.place));
+    let lookup = spawn_blocking(move || {
+        let groups = groups_of(uid);
+        drop(place);
+        groups.is_some_and(|groups| groups.contains(&group))
+    });
+    match timeout(PATIENCE, lookup).await {
+        Ok(Ok(is_member)) => Ok(is_member),
+        _ => Err(failure(FailureKind::Failed, "can't tell in time which groups your user is in")),
+    }
+}
+
+fn groups_of(uid: u32) -> Option<Vec<Gid>> {
+    let user = User::from_uid(uid.into()).ok().flatten()?;
+    getgrouplist(&CString::new(user.name).ok()?, user.gid).ok()
 }
 
 fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {

@@ -21,7 +21,9 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         }
         Member::Promote(promote) => {
             let (tier, member) = (promote.tier.clone(), promote.member.clone());
-            promote::write(common, &tier, &member)?;
+            // Until the daemon has answered.
+            let turn = promote::turn(common)?;
+            promote::write(common, &turn, &tier, &member)?;
             let request = Request::PromotedMember { tier, member };
             change(common, &request, "written into the policy file; the kernel held it already")
         }

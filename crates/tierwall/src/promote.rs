@@ -1,21 +1,59 @@
 //! Writing a member into the policy file that defines its tier, or into the tier's list file.
 //!
 //! The file is edited as text: comments, order and layout stay. It is replaced as a whole, with
-//! the permissions it had.
+//! the owner and the permissions it had, and only as long as it is the one that was read. Two
+//! promotions take turns.
 
 use crate::error::Error;
 use crate::judge::bad_policy;
 use crate::options::Common;
 use control::{Client, Request, Response, socket_path};
+use nix::fcntl::{Flock, FlockArg};
 use policy::{Loaded, Member, Options, Policy};
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, RawString, Value};
 
+/// How often a file is read anew that somebody else writes at the same time.
+const ATTEMPTS: usize = 5;
+
+/// One promotion at a time, as long as this lives: until the daemon has taken the files over,
+/// since a second one would otherwise take away what it hasn't read.
+pub(crate) struct Turn(#[expect(dead_code, reason = "held")] Flock<File>);
+
+/// Waits for one's turn.
+pub(crate) fn turn(common: &Common) -> Result<Turn, Error> {
+    let path = common.runtime_directory.join("promote.lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let lock = match options.open(&path) {
+        Ok(file) => Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into()),
+        // Without its directory there is no daemon, which asking it will tell.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    };
+    let cannot = |error| Error::Edit(format!("can't lock {}: {error}", path.display()));
+    lock.map(Turn).map_err(cannot)
+}
+
 /// Writes `member`, which was added to `tier` by command. Where the files name it already, they
 /// stay as they are.
-pub(crate) fn write(common: &Common, tier: &str, member: &str) -> Result<(), Error> {
+pub(crate) fn write(common: &Common, _: &Turn, tier: &str, member: &str) -> Result<(), Error> {
+    for _ in 0..ATTEMPTS {
+        if write_once(common, tier, member)? {
+            return Ok(());
+        }
+    }
+    Err(Error::Edit("the policy file is being changed all the time; nothing was written".into()))
+}
+
+/// Whether nobody else wrote the file meanwhile.
+fn write_once(common: &Common, tier: &str, member: &str) -> Result<bool, Error> {
     let options = Options { check_permissions: !common.insecure_permissions, strict: false };
     let Loaded { policy, diagnostics, .. } = policy::load(&common.config, &options);
     let Some(policy) = policy else { return Err(bad_policy(common, diagnostics)) };
@@ -23,10 +61,11 @@ pub(crate) fn write(common: &Common, tier: &str, member: &str) -> Result<(), Err
     let file = defining_file(&policy, tier)?;
     check_added(common, tier, &member.to_string())?;
     if policy.tiers.get(tier).is_some_and(|tier| tier.covers(member)) {
-        return Ok(());
+        return Ok(true);
     }
-    let (path, text) = edited(&file, tier, &member.to_string())?;
-    replace(&path, &text)
+    let (original, text) = edited(&file, tier, &member.to_string())?;
+    let path = &original.path;
+    replace(&original, &text)
         .map_err(|error| Error::Edit(format!("can't write {}: {error}", path.display())))
 }
 
@@ -50,25 +89,34 @@ fn defining_file(policy: &Policy, tier: &str) -> Result<PathBuf, Error> {
     Ok(definition.location.file.as_path().to_owned())
 }
 
+/// A file as it was read.
+#[derive(Debug)]
+struct Original {
+    /// Where a symbolic link leads to.
+    path: PathBuf,
+    text: String,
+    metadata: Metadata,
+}
+
 /// The file to replace and its new text.
-fn edited(file: &Path, tier: &str, member: &str) -> Result<(PathBuf, String), Error> {
-    let text = read(file)?;
+fn edited(file: &Path, tier: &str, member: &str) -> Result<(Original, String), Error> {
+    let policy = read(file)?;
     let cannot = || {
         let file = file.display();
         Error::Edit(format!(
             "can't find where {file} defines the tier {tier}: add {member} by hand"
         ))
     };
-    let mut document: DocumentMut = text.parse().map_err(|_| cannot())?;
+    let mut document: DocumentMut = policy.text.parse().map_err(|_| cannot())?;
     let item =
         document.get_mut("tiers").and_then(|tiers| tiers.get_mut(tier)).ok_or_else(cannot)?;
     if let Some(list) = list_file(item) {
-        let path = file.parent().unwrap_or(Path::new("")).join(list);
-        let mut text = read(&path)?;
+        let list = read(&file.parent().unwrap_or(Path::new("")).join(list))?;
+        let mut text = list.text.clone();
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        return Ok((path, text + member + "\n"));
+        return Ok((list, text + member + "\n"));
     }
     match item {
         Item::Value(Value::Array(members)) => push(members, member),
@@ -80,7 +128,7 @@ fn edited(file: &Path, tier: &str, member: &str) -> Result<(PathBuf, String), Er
         }
         _ => return Err(cannot()),
     }
-    Ok((file.to_owned(), document.to_string()))
+    Ok((policy, document.to_string()))
 }
 
 /// The list file of `tier = { file = "…" }`.
@@ -118,28 +166,51 @@ fn push(members: &mut Array, member: &str) {
     members.set_trailing(format!("\n{closing}"));
 }
 
-fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path)
-        .map_err(|error| Error::Edit(format!("can't read {}: {error}", path.display())))
+fn read(path: &Path) -> Result<Original, Error> {
+    let read = || {
+        let path = fs::canonicalize(path)?;
+        let mut file = File::open(&path)?;
+        // Before its text: what is written after this differs from it.
+        let metadata = file.metadata()?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(Original { path, text, metadata })
+    };
+    read()
+        .map_err(|error: io::Error| Error::Edit(format!("can't read {}: {error}", path.display())))
 }
 
-/// Replaces the file a symbolic link leads to, in one step.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let permissions = fs::metadata(&path)?.permissions();
+/// Replaces a file in one step. Whether it was still the one that was read.
+fn replace(original: &Original, text: &str) -> io::Result<bool> {
+    let Original { path, metadata, .. } = original;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut beside = tempfile::NamedTempFile::new_in(directory)?;
     beside.write_all(text.as_bytes())?;
-    beside.as_file().set_permissions(permissions)?;
-    beside.as_file().sync_all()?;
-    beside.persist(&path).map_err(|error| error.error)?;
-    Ok(())
+    let file = beside.as_file();
+    fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
+    // After the owner, which takes some permissions away.
+    file.set_permissions(metadata.permissions())?;
+    file.sync_all()?;
+    if stamp(&fs::metadata(path)?) != stamp(metadata) {
+        return Ok(false);
+    }
+    beside.persist(path).map_err(|error| error.error)?;
+    Ok(true)
+}
+
+/// What is another after any change of a file.
+fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
+    (
+        (metadata.dev(), metadata.ino(), metadata.size()),
+        (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()),
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::edited;
+    use super::{edited, read, replace};
     use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
     fn promote(text: &str) -> String {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -190,5 +261,28 @@ mod tests {
     fn a_list_file_gets_a_line() {
         let text = "[tiers]\nweb = { file = \"web.list\" }\n";
         assert_eq!(promote(text), "10.0.0.1 # one\n10.0.0.9\n");
+    }
+
+    #[test]
+    fn a_file_keeps_its_owner_and_is_replaced_only_as_it_was_read() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("tierwall.toml");
+        fs::write(&file, "one").expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("set");
+        // Root may give files away; who isn't keeps them.
+        let _ = chown(&file, None, Some(4));
+        let owner = |metadata: fs::Metadata| (metadata.uid(), metadata.gid(), metadata.mode());
+        let before = owner(fs::metadata(&file).expect("there"));
+        let old = read(&file).expect("readable");
+        assert!(replace(&old, "two").expect("replaced"));
+        assert_eq!(owner(fs::metadata(&file).expect("there")), before);
+        assert!(!replace(&old, "three").expect("checked"), "it is another one now");
+        assert_eq!(fs::read_to_string(&file).expect("readable"), "two");
+
+        let two = read(&file).expect("readable");
+        fs::write(&file, "2wo").expect("written in place");
+        assert!(!replace(&two, "three").expect("checked"));
+        assert_eq!(fs::read_to_string(&file).expect("readable"), "2wo");
+        assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1);
     }
 }

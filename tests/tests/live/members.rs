@@ -174,6 +174,27 @@ fn a_promoted_member_is_in_the_file_and_never_leaves_the_kernel() {
     assert_eq!(web(&server), [OLD, "10.0.7.7"]);
 }
 
+#[test]
+fn promotions_at_the_same_time_lose_nothing() {
+    let server = server();
+    let _daemon = start(&server);
+    let members: Vec<String> = (0..12).map(|number| format!("10.0.7.{}", 2 * number)).collect();
+    for member in &members {
+        tierwall_ok(&server, &["member", "add", "web", member]);
+    }
+    std::thread::scope(|scope| {
+        for member in &members {
+            scope.spawn(|| tierwall_ok(&server, &["member", "promote", "web", member]));
+        }
+    });
+    let file = fs::read_to_string(server.config()).unwrap();
+    for member in &members {
+        assert!(file.contains(&format!("\"{member}\"")), "{member} isn't in\n{file}");
+    }
+    assert_eq!(web(&server).len(), 1 + members.len());
+    assert!(tierwall_ok(&server, &["member", "list"]).contains("no member"));
+}
+
 /// The addresses that `nft` lists in the set of members that end.
 fn timed(server: &Server) -> Vec<String> {
     let tables = Listing::of(&server.host().namespace);

@@ -226,6 +226,9 @@ pub struct Status {
     /// Whose table the kernel holds. Only [`TableState::Ours`] enforces anything.
     #[serde(default)]
     pub table: TableState,
+    /// What can't be watched at the moment, and why, a line each.
+    #[serde(default)]
+    pub unwatched: Vec<String>,
 }
 
 /// One tier in numbers.
@@ -331,6 +334,16 @@ mod tests {
         let line = encode(&Request::Teardown);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert_eq!(decode::<Request>(&line).ok(), Some(Request::Teardown));
+    }
+
+    #[test]
+    fn a_status_of_an_older_daemon_is_understood() {
+        let line = br#"{"version":1,"body":{"status":{"version":"0.1.0","pid":1,"since":1,
+            "policy_file":"p","enforcement":"committed","generation":1,"role":[],"role_auto":true,
+            "input":"enforce","output":"enforce","tiers":[],"allows":0,"last_commit":null,
+            "warnings":[],"waiting":[],"problem":null,"drift":null}}}"#;
+        let Ok(Response::Status(status)) = decode(line) else { panic!("not understood") };
+        assert_eq!((status.table, status.kernel_problem), (TableState::Ours, None));
     }
 
     #[test]

@@ -69,6 +69,9 @@ fn as_text(status: &Status) -> String {
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
     }
+    for line in &status.unwatched {
+        text += &format!("{}\n", styled(BAD, line));
+    }
     if let Some(drift) = &status.drift {
         text += &format!("{} {drift}\n", styled(WARNING, "changed by another process:"));
     }

@@ -1,6 +1,8 @@
 //! From this server's addresses to events, for `role = "auto"`.
 
 use crate::event::Event;
+use crate::kernel::in_full;
+use crate::unwatched::Watched;
 use netlink::{AddressEvents, Error, Readiness};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -10,13 +12,11 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// Says when an address came or went. Where it can't listen, that is told, and it is tried again.
 pub(crate) async fn watch(events: mpsc::Sender<Event>) {
-    let mut told = None;
     while let Err(error) = listen(&events).await {
-        let problem = error.to_string();
-        if told.as_ref() != Some(&problem) {
-            tracing::error!(%error, "can't hear of address changes; until then the role follows at a reload");
+        let problem = Event::Watching(Watched::Addresses, Some(in_full(&error)));
+        if events.send(problem).await.is_err() {
+            return;
         }
-        told = Some(problem);
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -25,6 +25,9 @@ pub(crate) async fn watch(events: mpsc::Sender<Event>) {
 async fn listen(events: &mpsc::Sender<Event>) -> Result<(), Error> {
     let mut changes = AddressEvents::open()?;
     let readiness = Readiness::of(&changes).map_err(Error::Socket)?;
+    if events.send(Event::Watching(Watched::Addresses, None)).await.is_err() {
+        return Ok(());
+    }
     // What changed while nobody listened.
     if events.send(Event::AddressesChanged).await.is_err() {
         return Ok(());

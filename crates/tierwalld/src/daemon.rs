@@ -6,12 +6,13 @@
 use crate::drift::{Foreign, Listener};
 use crate::engine::{Engine, Inputs, StepError};
 use crate::event::{Event, Reply};
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, in_full};
 use crate::members::CommandMember;
 use crate::options::Options;
 use crate::report;
 use crate::socket;
 use crate::status;
+use crate::unwatched::{Unwatched, Watched};
 use crate::work::{Queue, Work};
 use control::{
     Enforcement, Failure, FailureKind, MemberSummary, Request, Response, Status, TableState, exit,
@@ -81,6 +82,10 @@ struct Daemon {
     retry_after: Duration,
     /// While others can change the table.
     listener: Option<Listener>,
+    /// When it is tried again to listen to them, and how long to wait the next time.
+    listen_at: Option<Instant>,
+    listen_after: Duration,
+    unwatched: Unwatched,
     /// Whether the service manager was told that a reload began.
     reloading: bool,
 }
@@ -97,7 +102,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     let (inputs, wanted_inputs) = watch::channel(engine.inputs.clone());
     let since = report::now();
     let mut daemon = Daemon {
-        status: status::of(&engine, &options.config, since),
+        status: status::of(&engine, &options.config, since, &Unwatched::default()),
         members: Vec::new(),
         engine: None,
         queue: Queue::default(),
@@ -110,6 +115,9 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         retry_at: None,
         retry_after: RETRY_AFTER,
         listener: None,
+        listen_at: None,
+        listen_after: RETRY_AFTER,
+        unwatched: Unwatched::default(),
         reloading: false,
         options,
     };
@@ -147,7 +155,8 @@ impl Daemon {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Event>) {
         loop {
             self.start_work();
-            let due = [self.remember_at, self.look_at, self.retry_at].into_iter().flatten().min();
+            let due = [self.remember_at, self.look_at, self.retry_at, self.listen_at];
+            let due = due.into_iter().flatten().min();
             let event = tokio::select! {
                 event = inbox.recv() => event,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -165,6 +174,10 @@ impl Daemon {
                     self.queue.push(Work::Repair(unseen), None);
                 }
                 Some(Event::AddressesChanged) => self.queue.push(Work::LookAgain, None),
+                Some(Event::Watching(what, problem)) => {
+                    self.unwatched.note(what, problem);
+                    self.status.unwatched = self.unwatched.lines();
+                }
                 Some(Event::Reload) => self.queue.push(Work::Reload, None),
                 Some(Event::Worked { engine, response, replies }) => {
                     self.take_back(engine);
@@ -190,6 +203,14 @@ impl Daemon {
         }
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::Retry, None);
+        }
+        if self.listen_at.take_if(|at| *at <= now).is_some()
+            && let Some(mut engine) = self.engine.take()
+        {
+            // Where it is at work, as soon as it is back.
+            self.listen(&mut engine);
+            self.engine = Some(engine);
+            self.status.unwatched = self.unwatched.lines();
         }
     }
 
@@ -250,7 +271,8 @@ impl Daemon {
 
     /// Takes the engine back after a step and publishes what it came to.
     fn take_back(&mut self, mut engine: Box<Engine>) {
-        let status = status::of(&engine, &self.options.config, self.since);
+        self.listen(&mut engine);
+        let status = status::of(&engine, &self.options.config, self.since, &self.unwatched);
         // Who was told of a reload waits to be told of its end, whatever it came to.
         if std::mem::take(&mut self.reloading) || status != self.status {
             notify(&[NotifyState::Ready, NotifyState::Status(&status::line(&engine))]);
@@ -258,7 +280,6 @@ impl Daemon {
         }
         self.members = engine.members.members.iter().map(MemberSummary::from).collect();
         self.inputs.send_replace(engine.inputs.clone());
-        self.listen(&mut engine);
         self.look_at = engine.look_due().map(|due| {
             let earliest = self.looked_at.map(|at| at + LOOK_AFTER);
             earliest.unwrap_or(due.into()).max(due.into())
@@ -280,26 +301,47 @@ impl Daemon {
 
     /// Listens to nftables exactly as long as others can change the table.
     fn listen(&mut self, engine: &mut Engine) {
-        let mut missed = engine.take_missed();
         match engine.exposed_port() {
-            None => self.listener = None,
-            Some(_) if self.listener.is_some() => {}
-            Some(port) => match Listener::start(port, self.events.clone()) {
-                Ok(listener) => {
-                    self.listener = Some(listener);
-                    // What happened between our commit and now.
-                    missed = true;
+            None => {
+                self.listener = None;
+                self.hears(None);
+                engine.take_missed();
+            }
+            Some(port) if self.listener.is_none() && self.listen_at.is_none() => {
+                match Listener::start(port, self.events.clone()) {
+                    Ok(listener) => {
+                        self.listener = Some(listener);
+                        self.hears(None);
+                        // What happened between our commit and now.
+                        self.repair_unseen();
+                    }
+                    Err(error) => self.hears(Some(in_full(&error))),
                 }
-                Err(error) => {
-                    tracing::error!(%error, "can't listen to nftables: changes by others go unseen");
-                }
-            },
+            }
+            Some(_) => {}
         }
-        if missed && self.listener.is_some() {
-            let unseen = Foreign::unseen("unknown: while tierwalld didn't listen");
-            self.queue.push(Work::Repair(unseen), None);
+        // Nobody can say what was missed before somebody listens again.
+        if self.listener.is_some() && engine.take_missed() {
+            self.repair_unseen();
         }
         engine.set_listener(self.listener.as_ref().map(Listener::shared));
+    }
+
+    fn repair_unseen(&mut self) {
+        let unseen = Foreign::unseen("unknown: while tierwalld didn't listen");
+        self.queue.push(Work::Repair(unseen), None);
+    }
+
+    /// Takes note of whether nftables is listened to as it should be; else it is tried again, less
+    /// and less often.
+    fn hears(&mut self, problem: Option<String>) {
+        if problem.is_some() {
+            self.listen_at = Some(Instant::now() + self.listen_after);
+            self.listen_after = (self.listen_after * 2).min(RETRY_AFTER_MAX);
+        } else {
+            (self.listen_at, self.listen_after) = (None, RETRY_AFTER);
+        }
+        self.unwatched.note(Watched::Nftables, problem);
     }
 
     /// Lets work that is under way finish, and leaves the policy standing.

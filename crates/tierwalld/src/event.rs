@@ -2,6 +2,7 @@
 
 use crate::drift::Foreign;
 use crate::engine::Engine;
+use crate::unwatched::Watched;
 use control::{Request, Response};
 use tokio::sync::oneshot;
 
@@ -28,6 +29,8 @@ pub(crate) enum Event {
     Deaf,
     /// The server's addresses changed, or may have.
     AddressesChanged,
+    /// Something can't be watched, for this reason; or can again.
+    Watching(Watched, Option<String>),
     /// SIGHUP.
     Reload,
     /// SIGTERM or SIGINT.

@@ -2,6 +2,8 @@
 
 use crate::engine::Inputs;
 use crate::event::Event;
+use crate::kernel::in_full;
+use crate::unwatched::Watched;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
@@ -14,13 +16,11 @@ const AGAIN: Duration = Duration::from_secs(10);
 ///
 /// Where it can't watch, that is told, and it is tried again: meanwhile `reload` works as before.
 pub(crate) async fn watch(mut loads: Receiver<Inputs>, events: mpsc::Sender<Event>) {
-    let mut told = None;
     while let Err(error) = follow(&mut loads, &events).await {
-        let problem = error.to_string();
-        if told.as_ref() != Some(&problem) {
-            tracing::error!(%error, "can't watch the policy files; until then edits wait for a reload");
+        let problem = Event::Watching(Watched::Files, Some(in_full(&error)));
+        if events.send(problem).await.is_err() {
+            return;
         }
-        told = Some(problem);
         tokio::time::sleep(AGAIN).await;
         // What was missed.
         if events.send(Event::FilesChanged).await.is_err() {
@@ -36,6 +36,9 @@ async fn follow(
 ) -> Result<(), WatchError> {
     let Inputs { inputs, start } = loads.borrow_and_update().clone();
     let mut watcher = Watcher::new(&inputs, start)?;
+    if events.send(Event::Watching(Watched::Files, None)).await.is_err() {
+        return Ok(());
+    }
     loop {
         tokio::select! {
             changed = watcher.changed() => {

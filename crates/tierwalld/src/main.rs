@@ -23,6 +23,7 @@ mod socket;
 mod state;
 mod status;
 mod trouble;
+mod unwatched;
 mod work;
 
 use clap::Parser;

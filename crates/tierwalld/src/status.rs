@@ -4,12 +4,13 @@
 //! that is under way.
 
 use crate::engine::Engine;
+use crate::unwatched::Unwatched;
 use control::{Enforcement, SideMode, Status, TableState, TierSummary};
 use policy::model::Mode;
 use std::path::Path;
 
 /// The state after a step.
-pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64) -> Status {
+pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Unwatched) -> Status {
     let policy = &engine.applied;
     let by_command =
         |tier: &str| engine.members.members.iter().filter(|member| member.tier == tier).count();
@@ -39,6 +40,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64) -> Status {
         problem: engine.problem.clone(),
         kernel_problem: engine.trouble.problem().cloned(),
         table: engine.table,
+        unwatched: unwatched.lines(),
         drift: engine.drift.clone(),
     }
 }

@@ -29,6 +29,7 @@ fn says_what_the_daemon_holds() {
             "since",
             "table",
             "tiers",
+            "unwatched",
             "version",
             "waiting",
             "warnings",

@@ -128,6 +128,7 @@ impl ListCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Options, load_again};
 
     fn sets(text: &str) -> Sets {
         Sets::from(crate::list::parse(text.as_bytes(), |_| {}).expect("text"))
@@ -147,6 +148,34 @@ mod tests {
             let text: Vec<String> = (0..count).map(|n| format!("10.0.{n}.0\n::{n}\n")).collect();
             assert_eq!(Sets::union(parts), sets(&text.concat()));
         }
+    }
+
+    #[test]
+    fn a_list_at_rest_is_not_read_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (policy, list) = (directory.path().join("t.toml"), directory.path().join("big.list"));
+        let text = "[tiers]\nbig = { file = \"big.list\" }\n\
+                    [[allow]]\nfrom = \"any\"\nto = \"big\"\nservice = \"any\"\n";
+        std::fs::write(&policy, text).expect("a file");
+        std::fs::write(&list, "10.0.0.1\n".repeat(8000)).expect("a file");
+        let options = Options { check_permissions: false, strict: false };
+        let mut cache = ListCache::default();
+        let members = |cache: &mut ListCache, now: SystemTime| {
+            let loaded = load_again(&policy, &options, cache, now);
+            loaded.policy.expect("a good policy").tiers["big"].v4.to_string()
+        };
+        let now = SystemTime::now();
+        assert_eq!(members(&mut cache, now), "{ 10.0.0.1 }");
+        assert!(cache.before.is_empty(), "it was changed just before");
+        let later = now + 2 * AT_REST;
+        assert_eq!(members(&mut cache, later), "{ 10.0.0.1 }");
+        // Whoever finds this has not looked into the file.
+        let (_, kept) = cache.before.get_mut(&list).expect("kept");
+        *kept = sets("10.0.0.2");
+        assert_eq!(members(&mut cache, later), "{ 10.0.0.2 }");
+        assert_eq!(members(&mut cache, later), "{ 10.0.0.2 }");
+        std::fs::write(&list, "10.0.0.3\n".repeat(8000)).expect("a file");
+        assert_eq!(members(&mut cache, later), "{ 10.0.0.3 }");
     }
 
     #[test]

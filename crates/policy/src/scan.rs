@@ -2,13 +2,15 @@
 //!
 //! The plain forms only, which nearly every line of a large list has. What is read here means the
 //! same to `std`'s parser; whatever is not read may still be an address, and goes to
-//! [`Member`](crate::member::Member). Neither a number is made of a text nor a byte looked at
-//! alone: eight bytes lie in one word, and arithmetic on the word judges all of them.
+//! [`Member`](crate::member::Member). Eight bytes lie in one word, and arithmetic on the word
+//! judges all of them at once: a branch for each byte would be guessed wrong too often.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A byte in every byte of a word.
 const ONES: u64 = 0x0101_0101_0101_0101;
+/// What makes letters lower case.
+const LOWER: u64 = 0x20 * ONES;
 /// The highest bit of every byte.
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -135,7 +137,7 @@ pub(crate) fn prefix_length(bytes: &[u8]) -> Option<(u8, usize)> {
 /// there are more.
 #[inline]
 fn hex(text: u64) -> Option<(u16, usize)> {
-    let digits = between(text, b'0', b'9') | between(text | (0x20 * ONES), b'a', b'f');
+    let digits = between(text, b'0', b'9') | between(text | LOWER, b'a', b'f');
     let length = (!digits & HIGH).trailing_zeros() / 8;
     if length > 4 {
         return None;

@@ -101,7 +101,7 @@ fn an_unknown_user_is_warned_of_where_this_server_sends() {
     daemon.stop().unwrap();
 
     // --strict takes it for an error.
-    fs::remove_file(app.state_directory().join("last-good.json")).unwrap();
+    fs::remove_file(app.state_directory().join("last-good")).unwrap();
     let before = kernel(&app);
     let output = app.tierwalld(&["--strict"]).unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));

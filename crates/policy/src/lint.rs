@@ -3,7 +3,6 @@
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::model::{Allow, Endpoint, Policy, RoleSetting, Service, Tier};
 use ruleset::{Address, AddressSet};
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -57,7 +56,7 @@ fn unused_tiers(policy: &Policy, diagnostics: &mut Diagnostics) {
 /// An allow that changes nothing, since another one lets through all that it does. Of two that
 /// cover each other the later is reported.
 fn covered_allows(policy: &Policy, diagnostics: &mut Diagnostics) {
-    let covers = Covers { policy, everybody: OnceCell::new() };
+    let covers = Covers { policy };
     let hulls: Vec<Hull> = policy.allows.iter().map(|allow| covers.hull(allow)).collect();
     let is_covered = |inner: usize, outer: usize| {
         hulls[outer].may_cover(&hulls[inner])
@@ -118,15 +117,6 @@ impl Hull {
 /// What it takes for one thing to cover another.
 struct Covers<'p> {
     policy: &'p Policy,
-    /// What `"*"` is as a peer.
-    everybody: OnceCell<Union>,
-}
-
-/// The addresses of all tiers.
-#[derive(Default)]
-struct Union {
-    v4: AddressSet<Ipv4Addr>,
-    v6: AddressSet<Ipv6Addr>,
 }
 
 impl Covers<'_> {
@@ -201,54 +191,37 @@ impl Covers<'_> {
         &'a self,
         side: &'a Endpoint,
     ) -> impl Iterator<Item = &'a AddressSet<Ipv4Addr>> + Clone {
-        self.parts(side, |tier| &tier.v4, |side| &side.v4, |all| &all.v4)
+        std::iter::once(&side.v4).chain(self.tiers(side).map(|tier| &tier.v4))
     }
 
     fn v6<'a>(
         &'a self,
         side: &'a Endpoint,
     ) -> impl Iterator<Item = &'a AddressSet<Ipv6Addr>> + Clone {
-        self.parts(side, |tier| &tier.v6, |side| &side.v6, |all| &all.v6)
+        std::iter::once(&side.v6).chain(self.tiers(side).map(|tier| &tier.v6))
     }
 
-    /// The address sets of one family that an endpoint is made of.
-    fn parts<'a, A: Address>(
-        &'a self,
-        side: &'a Endpoint,
-        of_tier: fn(&'a Tier) -> &'a AddressSet<A>,
-        of_side: fn(&'a Endpoint) -> &'a AddressSet<A>,
-        of_all: fn(&'a Union) -> &'a AddressSet<A>,
-    ) -> impl Iterator<Item = &'a AddressSet<A>> + Clone {
-        let tiers = side.tiers.iter().filter_map(|name| self.policy.tiers.get(name)).map(of_tier);
-        // Made on first use only: a copy of every tier is large.
-        let all =
-            side.every_server.then_some(()).into_iter().map(move |()| of_all(self.everybody()));
-        std::iter::once(of_side(side)).chain(tiers).chain(all)
-    }
-
-    fn everybody(&self) -> &Union {
-        self.everybody.get_or_init(|| {
-            let tiers = self.policy.tiers.values();
-            tiers.fold(Union::default(), |all, tier| Union {
-                v4: all.v4.union(&tier.v4),
-                v6: all.v6.union(&tier.v6),
-            })
-        })
+    /// The tiers that an endpoint means: those named, or all.
+    fn tiers<'a>(&'a self, side: &'a Endpoint) -> impl Iterator<Item = &'a Tier> + Clone {
+        let all = side.every_server.then(|| self.policy.tiers.values());
+        let named = side.tiers.iter().filter_map(|name| self.policy.tiers.get(name));
+        all.into_iter().flatten().chain(named)
     }
 }
 
 /// Whether the sets together hold every address of `inner`.
 fn hold<'a, A: Address>(
-    mut outer: impl Iterator<Item = &'a AddressSet<A>> + Clone,
+    outer: impl Iterator<Item = &'a AddressSet<A>> + Clone,
     inner: &AddressSet<A>,
 ) -> bool {
     if inner.is_empty() || outer.clone().any(|set| set.covers(inner)) {
         return true;
     }
-    // Each range of `inner` may lie in another set, or across the border of two.
-    let touches =
-        inner.first().is_some_and(|range| outer.clone().any(|set| set.contains(range.first)));
-    touches && outer.by_ref().fold(AddressSet::default(), |all, set| all.union(set)).covers(inner)
+    // Each range of `inner` may lie in another set, or across the border of two. Its ends are
+    // looked for first: to merge the sets costs more.
+    let has = |address| outer.clone().any(|set| set.contains(address));
+    inner.ranges().all(|range| has(range.first) && has(range.last))
+        && outer.clone().fold(AddressSet::default(), |all, set| all.union(set)).covers(inner)
 }
 
 fn acts(side: &Endpoint) -> bool {

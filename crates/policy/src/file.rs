@@ -3,7 +3,7 @@
 use crate::diagnostic::{Diagnostic, Excerpt, Label};
 use crate::model::Location;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// The largest file that is read, in bytes: some 15 million members. What is larger is not what
 /// was meant, and would take the memory that the rest of the server needs.
 const LARGEST: u64 = 256 << 20;
+
+/// The size of a block of a list: within the processor's cache.
+const BLOCK: usize = 128 << 10;
 
 /// Why a file can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +113,78 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// Hands out the file in blocks of whole lines, through one small buffer: a large list never
+    /// lies in memory as text. The last line may lack its end.
+    pub(crate) fn blocks<E: From<FileError>>(
+        &mut self,
+        block: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Self { path, file, metadata } = self;
+        if metadata.len() > LARGEST {
+            return Err(FileError::TooLarge(path.clone()).into());
+        }
+        match blocks(file, vec![0; BLOCK], block) {
+            Ok(()) => Ok(()),
+            Err(Stop::Caller(error)) => Err(error),
+            Err(Stop::TooLarge) => Err(FileError::TooLarge(path.clone()).into()),
+            Err(Stop::Read(source)) => Err(FileError::Read { path: path.clone(), source }.into()),
+        }
+    }
+
+    /// Goes back to the beginning.
+    pub(crate) fn again(mut self) -> Result<Self, FileError> {
+        match self.file.rewind() {
+            Ok(()) => Ok(self),
+            Err(source) => Err(FileError::Read { path: self.path, source }),
+        }
+    }
+}
+
+/// Why no more blocks are handed out.
+#[derive(Debug)]
+enum Stop<E> {
+    Caller(E),
+    Read(io::Error),
+    TooLarge,
+}
+
+/// Hands out what `file` holds in blocks of whole lines, read into `buffer`, which grows where a
+/// line is longer.
+fn blocks<E>(
+    file: &mut impl Read,
+    mut buffer: Vec<u8>,
+    mut block: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Stop<E>> {
+    let (mut filled, mut total) = (0, 0);
+    loop {
+        let read = match file.read(&mut buffer[filled..]) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Stop::Read(error)),
+        };
+        total += read as u64;
+        if total > LARGEST {
+            return Err(Stop::TooLarge);
+        }
+        let searched = filled;
+        filled += read;
+        if read == 0 {
+            return block(&buffer[..filled]).map_err(Stop::Caller);
+        }
+        let Some(newline) = memchr::memrchr(b'\n', &buffer[searched..filled]) else {
+            if filled == buffer.len() {
+                buffer.resize(2 * filled, 0);
+            }
+            continue;
+        };
+        let end = searched + newline + 1;
+        block(&buffer[..end]).map_err(Stop::Caller)?;
+        buffer.copy_within(end..filled, 0);
+        filled -= end;
+    }
+}
+
 /// Opens a file and reads it whole.
 pub(crate) fn read(path: &Path, check_permissions: bool) -> Result<Vec<u8>, FileError> {
     open(path, check_permissions)?.read()
@@ -174,4 +249,28 @@ fn byte_label(name: &Arc<PathBuf>, bytes: &[u8], at: usize) -> Label {
     let column = before.chars().count() + 1;
     let excerpt = Excerpt::new(&format!("{before}{after}"), before.len()..before.len() + length);
     Label::at(Location { file: name.clone(), line, column }, "").with_excerpt(excerpt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn blocks_are_whole_lines_and_together_the_file(
+            text in "[a-c\n]{0,80}",
+            size in 1usize..20,
+        ) {
+            let mut found: Vec<String> = Vec::new();
+            let result: Result<(), Stop<()>> = blocks(&mut text.as_bytes(), vec![0; size], |block| {
+                found.push(String::from_utf8_lossy(block).into_owned());
+                Ok(())
+            });
+            prop_assert!(result.is_ok());
+            prop_assert_eq!(found.concat(), text);
+            let whole = found.iter().rev().skip(1).all(|block| block.ends_with('\n'));
+            prop_assert!(whole, "{:?}", found);
+        }
+    }
 }

@@ -53,46 +53,72 @@ pub(crate) struct BadLine<'t> {
 }
 
 /// The file holds a NUL byte or is not UTF-8.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotText;
 
-/// Reads all members of a list file, and hands out every bad line in order.
-///
-/// # Errors
-/// Where the file is no text. What was handed out before means nothing then.
-pub(crate) fn parse<'t>(
-    bytes: &'t [u8],
-    mut bad: impl FnMut(BadLine<'t>),
-) -> Result<Members, NotText> {
-    let mut members = Members::default();
-    let (mut rest, mut number) = (without_marks(bytes), 0);
-    while !rest.is_empty() {
-        number += 1;
-        if let Some(length) = plain_line(rest, &mut members) {
-            rest = &rest[length..];
-            continue;
-        }
-        let line;
-        (line, rest) = first_line(rest);
-        let line = text(line)?.trim_end_matches('\r');
-        let content = line.split('#').next().unwrap_or_default();
-        let member = content.trim();
-        if member.is_empty() {
-            continue;
-        }
-        match member.parse() {
-            Ok(Member::V4(range)) => push(&mut members.v4, range, rest.len()),
-            Ok(Member::V6(range)) => push(&mut members.v6, range, rest.len()),
-            Err(error) => {
-                let start = content.len() - content.trim_start().len();
-                let error = with_list_hint(member, error);
-                bad(BadLine { number, text: line, member: start..start + member.len(), error });
+/// Reads a list file block by block.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    members: Members,
+    /// Lines read so far.
+    lines: usize,
+    /// Bytes of the file that are still to come, as far as known.
+    expected: usize,
+}
+
+impl Parser {
+    /// For a file of so many bytes; it may have other ones.
+    pub(crate) fn new(size: usize) -> Self {
+        Self { expected: size, ..Self::default() }
+    }
+
+    /// Reads the next block, which is of whole lines, and hands out every bad line in order.
+    ///
+    /// # Errors
+    /// Where the file is no text. What was read before means nothing then.
+    pub(crate) fn read<'t>(
+        &mut self,
+        block: &'t [u8],
+        mut bad: impl FnMut(BadLine<'t>),
+    ) -> Result<(), NotText> {
+        let Self { members, lines, expected } = self;
+        let behind = expected.saturating_sub(block.len());
+        *expected = behind;
+        let mut rest = if *lines == 0 { without_marks(block) } else { block };
+        while !rest.is_empty() {
+            *lines += 1;
+            if let Some(length) = plain_line(rest, behind, members) {
+                rest = &rest[length..];
+                continue;
+            }
+            let line;
+            (line, rest) = first_line(rest);
+            let line = text(line)?.trim_end_matches('\r');
+            let content = line.split('#').next().unwrap_or_default();
+            let member = content.trim();
+            if member.is_empty() {
+                continue;
+            }
+            match member.parse() {
+                Ok(Member::V4(range)) => push(&mut members.v4, range, rest.len() + behind),
+                Ok(Member::V6(range)) => push(&mut members.v6, range, rest.len() + behind),
+                Err(error) => {
+                    let start = content.len() - content.trim_start().len();
+                    let error = with_list_hint(member, error);
+                    let member = start..start + member.len();
+                    bad(BadLine { number: *lines, text: line, member, error });
+                }
             }
         }
+        Ok(())
     }
-    members.v4.shrink_to_fit();
-    members.v6.shrink_to_fit();
-    Ok(members)
+
+    /// All members, in as much memory as they need.
+    pub(crate) fn members(mut self) -> Members {
+        self.members.v4.shrink_to_fit();
+        self.members.v6.shrink_to_fit();
+        self.members
+    }
 }
 
 /// The bytes behind the byte order marks that some editors put in front.
@@ -138,37 +164,42 @@ fn with_list_hint(member: &str, error: MemberError) -> MemberError {
 }
 
 /// Reads a line that is nothing but a member in plain form, or nothing at all, and perhaps a
-/// comment. Returns its length with its end; none for any other line.
+/// comment. Returns its length with its end; none for any other line. `behind` bytes of the file
+/// follow these.
 #[inline]
-fn plain_line(bytes: &[u8], members: &mut Members) -> Option<usize> {
+fn plain_line(bytes: &[u8], behind: usize, members: &mut Members) -> Option<usize> {
     match bytes.first()? {
         b'0'..=b'9' => {
-            let Some((range, at)) = plain(bytes, scan::v4) else {
-                return plain_v6_line(bytes, members);
+            let Some((first, at)) = scan::v4(bytes) else {
+                return plain_v6_line(bytes, behind, members);
             };
+            let (range, at) = plain(bytes, first, at, scan::v4)?;
             let length = at + plain_end(&bytes[at..])?;
-            push(&mut members.v4, range, bytes.len());
+            push(&mut members.v4, range, bytes.len() + behind);
             Some(length)
         }
-        b'a'..=b'f' | b'A'..=b'F' | b':' => plain_v6_line(bytes, members),
+        b'a'..=b'f' | b'A'..=b'F' | b':' => plain_v6_line(bytes, behind, members),
         _ => plain_end(bytes),
     }
 }
 
-fn plain_v6_line(bytes: &[u8], members: &mut Members) -> Option<usize> {
-    let (range, at) = plain(bytes, scan::v6)?;
+fn plain_v6_line(bytes: &[u8], behind: usize, members: &mut Members) -> Option<usize> {
+    let (first, at) = scan::v6(bytes)?;
+    let (range, at) = plain(bytes, first, at, scan::v6)?;
     let length = at + plain_end(&bytes[at..])?;
-    push(&mut members.v6, range, bytes.len());
+    push(&mut members.v6, range, bytes.len() + behind);
     Some(length)
 }
 
-/// An address, a prefix without host bits or a range at the start of `bytes`, and its length.
-#[inline(always)]
+/// What the address at the start of `bytes` begins, which ends at `at`: itself, a prefix without
+/// host bits or a range. Returns its length with it.
+#[inline]
 fn plain<A: Address>(
     bytes: &[u8],
+    first: A,
+    at: usize,
     address: impl Fn(&[u8]) -> Option<(A, usize)>,
 ) -> Option<(AddressRange<A>, usize)> {
-    let (first, at) = address(bytes)?;
     match bytes.get(at) {
         Some(b'/') => {
             let (length, digits) = scan::prefix_length(&bytes[at + 1..])?;
@@ -212,10 +243,19 @@ mod tests {
     type Content = (Vec<Member>, Vec<(usize, String, String)>);
 
     fn read(bytes: &[u8]) -> Result<Content, NotText> {
-        let mut bad = Vec::new();
-        let members = parse(bytes, |line| {
-            bad.push((line.number, line.text[line.member].to_owned(), line.error.to_string()));
-        })?;
+        read_in_blocks(bytes, usize::MAX)
+    }
+
+    /// The same, so many lines in a block.
+    fn read_in_blocks(bytes: &[u8], lines: usize) -> Result<Content, NotText> {
+        let (mut bad, mut parser) = (Vec::new(), Parser::new(bytes.len()));
+        let all: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        for block in all.chunks(lines) {
+            parser.read(&block.concat(), |line| {
+                bad.push((line.number, line.text[line.member].to_owned(), line.error.to_string()));
+            })?;
+        }
+        let members = parser.members();
         let v6 = members.v6.into_iter().map(Member::V6);
         Ok((members.v4.into_iter().map(Member::V4).chain(v6).collect(), bad))
     }
@@ -292,7 +332,7 @@ mod tests {
             "\t ",
         ] {
             let file = format!("{line}{padding}");
-            let length = plain_line(file.as_bytes(), &mut Members::default());
+            let length = plain_line(file.as_bytes(), 0, &mut Members::default());
             assert_eq!(length, Some(line.len() + 1), "{line}");
         }
     }
@@ -331,6 +371,7 @@ mod tests {
                     true => Err(NotText),
                     false => Ok(read_slowly(&file)),
                 };
+                prop_assert_eq!(read_in_blocks(file.as_bytes(), 2), expected.clone());
                 prop_assert_eq!(read(file.as_bytes()), expected);
             }
         }

@@ -131,7 +131,9 @@ mod tests {
     use crate::{Options, load_again};
 
     fn sets(text: &str) -> Sets {
-        Sets::from(crate::list::parse(text.as_bytes(), |_| {}).expect("text"))
+        let mut parser = crate::list::Parser::default();
+        parser.read(text.as_bytes(), |_| {}).expect("text");
+        parser.members().into()
     }
 
     fn stamp(changed: i64) -> Stamp {

@@ -2,9 +2,9 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, quote};
 use crate::document::{MemberText, SETTINGS, Text, TierText};
-use crate::file::{self, FileError};
+use crate::file::{self, FileError, Opened};
 use crate::include::{self, Reading};
-use crate::list::{self, Members};
+use crate::list::{self, BadLine, Members, Parser};
 use crate::list_cache::{Sets, Stamp};
 use crate::member::{Member, MemberError};
 use crate::model::{Location, Tier, TimedMembers};
@@ -118,16 +118,8 @@ fn list_file(
     if let Some(kept) = reading.lists.as_mut().and_then(|lists| lists.find(&path, &stamp)) {
         return Some(kept);
     }
-    let bytes = match opened.read() {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            reading.diagnostics.push(unread(name, error));
-            return None;
-        }
-    };
     let path = Arc::new(path);
-    let (members, diagnostics) = read_list(&path, &bytes, name);
-    drop(bytes);
+    let (members, diagnostics) = read_list(&path, opened, name);
     let is_good = diagnostics.is_empty();
     if is_new {
         reading.diagnostics.extend(diagnostics);
@@ -151,12 +143,23 @@ fn unread(name: &Text, error: FileError) -> Diagnostic {
     })
 }
 
-/// The members in the content of a list file, and what is wrong with it. `name` is where it is
-/// named.
-fn read_list(path: &Arc<PathBuf>, bytes: &[u8], name: &Text) -> (Members, Diagnostics) {
+/// Why a list isn't read to its end.
+enum ListError {
+    File(FileError),
+    NotText,
+}
+
+impl From<FileError> for ListError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+/// The members of a list file, and what is wrong with it. `name` is where it is named.
+fn read_list(path: &Arc<PathBuf>, mut file: Opened, name: &Text) -> (Members, Diagnostics) {
     let mut diagnostics = Diagnostics::default();
     let (mut bad, mut next) = (0, None);
-    let members = list::parse(bytes, |line| {
+    let mut take_bad = |line: BadLine<'_>| {
         bad += 1;
         if bad > REPORTED + 1 {
             return;
@@ -171,16 +174,20 @@ fn read_list(path: &Arc<PathBuf>, bytes: &[u8], name: &Text) -> (Members, Diagno
         }
         let diagnostic = Diagnostic::error("bad-address", label, line.error.to_string());
         diagnostics.push(diagnostic.hint(line.error.hint()));
-    });
-    let Ok(members) = members else {
-        let no_text = file::decode(path, bytes).err().unwrap_or_else(|| {
-            let label = Label::file(path.clone(), "");
-            Box::new(Diagnostic::error("not-utf8", label, "this file is no text"))
-        });
-        let mut whole = Diagnostics::default();
-        whole.push(no_text.related(name.place.labelled("named here")));
-        return (Members::default(), whole);
     };
+    let mut parser = Parser::new(usize::try_from(file.metadata.len()).unwrap_or_default());
+    let read = file.blocks(|block| {
+        parser.read(block, &mut take_bad).map_err(|list::NotText| ListError::NotText)
+    });
+    if let Err(error) = read {
+        let mut only = Diagnostics::default();
+        only.push(match error {
+            ListError::File(error) => unread(name, error),
+            ListError::NotText => no_text(path, file, name),
+        });
+        return (Members::default(), only);
+    }
+    let members = parser.members();
     if let Some(next) = next {
         let message = match bad - REPORTED {
             1 => "one more line of this file is bad".to_owned(),
@@ -190,4 +197,19 @@ fn read_list(path: &Arc<PathBuf>, bytes: &[u8], name: &Text) -> (Members, Diagno
         diagnostics.push(Diagnostic::error("more", next, message).hint(hint.to_owned()));
     }
     (members, diagnostics)
+}
+
+/// What keeps a list from being text: the first place in the whole file.
+fn no_text(path: &Arc<PathBuf>, file: Opened, name: &Text) -> Diagnostic {
+    let bytes = match file.again().and_then(Opened::read) {
+        Ok(bytes) => bytes,
+        Err(error) => return unread(name, error),
+    };
+    let no_text = file::decode(path, &bytes).err().unwrap_or_else(|| {
+        let label = Label::file(path.clone(), "");
+        let message = "this file was no text a moment ago";
+        let hint = "it is being written: write it elsewhere and rename it".to_owned();
+        Box::new(Diagnostic::error("not-utf8", label, message).hint(hint))
+    });
+    no_text.related(name.place.labelled("named here"))
 }

@@ -427,7 +427,7 @@ impl Engine {
             tracing::error!("the policy files have errors; what was enforced stays\n{problem}");
         }
         self.problem = Some(problem.clone());
-        self.trouble.edit_is_gone();
+        self.trouble.is_of_edit = false;
         StepError::BadPolicy(problem)
     }
 
@@ -439,12 +439,13 @@ impl Engine {
             std::mem::replace(&mut self.applied, policy),
             std::mem::replace(&mut self.server, server),
         );
+        self.problem = None;
         match self.settle(reason) {
             Ok(step) => {
                 for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
                     tracing::warn!("{warning}");
                 }
-                (self.problem, self.warnings) = (None, warnings);
+                self.warnings = warnings;
                 self.trouble.is_over();
                 self.waiting.clear();
                 if rules_changed {
@@ -456,7 +457,7 @@ impl Engine {
             }
             Err(error) => {
                 (self.applied, self.server) = before;
-                self.trouble.refuses_edit();
+                self.trouble.is_of_edit = differs;
                 Err(error.into())
             }
         }

@@ -11,8 +11,8 @@ use crate::kernel::in_full;
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
     problem: Option<String>,
-    /// Whether it is an edit that failed, while the policy before it holds.
-    is_of_edit: bool,
+    /// Whether it is an edit that failed, so that it isn't over with the policy before it.
+    pub(crate) is_of_edit: bool,
     /// What was told last: what fails at every try is told once.
     told: Option<String>,
 }
@@ -26,16 +26,6 @@ impl Trouble {
     /// Whether there is any.
     pub(crate) fn is_some(&self) -> bool {
         self.problem.is_some()
-    }
-
-    /// The kernel refuses an edit.
-    pub(crate) fn refuses_edit(&mut self) {
-        self.is_of_edit = true;
-    }
-
-    /// The files are others than those that it refused.
-    pub(crate) fn edit_is_gone(&mut self) {
-        self.is_of_edit = false;
     }
 
     /// The kernel holds the policy that is enforced.
@@ -78,8 +68,7 @@ mod tests {
 
     #[test]
     fn a_refused_edit_stays_until_another_one_holds() {
-        let mut trouble = Trouble::default();
-        trouble.refuses_edit();
+        let mut trouble = Trouble { is_of_edit: true, ..Trouble::default() };
         trouble.note(&refused());
         // A member by command, say.
         trouble.settled();

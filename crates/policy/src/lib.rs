@@ -3,7 +3,8 @@
 //! [`load`] reads the policy file, the files it includes and the list files of its tiers. It
 //! gives a [`Policy`] in which every name is resolved and every address set merged, or else all
 //! that is wrong, each problem with its place, the line underlined, and a hint
-//! ([`Diagnostics`]). A policy is the same on every server; what it means for one follows from
+//! ([`Diagnostics`]). [`load_again`] does the same without parsing large lists that are as they
+//! were. A policy is the same on every server; what it means for one follows from
 //! that server's [`Role`] ([`role_of`], [`Role::parse_as`]) and its users ([`resolve_users`]),
 //! which are pure functions of what the caller knows about the server. [`compile()`] makes a
 //! server's part of the policy into its table, and [`Reach`] says what a table opens.

@@ -219,11 +219,13 @@ fn plain<A: Address>(
 #[inline]
 fn plain_end(bytes: &[u8]) -> Option<usize> {
     match bytes {
-        [b'\n', ..] => return Some(1),
-        [b'\r', b'\n', ..] => return Some(2),
-        [] => return Some(0),
-        _ => {}
+        [b'\n', ..] => Some(1),
+        [b'\r', b'\n', ..] => Some(2),
+        _ => plain_comment(bytes),
     }
+}
+
+fn plain_comment(bytes: &[u8]) -> Option<usize> {
     let blanks = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     match bytes[blanks..].first() {
         None | Some(b'#' | b'\n') => {}

@@ -2,8 +2,9 @@
 
 use super::{app_server, kernel};
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tierwall_tests::server::Server;
 
 /// Makes every file that the daemon may want to write there within the next minutes one on a full
@@ -59,4 +60,48 @@ fn one_that_cannot_be_written() {
     // Root may write to any directory, but not a file where there is a directory.
     fs::create_dir(server.state_directory().join(".last-good.new")).unwrap();
     enforces_and_warns(&server, "can't keep the policy in the state directory");
+}
+
+#[test]
+fn the_last_good_policy_is_written_only_when_the_files_say_something_else() {
+    let server = app_server();
+    let daemon = server.start(&[]).unwrap();
+    let inode =
+        |name: &str| fs::metadata(server.state_directory().join(name)).map(|file| file.ino()).ok();
+    // Every record is a new file; the two are written together unless one of them is not due.
+    let written = |name: &str, before: Option<u64>| {
+        let start = Instant::now();
+        while inode(name).is_none_or(|now| Some(now) == before) {
+            assert!(start.elapsed() < Duration::from_secs(30), "{name} isn't written");
+            sleep(Duration::from_millis(20));
+        }
+        inode(name)
+    };
+    let policy = written("last-good", None);
+    let role = written("role.json", None);
+    let added = server.tierwall(&["member", "add", "web", "10.10.9.9"]).unwrap();
+    assert!(added.status.success());
+    let role = written("role.json", role);
+    assert_eq!(inode("last-good"), policy, "a member by command isn't in it");
+    let edited = super::POLICY.replace("10.10.1.30", "10.10.1.31");
+    server.replace("tierwall.toml", &edited).unwrap();
+    written("last-good", policy);
+    written("role.json", role);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_last_good_policy_that_is_damaged_is_told_and_not_used() {
+    let server = app_server();
+    server.start(&[]).unwrap().stop().unwrap();
+    let path = server.state_directory().join("last-good");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    server.write("tierwall.toml", super::POLICY.replace("app\"\n", "nobody\"\n")).unwrap();
+    let output = server.tierwalld(&[]).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("can't be used") && told.contains("checksum"), "{told}");
 }

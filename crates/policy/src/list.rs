@@ -19,6 +19,10 @@ pub(crate) struct Members {
 }
 
 impl Members {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     pub(crate) fn push(&mut self, member: Member) {
         match member {
             Member::V4(range) => self.v4.push(range),

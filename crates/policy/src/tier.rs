@@ -71,7 +71,9 @@ fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading
         };
         reading.diagnostics.push(Diagnostic::error("more", tier.name.place.label(), message));
     }
-    parts.push(members.into());
+    if !members.is_empty() {
+        parts.push(members.into());
+    }
     Sets::union(parts)
 }
 

@@ -27,7 +27,7 @@ fn web(server: &Server) -> Vec<String> {
 /// Waits until the state directory is up to date: two seconds after the last change.
 fn rest(server: &Server) {
     eventually("the last good policy is kept", || {
-        server.state_directory().join("last-good.json").exists().then_some(())
+        server.state_directory().join("last-good").exists().then_some(())
     });
     thread::sleep(Duration::from_millis(2500));
 }
@@ -95,7 +95,7 @@ fn a_promotion_that_cannot_be_recorded_is_told_as_such() {
     tierwall_ok(&server, &["member", "add", "web", "10.0.7.7"]);
     rest(&server);
     // Root may write to any directory, but not a file where there is a directory.
-    let obstacle = server.state_directory().join(".last-good.json.new");
+    let obstacle = server.state_directory().join(".last-good.new");
     fs::create_dir(&obstacle).unwrap();
     let said = tierwall(&server, &["member", "promote", "web", "10.0.7.7"]);
     assert!(said.code == 1 && said.error.contains("stays a member by command"), "{said:?}");

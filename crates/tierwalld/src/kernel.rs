@@ -373,6 +373,12 @@ impl Kernel {
     /// Reads the table again: somebody else may have changed it. Returns whether it differs from
     /// what we knew. Unless it is to be read `wholly`, large sets count as changed.
     pub(crate) fn read_again(&mut self, wholly: bool) -> Result<bool, KernelError> {
+        if let Some(mirror) = &self.mirror
+            && mirror.generation == self.connection.generation().map_err(reading)?
+        {
+            // Nobody has committed anything since.
+            return Ok(false);
+        }
         let known = self.mirror.take();
         let found = self.read(if wholly { usize::MAX } else { READ_UP_TO })?;
         let found = self.mirror.insert(found);

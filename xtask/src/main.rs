@@ -19,8 +19,11 @@ usage: cargo xtask COMMAND
   test [ARG…]     build and run every test; ARGs go to `cargo test`; kernel tests need root
   soak [ARG…]     the tests whose scale grows, at full scale: thousands of edits under load, hundreds
                   of kills; takes minutes; ARGs go to the tests, TIERWALL_SEED=N repeats one
-  bench [--json] [CASE…]
-                  measure tierwall beside its peers, in one run; takes a minute or two
+  bench [--json] [--quick] [--write] [CASE…]
+                  measure tierwall beside its peers, in one run, and write docs/performance.md;
+                  takes half an hour, --quick a few minutes
+  bench micro [ARG…]
+                  the micro-benchmarks: parse, normalise, diff, fingerprint, encode
   ci              what has to pass before a change goes in: format, lints, documentation,
                   licences, tests, demo
   help            this text
@@ -76,11 +79,23 @@ fn demo_run() -> Command {
     run::cargo(&["run", "--quiet", "--package", "tierwall-tests", "--bin", "tierwall-demo", "--"])
 }
 
+/// The micro-benchmarks: of policy, ruleset and netlink.
+const MICRO: &[&str] = &["--bench", "parse", "--bench", "addresses", "--bench", "encode"];
+
 /// Builds with optimisation, then becomes the benchmark.
 fn bench(arguments: &[String]) -> Result<ExitCode> {
     needs::ensure(&[needs::DEMO])?;
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "micro"
+    {
+        run::succeed(run::cargo(&["bench", "--workspace"]).args(MICRO).arg("--").args(rest))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !run::is_root()? {
         bail!("the benchmark needs root, to make network namespaces: run this as root");
+    }
+    if !arguments.iter().any(|argument| ["--help", "-h"].contains(&argument.as_str())) {
+        needs::try_each(needs::PEERS)?;
     }
     run::succeed(&mut run::cargo(&["build", "--workspace", "--bins", "--release"]))?;
     let package = ["--package", "tierwall-tests", "--bin", "tierwall-bench"];

@@ -42,6 +42,14 @@ pub(crate) const DEMO: &[Need] = &[
     need(What::Program("unshare"), ["util-linux", "util-linux"], "keeps the demo apart from this machine"),
 ];
 
+/// What the benchmark compares tierwall with, where it can be had.
+#[rustfmt::skip]
+pub(crate) const PEERS: &[Need] = &[
+    need(What::Program("ipset"), ["ipset", "ipset"], "is what tierwall is compared with"),
+    need(What::Program("firewalld"), ["firewalld", "firewalld"], "is what tierwall is compared with; masked, so that it never runs on this machine itself"),
+    need(What::Program("dbus-daemon"), ["dbus-daemon", "dbus-daemon"], "is the message bus of a firewalld in a namespace of its own"),
+];
+
 /// What the tests take beyond that.
 #[rustfmt::skip]
 pub(crate) const TEST: &[Need] = &[
@@ -87,6 +95,36 @@ pub(crate) fn ensure(needs: &[&[Need]]) -> Result<()> {
     let after: Vec<&str> = missing().iter().map(|need| need.debian).collect();
     if !after.is_empty() {
         bail!("still missing after their installation: {}", after.join(" "));
+    }
+    Ok(())
+}
+
+/// The same for what can be done without: says what is missing instead.
+pub(crate) fn try_each(needs: &'static [Need]) -> Result<()> {
+    if needs.iter().any(|need| matches!(need.what, What::Program("firewalld")) && !need.is_met()) {
+        mask_firewalld()?;
+    }
+    for need in needs {
+        if let Err(error) = ensure(&[std::slice::from_ref(need)]) {
+            eprintln!("warning: without {}, it is left out: {error:#}", need.debian);
+        }
+    }
+    Ok(())
+}
+
+/// Debian's package starts the service at once and at every boot, and would filter what nobody
+/// asked it to. A mask is a link to nothing in the place of the unit.
+fn mask_firewalld() -> Result<()> {
+    if !run::is_root()? {
+        bail!("firewalld is to be masked before it is installed: this needs root");
+    }
+    let mask = Path::new("/etc/systemd/system/firewalld.service");
+    if !mask.exists() && !mask.is_symlink() {
+        eprintln!("masking firewalld.service: undo it with `systemctl unmask firewalld`");
+        std::fs::create_dir_all("/etc/systemd/system")?;
+        std::os::unix::fs::symlink("/dev/null", mask).context("can't mask firewalld.service")?;
+        // Without a systemd that runs there is nothing to tell.
+        let _ = run::program("systemctl").arg("daemon-reload").stderr(Stdio::null()).status();
     }
     Ok(())
 }

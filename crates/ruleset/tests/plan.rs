@@ -296,15 +296,3 @@ fn fingerprints_stay_the_same() {
     insta::assert_snapshot!(table.fingerprint(), @"7c15a24d46392f2a76b9d783b8480c17");
     insta::assert_snapshot!(Table::default().fingerprint(), @"1379db17417eaaac4083d664ba445b47");
 }
-
-/// `cargo test --release -p tierwall-ruleset --test plan fingerprint_of -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn fingerprint_of_a_million_addresses() {
-    let addresses = (0..1_000_000u32).map(|n| AddressRange::single(Ipv4Addr::from_bits(n * 3)));
-    let mut table = Table::new();
-    table.sets.insert("a_v4".into(), Set::ipv4(addresses.collect()));
-    let start = std::time::Instant::now();
-    let fingerprint = table.fingerprint();
-    println!("{fingerprint} took {:?}", start.elapsed());
-}

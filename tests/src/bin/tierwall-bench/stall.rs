@@ -1,10 +1,10 @@
 //! How long a running connection stands still while the policy file is edited again and again,
 //! and how long it does on this machine when nothing is edited.
 
+use crate::Bench;
+use crate::report::{Group, Kind, Row, Unit};
 use crate::statistics::progress;
 use anyhow::{Result, ensure};
-use serde_json::json;
-use std::fmt;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
@@ -26,23 +26,14 @@ const RULE_EVERY: usize = 10;
 const LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_micros(200);
 
-/// What two connections, one each way, noticed.
-pub(crate) struct Stall {
-    member_edits: usize,
-    rule_edits: usize,
-    seconds: f64,
-    edited: Pauses,
-    quiet: Pauses,
-}
-
 /// The longest pauses in milliseconds.
 struct Pauses {
-    messages: u64,
-    inbound_ms: f64,
-    outbound_ms: f64,
+    inbound: f64,
+    outbound: f64,
 }
 
-pub(crate) fn measure() -> Result<Stall> {
+pub(crate) fn measure(bench: &Bench) -> Result<Vec<Group>> {
+    let edits = if bench.quick { 100 } else { MEMBER_EDITS };
     let hosts = [("peer", vec![IpAddr::V4(PEER)]), ("server", vec![IpAddr::V4(SERVER)])];
     let network = Network::new(hosts)?;
     let services = [Service::Tcp(PORT)];
@@ -55,14 +46,34 @@ pub(crate) fn measure() -> Result<Stall> {
 
     let begun = Instant::now();
     let conversations = talk(&network)?;
-    let (member_edits, rule_edits) = edit(&server, &daemon)?;
+    let (member_edits, rule_edits) = edit(&server, &daemon, edits)?;
     let edited = pauses(conversations)?;
     let took = begun.elapsed();
 
     let conversations = talk(&network)?;
     thread::sleep(took);
     let quiet = pauses(conversations)?;
-    Ok(Stall { member_edits, rule_edits, seconds: took.as_secs_f64(), edited, quiet })
+    let seconds = took.as_secs_f64();
+    let title = format!(
+        "longest pause of a connection at 1 kHz: {member_edits} edits of members and {rule_edits} \
+         of rules in {seconds:.1} s"
+    );
+    let row = |kind, way: &str, sample| {
+        let mut row = Row::new(kind, way);
+        row.samples.push(sample);
+        row
+    };
+    let group = |side: &str, edited, quiet| {
+        let rows = vec![
+            row(Kind::Floor, "as long without an edit", quiet),
+            row(Kind::Tierwall, "tierwalld, under edits", edited),
+        ];
+        Group::new(format!("{title}, {side}"), Unit::Milliseconds, rows)
+    };
+    Ok(vec![
+        group("inbound", edited.inbound, quiet.inbound),
+        group("outbound", edited.outbound, quiet.outbound),
+    ])
 }
 
 /// One connection each way.
@@ -80,18 +91,17 @@ fn pauses(conversations: [Conversation; 2]) -> Result<Pauses> {
         exchanged.check(LIMIT)?;
     }
     Ok(Pauses {
-        messages: inbound.messages + outbound.messages,
-        inbound_ms: inbound.longest_pause.as_secs_f64() * 1e3,
-        outbound_ms: outbound.longest_pause.as_secs_f64() * 1e3,
+        inbound: inbound.longest_pause.as_secs_f64() * 1e3,
+        outbound: outbound.longest_pause.as_secs_f64() * 1e3,
     })
 }
 
 /// Edits, each as soon as the one before was committed. How many of members and of rules.
-fn edit(server: &Server, daemon: &Daemon) -> Result<(usize, usize)> {
+fn edit(server: &Server, daemon: &Daemon, edits: usize) -> Result<(usize, usize)> {
     let (mut members, mut rules) = (0, 0);
     let mut offset = 0;
     daemon.log_behind(&mut offset)?;
-    let all = MEMBER_EDITS + MEMBER_EDITS / RULE_EVERY;
+    let all = edits + edits / RULE_EVERY;
     while members + rules < all {
         progress("edits under way", members + rules, all);
         let is_rule = (members + rules) % (RULE_EVERY + 1) == RULE_EVERY;
@@ -142,38 +152,4 @@ fn policy(members: usize, rules: usize) -> String {
         allow("peers", "server", 20_000 + rules);
     }
     text
-}
-
-impl Stall {
-    pub(crate) fn as_json(&self) -> serde_json::Value {
-        let pauses = |pauses: &Pauses| {
-            json!({
-                "messages": pauses.messages,
-                "longest_pause_inbound_ms": pauses.inbound_ms,
-                "longest_pause_outbound_ms": pauses.outbound_ms,
-            })
-        };
-        json!({
-            "member_edits": self.member_edits,
-            "rule_edits": self.rule_edits,
-            "seconds": self.seconds,
-            "edited": pauses(&self.edited),
-            "quiet": pauses(&self.quiet),
-        })
-    }
-}
-
-impl fmt::Display for Stall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { member_edits, rule_edits, seconds, edited, quiet } = self;
-        let what = "longest pause of a connection at 1 kHz, ms";
-        writeln!(f, "{what:<48}{:>12}{:>16}", "inbound", "outbound")?;
-        let edits = format!("{member_edits} member, {rule_edits} rule edits in {seconds:.1} s");
-        for (name, Pauses { inbound_ms, outbound_ms, .. }) in
-            [(edits.as_str(), edited), ("as long without an edit", quiet)]
-        {
-            writeln!(f, "{name:<48}{inbound_ms:>12.2}{outbound_ms:>16.2}")?;
-        }
-        Ok(())
-    }
 }

@@ -1,31 +1,29 @@
-//! Medians, what is seldom exceeded, and progress on a terminal.
+//! Medians, and progress for whoever waits.
 
 use std::io::{IsTerminal, Write};
 
-/// The middle of `samples`; the upper one of an even number.
-///
-/// # Panics
-/// Without samples.
-pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
+/// The middle of `samples`; the upper one of an even number. None without samples.
+pub(crate) fn median(samples: &[f64]) -> Option<f64> {
+    let mut samples = samples.to_vec();
     samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
+    samples.get(samples.len() / 2).copied()
 }
 
-/// What 99 of 100 `samples` don't exceed.
-///
-/// # Panics
-/// Without samples.
-pub(crate) fn percentile_99(mut samples: Vec<f64>) -> f64 {
+/// What 99 of 100 `samples` don't exceed. None without samples.
+pub(crate) fn percentile_99(samples: &[f64]) -> Option<f64> {
+    let mut samples = samples.to_vec();
     samples.sort_by(f64::total_cmp);
-    samples[(samples.len() * 99).div_ceil(100) - 1]
+    samples.get((samples.len() * 99).div_ceil(100).checked_sub(1)?).copied()
 }
 
-/// Says how far a long measurement is, on one line of a terminal.
+/// Says how far a long measurement is: on one line of a terminal, else once when it is done.
 pub(crate) fn progress(what: &str, done: usize, of: usize) {
     let mut terminal = std::io::stderr();
     if terminal.is_terminal() {
         let end = if done == of { "\n" } else { "" };
-        let _ = write!(terminal, "\r{what}: {done}/{of}{end}");
+        let _ = write!(terminal, "\r\x1b[K{what}: {done}/{of}{end}");
         let _ = terminal.flush();
+    } else if done == of {
+        eprintln!("{what}: done");
     }
 }

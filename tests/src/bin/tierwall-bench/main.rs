@@ -80,7 +80,7 @@ impl Bench {
     fn rounds(&self, most: usize) -> Rounds {
         match self.quick {
             true => Rounds { most: most.min(3), budget: Duration::from_secs(2) },
-            false => Rounds { most, budget: Duration::from_secs(30) },
+            false => Rounds { most, budget: Duration::from_secs(15) },
         }
     }
 }

@@ -113,3 +113,36 @@ fn random(slot: u64) -> u128 {
     };
     u128::from(mix(2 * slot + 1)) << 64 | u128::from(mix(2 * slot + 2))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ruleset::AddressSet;
+
+    #[test]
+    fn members_neither_overlap_nor_touch_and_as_many_change_as_are_asked_for() {
+        for shape in [Shape::Addresses, Shape::Ranges] {
+            for family in [Family::V4, Family::V6] {
+                let list = List::generate(family, shape, 1000);
+                let other = list.changed(10);
+                assert_eq!(merged(&list), 1000);
+                assert_eq!(merged(&other), 1000);
+                let pairs = list.members.iter().zip(&other.members);
+                assert_eq!(pairs.filter(|(before, after)| before != after).count(), 10);
+                let both = [list.members.clone(), other.members].concat();
+                assert_eq!(merged(&List { members: both, ..list }), 1010);
+            }
+        }
+    }
+
+    /// How many ranges the members of a list come to.
+    fn merged(list: &List) -> usize {
+        let members = list.members.iter().map(|text| text.parse().expect("a member"));
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        members.for_each(|member| match member {
+            policy::Member::V4(range) => v4.push(range),
+            policy::Member::V6(range) => v6.push(range),
+        });
+        AddressSet::new(v4).len() + AddressSet::new(v6).len()
+    }
+}

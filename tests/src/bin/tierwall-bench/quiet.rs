@@ -138,3 +138,20 @@ fn times() -> Option<(f64, f64)> {
         stat.lines().next()?.split_whitespace().skip(1).filter_map(|t| t.parse().ok()).collect();
     Some((ticks.iter().take(8).sum(), ticks.get(3)? + ticks.get(4)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::listening_port;
+
+    #[test]
+    fn listeners_to_nftables_are_told_from_other_sockets() {
+        let line = |protocol, groups| {
+            format!("0000000000000000 {protocol}  4711       {groups} 0        0        0     2")
+        };
+        assert_eq!(listening_port(&line("12", "00000040")), Some(4711));
+        assert_eq!(listening_port(&line("12", "000001ff")), Some(4711));
+        assert_eq!(listening_port(&line("12", "00000000")), None);
+        assert_eq!(listening_port(&line("0", "00000040")), None);
+        assert_eq!(listening_port("sk Eth Pid Groups Rmem Wmem Dump Locks"), None);
+    }
+}

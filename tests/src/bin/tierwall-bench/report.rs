@@ -213,3 +213,29 @@ fn line(way: &str, cells: &[String]) -> String {
     let cells: String = cells.iter().map(|cell| format!("{cell:>17}")).collect();
     format!("{way:<62}{cells}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_that_count() {
+        let shown = [0.0, 0.0123, 1.234, 56.78, 999.6, 1_234_567.0].map(number);
+        assert_eq!(shown, ["0", "0.012", "1.23", "56.8", "1,000", "1,234,567"]);
+        assert_eq!([10, 10_000, 10_001, 2_000_000].map(short), ["10", "10k", "10001", "2M"]);
+    }
+
+    #[test]
+    fn ways_are_compared_with_floor_and_tierwall() {
+        let row = |kind, samples: &[f64]| Row { samples: samples.into(), ..Row::new(kind, "way") };
+        let rows = vec![
+            row(Kind::Floor, &[2.0]),
+            row(Kind::Tierwall, &[9.0, 3.0, 4.0]),
+            row(Kind::Other, &[]),
+        ];
+        let group = Group::new("what", Unit::Milliseconds, rows);
+        let cells = group.cells().into_iter();
+        let ratios: Vec<_> = cells.map(|[.., floor, tierwall]| [floor, tierwall]).collect();
+        assert_eq!(ratios, [["1.00", "0.50"], ["2.00", "1.00"], ["–", "–"]]);
+    }
+}

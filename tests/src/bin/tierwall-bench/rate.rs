@@ -46,7 +46,8 @@ struct Case {
 
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Group>> {
     let mut list = List::generate(Family::V4, Shape::Addresses, MEMBERS);
-    list.members.insert(0, CLIENT.to_string());
+    // The last one: it is the first that is exchanged for another.
+    list.members.push(CLIENT.to_string());
     let mut cases = Vec::new();
     for (way, kind, by, storm) in [
         ("no firewall", Kind::Other, "nobody", false),

@@ -12,19 +12,14 @@ use std::path::{Path, PathBuf};
 
 type Machine = [(&'static str, String)];
 
-pub(crate) fn text(machine: &Machine, cases: &[Measured]) -> String {
-    let mut text = String::new();
-    for (what, which) in machine {
-        let _ = writeln!(text, "{what:<12}{which}");
-    }
-    for case in cases {
-        let _ = writeln!(text, "\n== {}\n", case.name);
-        for warning in &case.warnings {
-            let _ = writeln!(text, "warning: {warning}");
-        }
-        text += &report::text(&case.groups);
-    }
-    text
+pub(crate) fn head(machine: &Machine) -> String {
+    machine.iter().map(|(what, which)| format!("{what:<12}{which}\n")).collect()
+}
+
+pub(crate) fn text(case: &Measured) -> String {
+    let warnings = case.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+    let warnings: String = warnings.collect();
+    format!("\n== {}\n\n{warnings}{}", case.name, report::text(&case.groups))
 }
 
 pub(crate) fn json(machine: &Machine, cases: &[Measured]) -> Value {
@@ -40,8 +35,11 @@ pub(crate) fn json(machine: &Machine, cases: &[Measured]) -> Value {
     json!({ "machine": machine, "cases": cases })
 }
 
-/// Rewrites the blocks of what was measured, and the plots beside.
-pub(crate) fn write(machine: &Machine, cases: &[Measured]) -> Result<()> {
+/// Rewrites the block of what was measured, and the plots beside.
+pub(crate) fn write(machine: &Machine, case: &Measured) -> Result<()> {
+    if case.groups.is_empty() {
+        return Ok(());
+    }
     let docs: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let path = docs.join("performance.md");
     let mut text =
@@ -51,12 +49,10 @@ pub(crate) fn write(machine: &Machine, cases: &[Measured]) -> Result<()> {
         let _ = writeln!(block, "| {what} | {which} |");
     }
     replace(&mut text, "machine", &block)?;
-    for case in cases.iter().filter(|case| !case.groups.is_empty()) {
-        replace(&mut text, case.name, &markdown(machine, case))?;
-        plot::write(&docs, &case.groups)?;
-    }
+    replace(&mut text, case.name, &markdown(machine, case))?;
+    plot::write(&docs, &case.groups)?;
     fs::write(&path, text)?;
-    eprintln!("docs/performance.md is written");
+    eprintln!("docs/performance.md has it now");
     Ok(())
 }
 

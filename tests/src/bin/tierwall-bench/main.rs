@@ -119,22 +119,29 @@ fn run() -> Result<ExitCode> {
     }
     let has = |option| options.contains(&option);
     let bench = Bench { quick: has("--quick") };
-    let load = quiet::load()?;
+    let writes = has("--write") || (wanted.is_empty() && !bench.quick);
+    let (machine, load) = (machine::describe()?, quiet::load()?);
+    if !has("--json") {
+        print!("{}", document::head(&machine));
+    }
     let mut all: Vec<Measured> = Vec::new();
     for (name, measure) in CASES {
-        if wanted.is_empty() || wanted.contains(&name) {
-            let mut case = measured(name, measure, &bench)?;
-            case.warnings.extend(load.clone());
-            all.push(case);
+        if !wanted.is_empty() && !wanted.contains(&name) {
+            continue;
         }
+        let mut case = measured(name, measure, &bench)?;
+        case.warnings.extend(load.clone());
+        // At once: a long run that is ended early has told what it had.
+        if !has("--json") {
+            print!("{}", document::text(&case));
+        }
+        if writes {
+            document::write(&machine, &case)?;
+        }
+        all.push(case);
     }
-    let machine = machine::describe()?;
-    match has("--json") {
-        true => println!("{:#}", document::json(&machine, &all)),
-        false => print!("{}", document::text(&machine, &all)),
-    }
-    if has("--write") || (wanted.is_empty() && !bench.quick) {
-        document::write(&machine, &all)?;
+    if has("--json") {
+        println!("{:#}", document::json(&machine, &all));
     }
     Ok(match all.iter().any(|case| case.groups.is_empty()) {
         true => ExitCode::FAILURE,

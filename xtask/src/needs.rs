@@ -100,33 +100,34 @@ pub(crate) fn ensure(needs: &[&[Need]]) -> Result<()> {
 }
 
 /// The same for what can be done without: says what is missing instead.
-pub(crate) fn try_each(needs: &'static [Need]) -> Result<()> {
-    if needs.iter().any(|need| matches!(need.what, What::Program("firewalld")) && !need.is_met()) {
-        mask_firewalld()?;
-    }
-    for need in needs {
-        if let Err(error) = ensure(&[std::slice::from_ref(need)]) {
-            eprintln!("warning: without {}, it is left out: {error:#}", need.debian);
+pub(crate) fn try_each(needs: &[Need]) {
+    for need in needs.iter().filter(|need| !need.is_met()) {
+        let installed = match need.debian {
+            "firewalld" => masked(|| ensure(&[std::slice::from_ref(need)])),
+            _ => ensure(&[std::slice::from_ref(need)]),
+        };
+        if let Err(error) = installed {
+            eprintln!("warning: {} is left out: {error:#}", need.debian);
         }
     }
-    Ok(())
 }
 
-/// Debian's package starts the service at once and at every boot, and would filter what nobody
-/// asked it to. A mask is a link to nothing in the place of the unit.
-fn mask_firewalld() -> Result<()> {
-    if !run::is_root()? {
-        bail!("firewalld is to be masked before it is installed: this needs root");
-    }
+/// Installs firewalld with its unit masked: the package of Debian starts the service at once and at
+/// every boot, and it would filter what nobody asked it to. A mask is a link to nothing in the
+/// place of the unit.
+fn masked(install: impl FnOnce() -> Result<()>) -> Result<()> {
     let mask = Path::new("/etc/systemd/system/firewalld.service");
-    if !mask.exists() && !mask.is_symlink() {
-        eprintln!("masking firewalld.service: undo it with `systemctl unmask firewalld`");
-        std::fs::create_dir_all("/etc/systemd/system")?;
-        std::os::unix::fs::symlink("/dev/null", mask).context("can't mask firewalld.service")?;
-        // Without a systemd that runs there is nothing to tell.
-        let _ = run::program("systemctl").arg("daemon-reload").stderr(Stdio::null()).status();
+    if mask.is_symlink() || mask.exists() {
+        return install();
     }
-    Ok(())
+    eprintln!("masking firewalld.service (`systemctl unmask firewalld` undoes it)");
+    std::fs::create_dir_all("/etc/systemd/system").context("can't mask firewalld.service")?;
+    std::os::unix::fs::symlink("/dev/null", mask).context("can't mask firewalld.service")?;
+    // Where no systemd runs, there is nobody to tell.
+    let _ = run::program("systemctl").arg("daemon-reload").stderr(Stdio::null()).status();
+    install().inspect_err(|_| {
+        let _ = std::fs::remove_file(mask);
+    })
 }
 
 fn install(missing: &[&Need]) -> Result<()> {

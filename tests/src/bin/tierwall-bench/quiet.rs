@@ -4,7 +4,8 @@
 //! them listens to nftables, the kernel writes a message for each element of every commit, and
 //! large commits take several times as long. Such a listener is looked for in two ways. Sockets
 //! are listed in /proc for each namespace that a process is in; and a listener of our own must
-//! make a difference.
+//! make a difference. Such commits also take gigabytes of kernel memory while they are made: a
+//! message for each element is allocated before the first is sent.
 
 use crate::floor::Prebuilt;
 use crate::generate::{List, Shape};

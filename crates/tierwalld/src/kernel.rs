@@ -40,7 +40,8 @@ const LARGE: usize = 1_000;
 /// The way to the kernel. Calls block: they run off the event loop.
 pub(crate) struct Kernel {
     connection: Connection,
-    features: Features,
+    /// What the kernel can do, once that had to be asked.
+    features: Option<Features>,
     /// None where the table has to be read.
     mirror: Option<Mirror>,
     /// Whether a table that we did not make may be replaced.
@@ -140,8 +141,9 @@ impl Kernel {
     /// Opens the way to the kernel, and finds out whether we may go it.
     pub(crate) fn open(takeover: bool) -> Result<Self, KernelError> {
         let mut connection = Connection::open().map_err(reading)?;
-        let features = connection.probe().map_err(reading)?;
-        Ok(Self { connection, features, mirror: None, takeover, listener: None, missed: false })
+        // The first to be refused where the right is missing.
+        connection.generation().map_err(reading)?;
+        Ok(Self { connection, features: None, mirror: None, takeover, listener: None, missed: false })
     }
 
     /// What the kernel holds, as far as we know.
@@ -247,6 +249,19 @@ impl Kernel {
         Ok(Mirror { ruleset, handles: Some(found.handles), generation, ownership })
     }
 
+    /// Whether a table can belong to us and outlive us. Asking takes the kernel some 10 ms, the
+    /// grace period of an aborted batch: where such a table is there, it needn't be asked.
+    fn can_own(&mut self) -> Result<bool, KernelError> {
+        if matches!(self.mirrored()?.ownership, Ownership::Ours | Ownership::Orphan) {
+            return Ok(true);
+        }
+        let features = match self.features {
+            Some(features) => features,
+            None => *self.features.insert(self.connection.probe().map_err(reading)?),
+        };
+        Ok(features.persistent_owner)
+    }
+
     /// Brings the table to what `compile` makes of it, given our table that is there.
     pub(crate) fn settle(
         &mut self,
@@ -256,7 +271,7 @@ impl Kernel {
     ) -> Result<Settled, KernelError> {
         let mut saved = None;
         let mut unclear: Option<(Commit, Change)> = None;
-        let exclusive = policy.ownership == Wish::Exclusive && self.features.persistent_owner;
+        let exclusive = policy.ownership == Wish::Exclusive && self.can_own()?;
         let (mut attempts, mut races) = (ATTEMPTS, RACES);
         let mut doubted = false;
         while attempts > 0 && races > 0 {

@@ -18,6 +18,7 @@ mod dispatch;
 mod labels;
 mod tiers;
 
+pub(crate) use labels::BUILT_IN;
 pub use labels::Labels;
 
 use crate::model::{Allow, Endpoint, Mode, Policy, User};

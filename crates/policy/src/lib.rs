@@ -7,7 +7,8 @@
 //! were. A policy is the same on every server; what it means for one follows from
 //! that server's [`Role`] ([`role_of`], [`Role::parse_as`]) and its users ([`resolve_users`]),
 //! which are pure functions of what the caller knows about the server. [`compile()`] makes a
-//! server's part of the policy into its table, and [`Reach`] says what a table opens.
+//! server's part of the policy into its table, [`Reach`] says what a table opens, and a [`Judge`]
+//! what becomes of a packet and which line says so.
 //!
 //! The crate reads the files it is given and does no other I/O: no clock, no environment, no
 //! address or user of this machine.
@@ -20,6 +21,7 @@ mod document;
 mod file;
 mod gap;
 mod include;
+pub mod judge;
 mod lint;
 mod list;
 mod list_cache;
@@ -46,6 +48,7 @@ pub use change::{Addresses, Change, Line, Sign};
 pub use compile::{Host, Labels, compile};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity};
 pub use include::{Input, InputKind};
+pub use judge::Judge;
 pub use list_cache::ListCache;
 pub use load::{Loaded, Options, load, load_again, load_text};
 pub use member::{Member, MemberError};

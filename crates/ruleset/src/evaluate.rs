@@ -7,7 +7,13 @@
 
 use crate::statement::{Family, Field, Reject, Statement, States, Transport, Value, Verdict};
 use crate::table::{Elements, Hook, Interval, Policy, Table};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// The interface index of `lo`, the first interface of every network namespace.
+pub const LOOPBACK: u32 = 1;
+
+/// The hop limit that hosts send with, unless a protocol asks for another (RFC 1700).
+const HOP_LIMIT: u8 = 64;
 
 /// The kernel's limit of nested jumps (`NFT_JUMP_STACK_SIZE`).
 const STACK_LIMIT: usize = 16;
@@ -35,6 +41,35 @@ pub struct Packet {
     pub state: States,
     /// The user whose socket sent it; output only.
     pub user: Option<u32>,
+}
+
+impl Packet {
+    /// The first packet of a new connection from `source` to `destination`, seen at `hook`. A
+    /// dual-stack socket's view of an IPv4 address (`::ffff:10.0.0.1`) is taken for that address.
+    /// Between addresses that are the same, or of which one is a loopback address, it takes `lo`,
+    /// else some other interface; tables of ours don't tell those apart. No user is known.
+    pub fn opening(
+        hook: Hook,
+        transport: Transport,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) -> Self {
+        let ports = (source.port(), destination.port());
+        let (source, destination) = (source.ip().to_canonical(), destination.ip().to_canonical());
+        let within = source == destination || source.is_loopback() || destination.is_loopback();
+        Self {
+            hook,
+            interface: if within { LOOPBACK } else { LOOPBACK + 1 },
+            source,
+            destination,
+            protocol: transport.protocol(),
+            ports: Some(ports),
+            icmp_type: None,
+            hop_limit: HOP_LIMIT,
+            state: States::NEW,
+            user: None,
+        }
+    }
 }
 
 /// A place in the table.
@@ -66,6 +101,8 @@ pub struct Evaluation<'a> {
     pub outcome: Outcome,
     /// The rule that gave it; none where the chain's policy did, or no chain is hooked there.
     pub rule: Option<RuleRef<'a>>,
+    /// The rules that led to it, from the base chain's on: each jumped to the chain of the next.
+    pub via: Vec<RuleRef<'a>>,
     /// The counters the packet counted in, in order.
     pub counters: Vec<&'a str>,
     /// The rules with a log statement that it matched.
@@ -78,6 +115,7 @@ impl Table {
         let mut evaluation = Evaluation {
             outcome: Outcome::Accept,
             rule: None,
+            via: Vec::new(),
             counters: Vec::new(),
             logged: Vec::new(),
         };
@@ -156,12 +194,22 @@ impl<'a> Walk<'a, '_> {
             Verdict::Return => Some(End::Exhausted),
             // The kernel refuses tables that nest deeper.
             Verdict::Jump(_) | Verdict::Goto(_) if depth >= STACK_LIMIT => Some(End::Exhausted),
-            Verdict::Jump(target) => match self.chain(target, depth + 1) {
+            Verdict::Jump(target) => match self.lead(place, target, depth) {
                 End::Exhausted => None,
                 decided @ End::Decided(_) => Some(decided),
             },
-            Verdict::Goto(target) => Some(self.chain(target, depth + 1)),
+            Verdict::Goto(target) => Some(self.lead(place, target, depth)),
         }
+    }
+
+    /// Evaluates the chain that the rule at `place` leads to. What was decided there keeps the way.
+    fn lead(&mut self, place: RuleRef<'a>, target: &'a str, depth: usize) -> End {
+        self.evaluation.via.push(place);
+        let end = self.chain(target, depth + 1);
+        if let End::Exhausted = end {
+            self.evaluation.via.pop();
+        }
+        end
     }
 
     fn statement(&mut self, statement: &'a Statement, place: RuleRef<'a>) -> Step<'a> {

@@ -5,15 +5,14 @@
 //! the chain's policy.
 
 use super::dispatch::Dispatch;
+use super::labels::BUILT_IN;
 use super::{Compiler, Side};
 use crate::model::{DenyAction, Forward, Mode};
+use ruleset::evaluate::LOOPBACK;
 use ruleset::{
     Base, Chain, Family, Field, Hook, Limit, Log, LogTarget, Policy, Reject, Rule, Statement,
     States, Transport, Value, Verdict,
 };
-
-/// The interface index of `lo`, the first interface of every network namespace.
-const LOOPBACK: u128 = 1;
 
 const ICMP: u128 = 1;
 const TCP: u128 = 6;
@@ -58,7 +57,7 @@ impl Compiler<'_> {
             built_in("established", [Statement::states(States::ESTABLISHED), accept.clone()]),
             built_in("related", [Statement::states(States::RELATED), goto(&related)]),
             built_in("invalid", [Statement::states(States::INVALID), goto(&invalid)]),
-            built_in("loopback", [Statement::matches(loopback, LOOPBACK), accept]),
+            built_in("loopback", [Statement::matches(loopback, LOOPBACK.into()), accept]),
             built_in("ICMP", [Statement::matches(Field::L4Proto, ICMP), Statement::jump(&icmp)]),
             built_in(
                 "ICMPv6",
@@ -194,7 +193,7 @@ fn chain_policy(mode: Mode) -> Policy {
 }
 
 fn built_in(what: &str, statements: impl IntoIterator<Item = Statement>) -> Rule {
-    Rule::new(format!("built-in: {what}"), statements.into_iter().collect())
+    Rule::new(format!("{BUILT_IN}{what}"), statements.into_iter().collect())
 }
 
 /// Logs below a rate, then counts and drops.

@@ -17,6 +17,9 @@ const SLUG_MAX: usize = 60;
 /// Comments of allows begin with this, those of built-in rules with something else.
 const ALLOW: &str = "allow ";
 
+/// Comments of built-in rules begin with this.
+pub(crate) const BUILT_IN: &str = "built-in: ";
+
 /// The labels of a policy's allows, by their index.
 #[derive(Debug, Clone)]
 pub struct Labels {

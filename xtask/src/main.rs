@@ -112,7 +112,7 @@ fn test(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// The test programs that do more in a soak.
-const SOAKED: &[&str] = &["--test", "continuity", "--test", "transitions"];
+const SOAKED: &[&str] = &["--test", "continuity", "--test", "transitions", "--test", "evaluator"];
 
 /// One test at a time: what they measure is printed, and the machine is theirs.
 fn soak(arguments: &[String]) -> Result<ExitCode> {

@@ -5,25 +5,24 @@
 mod kernel;
 #[path = "../listing/mod.rs"]
 mod listing;
+#[path = "../world/mod.rs"]
+mod world;
 
 mod border;
 mod events;
-mod random;
-mod world;
 
 use events::Events;
 use kernel::Kernel;
 use listing::Listing;
 use netlink::KernelTable;
-use policy::{Host, Options, Policy, Role, Style, compile};
-use random::Random;
+use policy::{Policy, Role};
 use ruleset::evaluate::Packet;
-use ruleset::{Hook, Plan, Rule, Ruleset, States};
+use ruleset::{Hook, Plan, Rule, States};
 use rustables::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::path::Path;
-use world::{Edit, World};
+use world::random::Random;
+use world::{Edit, World, compiled, parse};
 
 /// How many steps, from policies that this seed repeats. `TRANSITIONS_SEED` and
 /// `TRANSITIONS_STEPS` take others.
@@ -191,19 +190,6 @@ impl Server {
             assert_eq!(counted, expected, "counter {name} after {context}");
         }
     }
-}
-
-fn parse(text: &str, context: &str) -> Policy {
-    let options = Options { check_permissions: false, strict: false };
-    let loaded = policy::load_text(Path::new("tierwall.toml"), text, &options);
-    loaded.policy.unwrap_or_else(|| {
-        panic!("{}\n{context}", loaded.diagnostics.render(Style::Plain));
-    })
-}
-
-fn compiled(policy: &Policy, role: &Role, previous: Option<&Ruleset>) -> Ruleset {
-    let users = BTreeMap::from([("root".to_owned(), 0), ("nobody".to_owned(), 65534)]);
-    compile(policy, Host { role, users: &users, previous })
 }
 
 /// The kernel tells of the rules and elements that the plan names and of nothing else.

@@ -1,15 +1,19 @@
 //! A policy that changes step by step, as text: from a grammar small enough that members overlap,
 //! ports collide and names come back.
 
-use crate::random::Random;
-use policy::Role;
+pub(crate) mod random;
+
+use policy::{Host, Options, Policy, Role, Style, compile};
+use random::Random;
+use ruleset::Ruleset;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Tiers there can be. One is called as a chain of ours.
 const TIERS: [&str; 6] = ["web", "app", "db", "admin", "a-b", "input_tcp_3"];
 
-const SERVICES: [&str; 16] = [
+const SERVICES: [&str; 22] = [
     "tcp/1",
     "tcp/2",
     "tcp/1-4",
@@ -22,9 +26,15 @@ const SERVICES: [&str; 16] = [
     "udp/1-3",
     "udp/3-5",
     "udp/4",
+    "sctp/2-4",
+    "dccp/3",
+    "udplite/1-5",
     "gre",
+    "esp",
     "udp",
     "6",
+    "253",
+    "icmp",
     "any",
 ];
 
@@ -279,4 +289,19 @@ fn member(random: &mut Random) -> String {
             "8000::/1",
         ])),
     }
+}
+
+/// The policy that a text says, which has no errors.
+pub(crate) fn parse(text: &str, context: &str) -> Policy {
+    let options = Options { check_permissions: false, strict: false };
+    let loaded = policy::load_text(Path::new("tierwall.toml"), text, &options);
+    loaded.policy.unwrap_or_else(|| {
+        panic!("{}\n{context}", loaded.diagnostics.render(Style::Plain));
+    })
+}
+
+/// What it compiles to on a server that knows the users of the grammar.
+pub(crate) fn compiled(policy: &Policy, role: &Role, previous: Option<&Ruleset>) -> Ruleset {
+    let users = BTreeMap::from([("root".to_owned(), 0), ("nobody".to_owned(), 65534)]);
+    compile(policy, Host { role, users: &users, previous })
 }

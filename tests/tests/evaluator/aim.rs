@@ -90,11 +90,14 @@ fn edges<A: Address + Into<IpAddr>>(set: &AddressSet<A>) -> impl Iterator<Item =
 }
 
 /// Whether a packet may come from there and go there: not the ends of the address space, which
-/// some ranges reach.
+/// some ranges reach, nor the zero address of a link, which is never told of a refusal
+/// (`ipv6_anycast_destination`).
 fn is_somebody(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => (1..224).contains(&address.octets()[0]) && !address.is_loopback(),
-        IpAddr::V6(address) => !address.is_multicast() && address.segments()[0] > 0,
+        IpAddr::V6(address) => {
+            !address.is_multicast() && !matches!(address.segments()[0], 0 | 0xfd01)
+        }
     }
 }
 

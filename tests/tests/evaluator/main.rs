@@ -6,6 +6,7 @@
 //! - [`tracking`]: what connection tracking calls them, an input of the evaluator
 //! - [`prediction`]: what the evaluator says of them, and who would notice
 //! - [`wire`]: sends them, and says what became of them
+//! - [`walk`]: what no policy compiles to, and the evaluator knows all the same
 //!
 //! The packets of a policy are sent at once, and their counts compared in sum; where that differs,
 //! each exchange is repeated alone, so that the one that the evaluator is wrong about is named.
@@ -24,6 +25,7 @@ mod aim;
 mod exchange;
 mod prediction;
 mod tracking;
+mod walk;
 mod wire;
 
 use exchange::{Exchange, Exchanges, Sending};

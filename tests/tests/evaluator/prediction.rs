@@ -112,7 +112,12 @@ fn flags(packet: &Packet) -> u8 {
 }
 
 /// The packet as a base chain sees it.
-fn seen(packet: &Packet, hook: Hook, state: States, user: Option<u32>) -> evaluate::Packet {
+pub(crate) fn seen(
+    packet: &Packet,
+    hook: Hook,
+    state: States,
+    user: Option<u32>,
+) -> evaluate::Packet {
     let protocol = packet.protocol();
     let is_icmp = [ICMP, ICMPV6].contains(&protocol);
     evaluate::Packet {

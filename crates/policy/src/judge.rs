@@ -46,7 +46,10 @@ pub enum By<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// Of `policy` on the server for which it was compiled to `ruleset`.
+    /// Of `policy` on the server for which it was compiled to `ruleset`. It must be what was
+    /// compiled: of a table read from the kernel, a set that [wasn't
+    /// read](ruleset::Elements::Unread) holds nobody here. Timed members count until they are
+    /// [taken out](Table::expire).
     pub fn new(policy: &'a Policy, ruleset: &'a Ruleset) -> Self {
         let labels = Labels::of(&policy.allows);
         let of_comment = |(index, allow)| (labels.comment(index).to_owned(), allow);

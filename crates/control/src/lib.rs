@@ -44,6 +44,8 @@ pub mod exit {
     pub const NOT_PERMITTED: u8 = 4;
     /// There is a table `inet filter` that tierwall did not make.
     pub const FOREIGN_TABLE: u8 = 5;
+    /// A session that is guarded would be locked out.
+    pub const LOCKOUT: u8 = 6;
     /// The command line can't be understood (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
 }

@@ -23,7 +23,10 @@ pub enum Request {
     Teardown,
     /// Read the policy files again and apply all of them; answered when the kernel has
     /// acknowledged it.
-    Reload,
+    Reload {
+        /// Also where that locks out a session that is guarded.
+        force: bool,
+    },
     /// The members that were added by command.
     Members {
         /// Of this tier only.
@@ -54,6 +57,8 @@ pub enum Request {
         tier: String,
         /// An address, prefix or range, as it was added.
         member: String,
+        /// Also where that locks out a session that is guarded.
+        force: bool,
     },
 }
 
@@ -62,7 +67,7 @@ impl Request {
     pub fn is_read_only(&self) -> bool {
         match self {
             Self::Status | Self::Members { .. } => true,
-            Self::Reload
+            Self::Reload { .. }
             | Self::Teardown
             | Self::AddMember { .. }
             | Self::PromotedMember { .. }
@@ -145,6 +150,8 @@ pub enum FailureKind {
     BadRequest,
     /// The policy files have errors; what was enforced stays.
     BadPolicy,
+    /// A session that is guarded would be locked out; what was enforced stays.
+    Lockout,
     /// The kernel refused, or something else went wrong.
     Failed,
 }
@@ -218,6 +225,9 @@ pub struct Status {
     pub waiting: Vec<String>,
     /// Why the files as they are now can't be applied.
     pub problem: Option<String>,
+    /// The lockout for which a change was refused; none once a later one holds.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// What another process changed in the table that was left so.
     pub drift: Option<String>,
     /// Why the kernel doesn't hold what was wanted; it is tried again.

@@ -125,7 +125,9 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
     let (watch, boot, deny) = (settings.watch, settings.boot, settings.deny);
     let (mode, forward, ownership) = (settings.mode, settings.forward, settings.ownership);
     let services = documents.iter().flat_map(|document| &document.services);
-    let services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
+    let mut services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
+    let guarded =
+        services.guarded(settings.guarded.as_ref(), &reading.gaps, &mut reading.diagnostics);
     let resolver = Resolver {
         tiers: &tiers,
         services,
@@ -133,7 +135,7 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
         diagnostics: &mut reading.diagnostics,
     };
     let allows = resolver.allows(documents.iter().flat_map(|document| &document.allows));
-    Policy { role, watch, boot, deny, mode, forward, ownership, tiers, allows }
+    Policy { role, watch, boot, deny, mode, forward, ownership, guarded, tiers, allows }
 }
 
 fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {

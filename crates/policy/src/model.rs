@@ -49,6 +49,9 @@ pub struct Policy {
     pub forward: Forward,
     /// Who else may change the table.
     pub ownership: Ownership,
+    /// The services by which this server is administered: TCP ports whose open sessions no change
+    /// may lock out. Without any, nothing is guarded.
+    pub guarded: Service,
     /// The address groups, by name.
     pub tiers: BTreeMap<String, Tier>,
     /// The allows, in the order of the files.

@@ -7,6 +7,7 @@ use crate::model::Service;
 use crate::name;
 use crate::port::{self, Part, PartError};
 use crate::protocol;
+use ruleset::Transport;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -83,6 +84,31 @@ impl<'d> Services<'d> {
         diagnostics: &mut Diagnostics,
     ) -> Option<Service> {
         self.parts(texts, &mut Vec::new(), gaps, diagnostics)
+    }
+
+    /// What `services` of `[guard]` means: `tcp/22` where nothing is said, nothing where the list is
+    /// empty.
+    pub(crate) fn guarded(
+        &mut self,
+        texts: Option<&'d List<Text>>,
+        gaps: &Gaps,
+        diagnostics: &mut Diagnostics,
+    ) -> Service {
+        let Some(texts) = texts else {
+            let ssh = (Transport::Tcp, vec![22..=22]);
+            return Service { ports: BTreeMap::from([ssh]), ..Service::default() };
+        };
+        if texts.is_empty() {
+            return Service::default();
+        }
+        let service = self.resolve(texts, gaps, diagnostics).unwrap_or_default();
+        let is_tcp = service.ports.keys().all(|transport| *transport == Transport::Tcp);
+        if service.any || !service.protocols.is_empty() || !is_tcp {
+            let message = "sessions that are guarded are TCP connections";
+            let diagnostic = Diagnostic::error("bad-setting", texts.place.label(), message);
+            diagnostics.push(diagnostic.hint("write services = [\"tcp/22\"]".to_owned()));
+        }
+        service
     }
 
     fn parts(

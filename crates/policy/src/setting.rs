@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) mode: Modes,
     pub(crate) forward: Forward,
     pub(crate) ownership: Ownership,
+    /// Still text, since it may name services; none where the file doesn't say.
+    pub(crate) guarded: Option<List<Text>>,
 }
 
 const WATCH: [(&str, Watch); 2] = [("members", Watch::Members), ("all", Watch::All)];
@@ -55,6 +57,9 @@ impl Reader<'_> {
         if let Some(value) = table.get("ownership") {
             settings.ownership = self.choice("ownership", value, &OWNERSHIP).unwrap_or_default();
         }
+        if let Some(value) = table.get("guard") {
+            settings.guarded = self.guard(value);
+        }
         if let Some(value) = table.get("deny") {
             let default = settings.deny;
             let (input, output) = self.sides("deny", value, &DENY);
@@ -69,6 +74,19 @@ impl Reader<'_> {
                 Modes { input: input.unwrap_or_default(), output: output.unwrap_or_default() };
         }
         settings
+    }
+
+    /// `[guard]`: the services by which this server is administered.
+    fn guard(&mut self, value: &Value<'_>) -> Option<List<Text>> {
+        let DeValue::Table(table) = value.get_ref() else {
+            let hint = "write [guard], and below it services = [\"tcp/22\"]";
+            self.mistyped("guard", value, "a table", hint);
+            return None;
+        };
+        self.unknown_keys(table, &["services"], |key| {
+            (key == "service").then(|| "did you mean `services`?".into())
+        });
+        table.get("services").map(|services| self.texts("services", services))
     }
 
     /// Refuses settings in an included file.

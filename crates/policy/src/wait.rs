@@ -31,6 +31,7 @@ impl Policy {
             ("mode", self.mode != edited.mode),
             ("forward", self.forward != edited.forward),
             ("ownership", self.ownership != edited.ownership),
+            ("guard", self.guarded != edited.guarded),
         ];
         let changed = settings.into_iter().filter(|(_, changed)| *changed);
         lines.extend(changed.map(|(setting, _)| format!("the setting {setting} changes")));

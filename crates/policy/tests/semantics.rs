@@ -98,6 +98,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             mode: Modes { input, output },
             forward,
             ownership: Ownership::default(),
+            guarded: Service::default(),
             tiers: TIERS
                 .into_iter()
                 .zip(tiers)

@@ -1,13 +1,14 @@
 //! `tierwall reload`, and how every change through the daemon is told.
 
 use crate::error::Error;
-use crate::options::Common;
+use crate::options::{Common, Reload};
 use crate::output::{BAD, FAINT, GOOD, WARNING, counted, print, print_json, styled, tell};
 use control::{Client, Done, Request, Response, socket_path};
 use serde_json::json;
 
-pub(crate) fn reload(common: &Common) -> Result<u8, Error> {
-    change(common, &Request::Reload, "nothing changed: the kernel holds this policy")
+pub(crate) fn reload(common: &Common, reload: &Reload) -> Result<u8, Error> {
+    let request = Request::Reload { force: reload.force };
+    change(common, &request, "nothing changed: the kernel holds this policy")
 }
 
 /// Asks for a change and tells what it came to; `nothing` where that is nothing.

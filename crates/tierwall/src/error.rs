@@ -40,6 +40,7 @@ impl Error {
                 FailureKind::NotPermitted => exit::NOT_PERMITTED,
                 FailureKind::ForeignTable => exit::FOREIGN_TABLE,
                 FailureKind::BadPolicy => exit::BAD_POLICY,
+                FailureKind::Lockout => exit::LOCKOUT,
                 FailureKind::BadRequest | FailureKind::Failed => exit::FAILED,
             },
             Self::Foreign => exit::FOREIGN_TABLE,

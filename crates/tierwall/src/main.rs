@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Command::Plan(plan) => plan::run(common, plan),
         Command::Export(export) => export::run(common, export),
         Command::Status => status::run(common),
-        Command::Reload => change::reload(common),
+        Command::Reload(reload) => change::reload(common, reload),
         Command::Member(member) => member::run(common, member),
         Command::Teardown => teardown::run(common),
     };

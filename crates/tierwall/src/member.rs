@@ -29,7 +29,7 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         }
         Member::Remove(remove) => {
             let (tier, member) = (remove.tier.clone(), remove.member.clone());
-            let request = Request::RemoveMember { tier, member };
+            let request = Request::RemoveMember { tier, member, force: remove.force };
             change(common, &request, "removed; nothing in the kernel had to change")
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
     version,
     after_help = "Exit codes: 0 done; 1 something failed; 2 `plan --detailed-exitcode` found \
                   changes; 3 the policy has errors; 4 no right to do that; 5 a table `inet \
-                  filter` that tierwall did not make; 64 usage."
+                  filter` that tierwall did not make; 6 a session would be locked out; 64 usage."
 )]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Say what the daemon does and holds
     Status,
     /// Apply the policy files as they are now, and wait until the kernel has acknowledged it
-    Reload,
+    Reload(Reload),
     /// Add and remove members of tiers, beside those of the policy files
     #[command(subcommand)]
     Member(Member),
@@ -149,12 +149,23 @@ pub(crate) struct AddMember {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RemoveMember {
     /// The tier
     pub(crate) tier: String,
 
     /// The address, prefix or range that was added
     pub(crate) member: String,
+
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

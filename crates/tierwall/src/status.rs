@@ -38,6 +38,9 @@ fn as_text(status: &Status) -> String {
     let role = if role.is_empty() { "no tier".to_owned() } else { role.join(", ") };
     let how = if status.role_auto { " (by this server's addresses)" } else { "" };
     let mut text = String::new();
+    if let Some(refused) = &status.refused {
+        text += &format!("{}\n{}\n\n", styled(BAD, "a change was refused:"), refused.trim_end());
+    }
     if let Some(problem) = &status.kernel_problem {
         let heading = "the kernel doesn't hold what was wanted; it is tried again:";
         text += &format!("{}\n{}\n\n", styled(BAD, heading), problem.trim_end());

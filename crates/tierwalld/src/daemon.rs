@@ -178,7 +178,7 @@ impl Daemon {
                     self.unwatched.note(what, problem);
                     self.status.unwatched = self.unwatched.lines();
                 }
-                Some(Event::Reload) => self.queue.push(Work::Reload, None),
+                Some(Event::Reload) => self.queue.push(Work::Reload { force: false }, None),
                 Some(Event::Worked { engine, response, replies }) => {
                     self.take_back(engine);
                     for reply in replies {
@@ -228,14 +228,16 @@ impl Daemon {
                 let _ = reply.send(Response::Members(members));
                 return;
             }
-            Request::Reload => Work::Reload,
+            Request::Reload { force } => Work::Reload { force },
             Request::Teardown => Work::Teardown,
             Request::AddMember { tier, member, seconds, reason } => {
                 let added = report::now();
                 let until = seconds.map(|seconds| added.saturating_add(seconds));
                 Work::AddMember(CommandMember { tier, member, added, until, by: uid, reason })
             }
-            Request::RemoveMember { tier, member } => Work::RemoveMember { tier, member },
+            Request::RemoveMember { tier, member, force } => {
+                Work::RemoveMember { tier, member, force }
+            }
             Request::PromotedMember { tier, member } => Work::Promoted { tier, member },
         };
         self.queue.push(work, Some(reply));
@@ -248,7 +250,7 @@ impl Daemon {
         }
         let Some((work, replies)) = self.queue.pop() else { return };
         let Some(mut engine) = self.engine.take() else { return };
-        if work == Work::Reload {
+        if matches!(work, Work::Reload { .. }) {
             self.reloading = true;
             notify(&[NotifyState::Reloading]);
         }

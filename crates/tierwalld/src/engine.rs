@@ -5,6 +5,7 @@
 //! in a state that was acknowledged, or unchanged.
 
 use crate::drift::{Foreign, Shared};
+use crate::guard;
 use crate::host::Server;
 use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
@@ -14,6 +15,7 @@ use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
 use crate::memory::{Changed, Memory};
 use crate::options::Options;
 use crate::proof::Proof;
+use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
@@ -37,6 +39,9 @@ pub(crate) enum StepError {
     /// A member can't be added or removed.
     #[error(transparent)]
     Member(#[from] MemberFailure),
+    /// Somebody who administers this server would be shut out.
+    #[error("{0}")]
+    Lockout(String),
 }
 
 /// What a step did.
@@ -47,6 +52,9 @@ pub(crate) struct Step {
     /// What it means.
     pub(crate) change: Change,
 }
+
+/// Steps that bring the kernel to what the files say.
+const FILES: [&str; 4] = ["start", "reload", "files changed", "members changed"];
 
 /// All that is known and held.
 pub(crate) struct Engine {
@@ -69,6 +77,17 @@ pub(crate) struct Engine {
     pub(crate) enforcement: Enforcement,
     pub(crate) generation: u32,
     pub(crate) last_commit: Option<CommitSummary>,
+    /// The policy that the kernel was brought to last, with the members by command.
+    enforced: Policy,
+    /// Whether the first enforcement is held back, the table only observing, since it would be a
+    /// lockout.
+    pub(crate) held: bool,
+    /// The policy that the files were last read to be.
+    read: Policy,
+    /// One of the files that was refused.
+    refusal: Option<Refusal>,
+    /// The lockout for which a change was refused.
+    pub(crate) refused: Option<String>,
     /// What another process changed that stays, under `ownership = "report"`.
     pub(crate) drift: Option<String>,
     /// What the kernel failed, so that what was wanted isn't there.
@@ -136,6 +155,11 @@ impl Engine {
         let mut engine = Self {
             kernel,
             members: state.as_ref().map(member_file::load).unwrap_or_default(),
+            enforced: policy.clone(),
+            held: true,
+            read: policy.clone(),
+            refusal: state.as_ref().and_then(Refusal::load),
+            refused: None,
             applied: policy,
             waiting: Vec::new(),
             enforcement: Enforcement::Committed,
@@ -158,20 +182,47 @@ impl Engine {
         let compile =
             |previous: Option<&ruleset::Ruleset>| compile(&policy, Host { role, users, previous });
         engine.kernel.recognise(compile, engine.state.as_ref())?;
-        engine.settle("start")?;
-        engine.memory.policy_is_old(&engine.applied, Changed::Rules);
+        let again = engine.refused_before();
+        let first = match again {
+            Some(why) => engine.hold("start", why),
+            None => engine.settle("start", false),
+        };
+        match first {
+            Err(StepError::Lockout(why)) => engine.start_with_the_last(why)?,
+            step => drop(step?),
+        }
+        if !engine.held {
+            engine.memory.policy_is_old(&engine.applied, Changed::Rules);
+        }
         Ok(engine)
     }
 
+    /// The kernel enforces an earlier policy, and that of the files would be a lockout.
+    fn start_with_the_last(&mut self, why: String) -> Result<(), StepError> {
+        let refusal = self.refusal.take();
+        let Some(last) = self.state.as_ref().and_then(last_good::load) else {
+            return Err(StepError::Lockout(why));
+        };
+        let (server, found) = Server::resolve(&last.policy, None, self.state.as_ref());
+        (self.applied, self.server, self.warnings) = (last.policy, server, lines(&found));
+        self.settle("start", true)?;
+        (self.refused, self.refusal) = (Some(why), refusal);
+        Ok(())
+    }
+
     /// Reads the files again and applies all of them.
-    pub(crate) fn reload(&mut self) -> Result<Step, StepError> {
+    /// Refused where it would be a lockout, unless by `force`.
+    pub(crate) fn reload(&mut self, force: bool) -> Result<Step, StepError> {
         let candidate = self.read_files()?;
-        self.apply(candidate, "reload")
+        self.apply(candidate, "reload", force)
     }
 
     /// Reads the files again, and applies what applies by itself.
     pub(crate) fn files_changed(&mut self) -> Result<Step, StepError> {
         let candidate = self.read_files()?;
+        if let Some(why) = self.refused_before() {
+            return Err(StepError::Lockout(why));
+        }
         self.take_members(candidate)
     }
 
@@ -181,7 +232,7 @@ impl Engine {
             return Ok(Step::default());
         }
         if self.applied.watch == Watch::All {
-            return self.apply(candidate, "files changed");
+            return self.apply(candidate, "files changed", false);
         }
         let edited = candidate.policy;
         candidate.policy = self.applied.with_members_of(&edited);
@@ -192,7 +243,7 @@ impl Engine {
         }
         let (server, _) = Server::resolve(&candidate.policy, self.so_far(), self.state.as_ref());
         candidate.server = server;
-        let step = self.apply(candidate, "members changed")?;
+        let step = self.apply(candidate, "members changed", false)?;
         self.waiting = waiting;
         Ok(step)
     }
@@ -200,17 +251,22 @@ impl Engine {
     /// Adds a member by command, to hold until it is removed.
     pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
         let members = self.members.with(&self.applied, member)?;
-        self.change_members(members, "member added")
+        self.change_members(members, "member added", false)
     }
 
     /// Removes a member that was added by command.
-    pub(crate) fn remove_member(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
+    pub(crate) fn remove_member(
+        &mut self,
+        tier: &str,
+        member: &str,
+        force: bool,
+    ) -> Result<Step, StepError> {
         let members = self.members.without(&self.applied, tier, member)?;
         if members::is_of_files(&self.applied, tier, member) {
             // Typed into the files since: from now on it is in the tier by these alone.
             self.keep_policy().map_err(MemberFailure::NotRecorded)?;
         }
-        self.change_members(members, "member removed")
+        self.change_members(members, "member removed", force)
     }
 
     /// Takes over from the files a member that was added by command: one step, so that it never
@@ -246,6 +302,7 @@ impl Engine {
         &mut self,
         members: CommandMembers,
         reason: &'static str,
+        force: bool,
     ) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {
             return Err(MemberFailure::TornDown.into());
@@ -253,14 +310,14 @@ impl Engine {
         members.save(self.state.as_ref())?;
         let before = std::mem::replace(&mut self.members, members);
         self.memory.is_old();
-        let step = self.settle(reason);
+        let step = self.settle(reason, force);
         if step.is_err() {
             self.members = before;
             if let Err(error) = self.members.save(self.state.as_ref()) {
                 tracing::error!(%error, "a member that was refused is still recorded");
             }
         }
-        Ok(step?)
+        step
     }
 
     /// Another process changed the table: puts it back, or reports it, as the policy says.
@@ -297,7 +354,7 @@ impl Engine {
             return Ok(Step::default());
         }
         tracing::warn!(process, pid, what, "another process changed the table; putting it back");
-        Ok(self.settle("repair")?)
+        self.settle("repair", !self.held)
     }
 
     /// Tries again what the kernel failed.
@@ -309,7 +366,7 @@ impl Engine {
         match self.files_changed() {
             // They are no reason to leave the kernel as it is.
             Err(StepError::BadPolicy(_)) => {
-                let step = self.settle("repair")?;
+                let step = self.settle("repair", !self.held)?;
                 self.look_again()?;
                 Ok(step)
             }
@@ -325,7 +382,8 @@ impl Engine {
 
     /// Whether the kernel holds what is applied.
     fn is_as_wanted(&mut self) -> Result<bool, KernelError> {
-        let policy = self.members.added_to(&self.applied);
+        let mut policy = self.members.added_to(&self.applied);
+        policy.mode = self.mode();
         let server = &self.server;
         self.kernel.holds(|previous| {
             compile(&policy, Host { role: &server.role, users: &server.users, previous })
@@ -359,7 +417,7 @@ impl Engine {
         if is_same {
             return Ok(Step::default());
         }
-        match self.settle("addresses or users changed") {
+        match self.settle("addresses or users changed", false) {
             Ok(step) => {
                 let (old, new) = (before.role.to_string(), self.server.role.to_string());
                 if old != new {
@@ -370,7 +428,7 @@ impl Engine {
             }
             Err(error) => {
                 self.server = before;
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -418,7 +476,9 @@ impl Engine {
         let so_far = Some((&self.server, &self.applied));
         let (inputs, candidate) = load(&self.options, &mut self.lists, so_far, self.state.as_ref());
         self.inputs = inputs;
-        candidate.map_err(|problem| self.refuse(problem))
+        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        self.read = candidate.policy.clone();
+        Ok(candidate)
     }
 
     /// Notes why the files can't be applied. The old policy stays.
@@ -431,7 +491,12 @@ impl Engine {
         StepError::BadPolicy(problem)
     }
 
-    fn apply(&mut self, candidate: Candidate, reason: &'static str) -> Result<Step, StepError> {
+    fn apply(
+        &mut self,
+        candidate: Candidate,
+        reason: &'static str,
+        force: bool,
+    ) -> Result<Step, StepError> {
         let Candidate { policy, server, warnings } = candidate;
         let differs = policy != self.applied;
         let rules_changed = differs && !self.applied.waiting(&policy).is_empty();
@@ -440,7 +505,7 @@ impl Engine {
             std::mem::replace(&mut self.server, server),
         );
         self.problem = None;
-        match self.settle(reason) {
+        match self.settle(reason, force) {
             Ok(step) => {
                 for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
                     tracing::warn!("{warning}");
@@ -458,20 +523,92 @@ impl Engine {
             Err(error) => {
                 (self.applied, self.server) = before;
                 self.trouble.is_of_edit = differs;
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
     /// Brings the kernel to what is applied.
-    fn settle(&mut self, reason: &'static str) -> Result<Step, KernelError> {
+    ///
+    /// What others changed is put back whoever is in by it: by `force`, too.
+    /// A first enforcement that would be a lockout is held back: the table observes until a change
+    /// of the policy or of the sessions makes it none. Any other step of that kind is refused.
+    fn settle(&mut self, reason: &'static str, force: bool) -> Result<Step, StepError> {
         if self.members.expire(report::now()) {
             self.memory.is_old();
         }
         let policy = self.members.added_to(&self.applied);
+        let lockout = if force { None } else { self.lockout(&policy)? };
+        if let Some(why) = lockout {
+            if FILES.contains(&reason) {
+                self.refusal = Some(Refusal::of(&self.read, &why));
+                self.record_refusal();
+            }
+            return self.hold(reason, why);
+        }
         self.prepare_enforcement(&policy)?;
+        (self.held, self.refused) = (false, None);
+        if FILES.contains(&reason) && self.refusal.take().is_some() {
+            self.record_refusal();
+        }
         let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
+        self.enforced = policy;
         Ok(self.settled(reason, settled))
+    }
+
+    /// Refuses a step, or holds a first enforcement back.
+    fn hold(&mut self, reason: &'static str, why: String) -> Result<Step, StepError> {
+        if self.refused.as_ref() != Some(&why) {
+            tracing::error!(reason, "refused: {why}");
+        }
+        self.refused = Some(why.clone());
+        if !self.held || reason == "reload" || self.kernel.standing()?.input_drops {
+            return Err(StepError::Lockout(why));
+        }
+        let mut policy = self.members.added_to(&self.applied);
+        policy.mode = observed(policy.mode);
+        let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
+        self.enforced = policy;
+        Ok(self.settled(reason, settled))
+    }
+
+    /// Why the files as they were last read were refused before, if they were.
+    fn refused_before(&self) -> Option<String> {
+        let refusal = self.refusal.as_ref().filter(|refusal| refusal.is_of(&self.read));
+        refusal.map(|refusal| refusal.why.clone())
+    }
+
+    fn record_refusal(&self) {
+        let Some(recorder) = self.memory.recorder() else { return };
+        let refusal = self.refusal.clone();
+        recorder.record("refusal", move |state| match &refusal {
+            Some(refusal) => refusal.save(state),
+            None => Refusal::forget(state),
+        });
+    }
+
+    /// The lockout that bringing the kernel to `policy` would be, if it is one.
+    fn lockout(&mut self, policy: &Policy) -> Result<Option<String>, KernelError> {
+        let sessions = match guard::sessions(&policy.guarded) {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                tracing::warn!(%error, "can't tell who has a session here; nobody is guarded");
+                return Ok(None);
+            }
+        };
+        if sessions.is_empty() || self.kernel.is_foreign()? {
+            return Ok(None);
+        }
+        let previous = self.kernel.mirror()?;
+        let (role, users) = (&self.server.role, &self.server.users);
+        let after = compile(policy, Host { role, users, previous: Some(previous) });
+        let lockout = guard::lockout(&sessions, (&self.enforced, previous), &after);
+        Ok(lockout.map(|lockout| lockout.to_string()))
+    }
+
+    /// What each side does with what no allow lets through, as it is in the kernel.
+    pub(crate) fn mode(&self) -> Modes {
+        if self.held { observed(self.applied.mode) } else { self.applied.mode }
     }
 
     /// Where a side begins to drop, the connections that are open have to be known as such, or
@@ -491,12 +628,7 @@ impl Engine {
             return Ok(());
         }
         if !standing.tracks {
-            let mut observing = policy.clone();
-            for mode in [&mut observing.mode.input, &mut observing.mode.output] {
-                if *mode == Mode::Enforce {
-                    *mode = Mode::Observe;
-                }
-            }
+            let observing = Policy { mode: observed(policy.mode), ..policy.clone() };
             let settled = commit(&mut self.kernel, &observing, &self.server, self.state.as_ref())?;
             self.settled("before the first enforcement", settled);
         }
@@ -529,6 +661,12 @@ impl Engine {
         }
         Step { commit, change: settled.change }
     }
+}
+
+/// The same without denying anything.
+fn observed(modes: Modes) -> Modes {
+    let observed = |mode| if mode == Mode::Enforce { Mode::Observe } else { mode };
+    Modes { input: observed(modes.input), output: observed(modes.output) }
 }
 
 fn commit(

@@ -167,6 +167,11 @@ impl Kernel {
         })
     }
 
+    /// What the kernel holds, read where that isn't known.
+    pub(crate) fn mirror(&mut self) -> Result<&Ruleset, KernelError> {
+        Ok(&self.mirrored()?.ruleset)
+    }
+
     /// What the table in the kernel does with packets.
     pub(crate) fn standing(&mut self) -> Result<Standing, KernelError> {
         let table = self.mirrored()?.ruleset.table.as_ref();

@@ -124,7 +124,8 @@ impl Engine {
             self.memory.written = Some(now);
         }
         let Some(recorder) = &self.memory.recorder else { return };
-        if policy {
+        // One that is held back was never enforced.
+        if policy && !self.held {
             let (policy, now) = (self.applied.clone(), report::now());
             recorder.record("policy", move |state| last_good::save(state, &policy, now));
         }

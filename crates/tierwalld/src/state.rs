@@ -102,6 +102,14 @@ impl StateDirectory {
         fs::rename(&beside, &path)
     }
 
+    /// Removes a file, if it is there.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until a file, if it is there, and its name are on the disk.
     pub(crate) fn sync(&self, name: &str) -> io::Result<()> {
         match File::open(self.path.join(name)) {

@@ -6,7 +6,7 @@
 use crate::engine::Engine;
 use crate::unwatched::Unwatched;
 use control::{Enforcement, SideMode, Status, TableState, TierSummary};
-use policy::model::Mode;
+use policy::model::{Mode, Modes};
 use std::path::Path;
 
 /// The state after a step.
@@ -30,8 +30,8 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         generation: engine.generation,
         role: engine.server.role.tiers.clone(),
         role_auto: engine.server.role.auto,
-        input: side_mode(policy.mode.input),
-        output: side_mode(policy.mode.output),
+        input: side_mode(engine.mode().input),
+        output: side_mode(engine.mode().output),
         tiers: tiers.collect(),
         allows: policy.allows.len(),
         last_commit: engine.last_commit.clone(),
@@ -41,6 +41,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         kernel_problem: engine.trouble.problem().cloned(),
         table: engine.table,
         unwatched: unwatched.lines(),
+        refused: engine.refused.clone(),
         drift: engine.drift.clone(),
     }
 }
@@ -62,7 +63,7 @@ pub(crate) fn line(engine: &Engine) -> String {
     let role = if role.is_empty() { "no tier".to_owned() } else { role.join(", ") };
     let tiers = policy.tiers.len();
     let members: usize = policy.tiers.values().map(|tier| tier.v4.len() + tier.v6.len()).sum();
-    let (input, output) = (policy.mode.input, policy.mode.output);
+    let Modes { input, output } = engine.mode();
     let mode = match input == output {
         true => mode_name(input).to_owned(),
         false => format!("input {}, output {}", mode_name(input), mode_name(output)),
@@ -70,6 +71,9 @@ pub(crate) fn line(engine: &Engine) -> String {
     let generation = engine.generation;
     let mut line =
         format!("generation {generation}, {mode}, {role}, {tiers} tiers, {members} members");
+    if engine.refused.is_some() {
+        line += "; a change was refused, since it would lock out a session";
+    }
     if engine.trouble.is_some() {
         line += "; the kernel failed what was wanted last";
     }

@@ -15,12 +15,15 @@ use std::collections::VecDeque;
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Work {
-    Reload,
+    Reload {
+        force: bool,
+    },
     FilesChanged,
     AddMember(CommandMember),
     RemoveMember {
         tier: String,
         member: String,
+        force: bool,
     },
     Teardown,
     Promoted {
@@ -59,7 +62,7 @@ impl Queue {
             *waiting == work
                 && matches!(
                     work,
-                    Work::Reload
+                    Work::Reload { .. }
                         | Work::FilesChanged
                         | Work::LookAgain
                         | Work::Retry
@@ -82,10 +85,12 @@ impl Work {
     /// Does it. Blocks.
     pub(crate) fn perform(self, engine: &mut Engine) -> Response {
         let step = match self {
-            Self::Reload => engine.reload(),
+            Self::Reload { force } => engine.reload(force),
             Self::FilesChanged => engine.files_changed(),
             Self::AddMember(member) => engine.add_member(member),
-            Self::RemoveMember { tier, member } => engine.remove_member(&tier, &member),
+            Self::RemoveMember { tier, member, force } => {
+                engine.remove_member(&tier, &member, force)
+            }
             Self::Promoted { tier, member } => engine.promoted(&tier, &member),
             Self::Teardown => {
                 return engine.teardown().map_or_else(not_torn_down, Response::TornDown);
@@ -127,6 +132,7 @@ fn not_torn_down(error: StepError) -> Response {
 fn failed(error: StepError) -> Response {
     let kind = match &error {
         StepError::BadPolicy(_) => FailureKind::BadPolicy,
+        StepError::Lockout(_) => FailureKind::Lockout,
         StepError::Kernel(KernelError::Foreign) => FailureKind::ForeignTable,
         StepError::Kernel(_) | StepError::Member(_) => FailureKind::Failed,
     };

@@ -24,6 +24,7 @@ fn says_what_the_daemon_holds() {
             "pid",
             "policy_file",
             "problem",
+            "refused",
             "role",
             "role_auto",
             "since",

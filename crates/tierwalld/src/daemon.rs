@@ -255,6 +255,7 @@ impl Daemon {
             notify(&[NotifyState::Reloading]);
         }
         let events = self.events.clone();
+        let is_rest = work == Work::Remember;
         tokio::task::spawn_blocking(move || {
             let perform = AssertUnwindSafe(|| work.perform(&mut engine));
             let Ok(response) = catch_unwind(perform) else {
@@ -263,9 +264,10 @@ impl Daemon {
                 tracing::error!("a fault in tierwalld; ending");
                 std::process::abort();
             };
-            let is_large = engine.is_large();
+            // At rest: while it lasts nobody else can allocate, and a reply would wait.
+            let gives_back = is_rest && engine.is_large();
             let _ = events.blocking_send(Event::Worked { engine, response, replies });
-            if is_large {
+            if gives_back {
                 netlink::give_back();
             }
         });

@@ -251,7 +251,8 @@ impl Engine {
     /// Adds a member by command, to hold until it is removed.
     pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
         let members = self.members.with(&self.applied, member)?;
-        self.change_members(members, "member added", false)
+        // More pass than before: nobody is locked out.
+        self.change_members(members, "member added", !self.held)
     }
 
     /// Removes a member that was added by command.

@@ -143,7 +143,14 @@ impl Kernel {
         let mut connection = Connection::open().map_err(reading)?;
         // The first to be refused where the right is missing.
         connection.generation().map_err(reading)?;
-        Ok(Self { connection, features: None, mirror: None, takeover, listener: None, missed: false })
+        Ok(Self {
+            connection,
+            features: None,
+            mirror: None,
+            takeover,
+            listener: None,
+            missed: false,
+        })
     }
 
     /// What the kernel holds, as far as we know.

@@ -83,7 +83,14 @@ fn users() -> impl Strategy<Value = Vec<User>> {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let allow = (endpoint(), endpoint(), service(), users());
-    let allows = prop::collection::vec(allow, 0..10);
+    // Some with all allows on the services of the first, where peers are dispatched by address.
+    let allows = (prop::collection::vec(allow, 0..10), prop::bool::weighted(0.3));
+    let allows = allows.prop_map(|(mut allows, crowded)| {
+        if let (true, [first, others @ ..]) = (crowded, &mut allows[..]) {
+            others.iter_mut().for_each(|allow| allow.2 = first.2.clone());
+        }
+        allows
+    });
     let tiers = prop::collection::vec((small_v4(4), small_v6(2)), TIERS.len());
     let mode =
         || prop_oneof![6 => Just(Mode::Enforce), 1 => Just(Mode::Observe), 1 => Just(Mode::Off)];

@@ -162,7 +162,8 @@ impl World {
 
     fn add_allow(&mut self, random: &mut Random) {
         let own = self.endpoint(random, 10);
-        let peer = self.endpoint(random, 75);
+        let share = random.pick(&[75, 75, 20]);
+        let peer = self.endpoint(random, share);
         let inward = random.percent(50);
         let (from, to) = if inward { (peer, own) } else { (own, peer) };
         let acts = |side: &[String]| {

@@ -17,6 +17,14 @@ const BY_PORT: &str = "dispatch by port";
 const BY_PROTOCOL: &str = "dispatch by protocol";
 const BY_PEER: &str = "dispatch by peer";
 
+/// From this many allows of tiers on one service, a map leads from the peer's address to the allow.
+const MANY_TIERS: usize = 4;
+
+/// Tiers with more ranges aren't in that map, nor are those that would make it larger than
+/// [`LARGE_MAP`]: an interval map rebuilds itself at every commit.
+const LARGE_TIER: usize = 256;
+const LARGE_MAP: usize = 4096;
+
 /// The rules of a base chain that lead to the allows.
 pub(super) struct Dispatch {
     /// By port, then by protocol.
@@ -167,8 +175,16 @@ impl Targets<'_> {
         chain
     }
 
-    /// Dispatches the allows of the group that name literal peers only by the peer's address, so
-    /// that thousands of them cost what one does. Returns those that are dispatched.
+    /// Dispatches by the peer's address, so that thousands of allows on one service cost what one
+    /// does. Returns the allows that needn't be asked in turn any more.
+    ///
+    /// That are those with literal peers. A map has one verdict an address: where peers overlap,
+    /// the narrower allow is dispatched and the wider one asked in turn. All that decides it is in
+    /// the allows, so that the rules change with these only.
+    ///
+    /// Of tiers the map is a short cut: it leads to the chain of one allow, which looks in the
+    /// tier's set itself, and every allow is asked in turn all the same. So what is in the map may
+    /// follow the members without a rule following them, and is free to leave some out.
     fn peer_maps(
         &self,
         compiler: &mut Compiler<'_>,
@@ -177,33 +193,42 @@ impl Targets<'_> {
         rules: &mut Vec<Rule>,
     ) -> Group {
         let peer = |position: &usize| self.active[*position].peer;
-        let mut literal: Vec<usize> = group
-            .iter()
-            .copied()
-            .filter(|position| {
-                let peer = peer(position);
-                !peer.any && !peer.every_server && peer.tiers.is_empty()
-            })
-            .collect();
-        if literal.len() < 2 {
-            return Group::new();
-        }
-        // A map has one verdict an address. Where peers overlap, the narrower allow is dispatched
-        // and the wider one asked in turn.
-        literal.sort_by_key(|position| (span(&peer(position).v4), span(&peer(position).v6)));
+        let chain = |compiler: &Compiler<'_>, position: usize| {
+            self.side.allow_chain(compiler.labels.slug(self.active[position].index))
+        };
+        let bounded = group.iter().copied().filter(|position| {
+            let peer = peer(position);
+            !peer.any && !peer.every_server
+        });
+        let (mut literal, tiers): (Vec<usize>, Vec<usize>) =
+            bounded.partition(|position| peer(position).tiers.is_empty());
         let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
         let mut dispatched = Group::new();
-        for position in literal {
-            let chain = self.side.allow_chain(compiler.labels.slug(self.active[position].index));
-            let peer = peer(&position);
-            if is_free(&v4, &peer.v4) && is_free(&v6, &peer.v6) {
-                occupy(&mut v4, &peer.v4, &chain);
-                occupy(&mut v6, &peer.v6, &chain);
-                dispatched.insert(position);
+        if literal.len() > 1 {
+            literal.sort_by_key(|position| (span(&peer(position).v4), span(&peer(position).v6)));
+            for position in literal {
+                let chain = chain(compiler, position);
+                let peer = peer(&position);
+                if is_free(&v4, &peer.v4) && is_free(&v6, &peer.v6) {
+                    occupy(&mut v4, &peer.v4, &chain);
+                    occupy(&mut v6, &peer.v6, &chain);
+                    dispatched.insert(position);
+                }
+            }
+        }
+        let many_tiers = tiers.len() >= MANY_TIERS;
+        if many_tiers {
+            for position in tiers {
+                let chain = chain(compiler, position);
+                for tier in &peer(&position).tiers {
+                    let members = &compiler.policy.tiers[tier];
+                    occupy_free(&mut v4, &members.v4, &chain);
+                    occupy_free(&mut v6, &members.v6, &chain);
+                }
             }
         }
         for (family, elements, suffix) in [(Family::V4, v4, "v4"), (Family::V6, v6, "v6")] {
-            if !elements.is_empty() {
+            if many_tiers || !elements.is_empty() {
                 // With a dot, which no tier's name has: a tier may be called as the chain is.
                 let map = format!("{name}.peers_{suffix}");
                 compiler.add_map(&map, KeyType::Address(family), elements);
@@ -235,4 +260,74 @@ fn is_free<A: Address>(taken: &BTreeMap<Interval, Verdict>, set: &AddressSet<A>)
 fn occupy<A: Address>(taken: &mut BTreeMap<Interval, Verdict>, set: &AddressSet<A>, chain: &str) {
     let elements = set.ranges().map(interval);
     taken.extend(elements.map(|range| (range, Verdict::Jump(chain.to_owned()))));
+}
+
+/// Adds what of `set` isn't taken, or nothing where that would make the map slow to change.
+fn occupy_free<A: Address>(
+    taken: &mut BTreeMap<Interval, Verdict>,
+    set: &AddressSet<A>,
+    chain: &str,
+) {
+    if set.len() > LARGE_TIER || taken.len() + set.len() > LARGE_MAP {
+        return;
+    }
+    let mut free = Vec::new();
+    for range in set.ranges().map(interval) {
+        let mut first = Some(range.first);
+        let before = taken.range(..=Interval { first: range.first, last: u128::MAX }).next_back();
+        let within = taken.range(range..=Interval { first: range.last, last: u128::MAX });
+        for (other, _) in before.into_iter().chain(within) {
+            let Some(start) = first.filter(|start| other.last >= *start) else { continue };
+            if start < other.first {
+                free.push(Interval { first: start, last: other.first - 1 });
+            }
+            first = other.last.checked_add(1).filter(|next| *next <= range.last);
+        }
+        free.extend(first.map(|first| Interval { first, last: range.last }));
+    }
+    taken.extend(free.into_iter().map(|range| (range, Verdict::Jump(chain.to_owned()))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, interval, occupy, occupy_free};
+    use proptest::prelude::*;
+    use ruleset::{AddressRange, AddressSet};
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    fn set() -> impl Strategy<Value = AddressSet<Ipv4Addr>> {
+        // At the end of the address space, where the next address is none.
+        let address = |n: u32| Ipv4Addr::from_bits(u32::MAX - 30 + n);
+        let range = (0u32..=30, 0u32..6).prop_map(move |(first, more)| AddressRange {
+            first: address(first),
+            last: address((first + more).min(30)),
+        });
+        prop::collection::vec(range, 0..6).prop_map(AddressSet::new)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_stays_and_the_rest_is_added(literal in set(), tier in set(), last in set()) {
+            let mut taken = BTreeMap::new();
+            occupy(&mut taken, &literal, "literal");
+            occupy_free(&mut taken, &tier, "tier");
+            occupy_free(&mut taken, &last, "last");
+            let holder = |address: Ipv4Addr| {
+                let key = u128::from(address.to_bits());
+                let mut holders = taken.iter().filter(|(range, _)| (range.first..=range.last).contains(&key));
+                let holder = holders.next().map(|(_, verdict)| verdict.clone());
+                assert_eq!(holders.next(), None, "{address} is there twice");
+                holder
+            };
+            for address in (u32::MAX - 30..=u32::MAX).map(Ipv4Addr::from_bits) {
+                let owner = [(&literal, "literal"), (&tier, "tier"), (&last, "last")]
+                    .into_iter()
+                    .find(|(set, _)| set.contains(address))
+                    .map(|(_, chain)| Verdict::Jump(chain.to_owned()));
+                prop_assert_eq!(holder(address), owner);
+            }
+            prop_assert!(literal.ranges().map(interval).all(|range| taken.contains_key(&range)));
+        }
+    }
 }

@@ -161,6 +161,12 @@ impl<A: Address> Builder<A> {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many ranges cursors went over one by one, which is to follow what changed.
+    pub(super) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A place in a list of chunks, from the first range on.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor<'a, A> {
@@ -179,6 +185,8 @@ impl<'a, A: Address> Cursor<'a, A> {
     }
 
     pub(super) fn advance(&mut self) {
+        #[cfg(test)]
+        STEPS.set(STEPS.get() + 1);
         self.at += 1;
         if self.chunks.first().is_some_and(|chunk| chunk.len() == self.at) {
             self.skip();

@@ -3,15 +3,16 @@
 //! It is ready when it says so on its `NOTIFY_SOCKET`, which is how systemd learns it, and after
 //! which the policy has to hold. When it ends, the policy stays in the host's kernel.
 
+use crate::fd_store::{self, FdStore};
 use crate::server::Server;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,17 +47,23 @@ pub struct Ended {
 }
 
 impl Daemon {
-    pub(crate) fn start(server: &Server, arguments: &[&str]) -> Result<Self> {
+    /// With a store, the service manager keeps there what the daemon asks it to, and passes on
+    /// what is there.
+    pub(crate) fn start(
+        server: &Server,
+        arguments: &[&str],
+        store: Option<&FdStore>,
+    ) -> Result<Self> {
         let host = server.host().name.clone();
         let (socket, log) = (server.path("notify"), server.path("log"));
         // A socket of an earlier daemon on this server.
         let _ = fs::remove_file(&socket);
         let notifications = UnixDatagram::bind(&socket)?;
         notifications.set_read_timeout(Some(POLL))?;
-        let (start, child) = spawn(server, arguments)?;
+        let (start, child) = spawn(server, arguments, store)?;
         let mut daemon = Self { child, host, log, ready_after: Duration::ZERO };
         loop {
-            if is_ready(&notifications)? {
+            if is_ready(&notifications, store)? {
                 daemon.ready_after = start.elapsed();
                 return Ok(daemon);
             }
@@ -73,7 +80,7 @@ impl Daemon {
 
     /// Starts a daemon and kills it when `until` returns, ready or not.
     pub(crate) fn start_and_kill(server: &Server, until: impl FnOnce()) -> Result<()> {
-        let (_, mut child) = spawn(server, &[])?;
+        let (_, mut child) = spawn(server, &[], None)?;
         until();
         child.kill()?;
         child.wait()?;
@@ -176,23 +183,36 @@ impl Drop for Daemon {
 }
 
 /// Starts the program as systemd does. When, and what runs now.
-fn spawn(server: &Server, arguments: &[&str]) -> Result<(Instant, Child)> {
+fn spawn(server: &Server, arguments: &[&str], store: Option<&FdStore>) -> Result<(Instant, Child)> {
     let writer = OpenOptions::new().create(true).append(true).open(server.path("log"))?;
     let mut command = server.tierwalld_command()?;
     command.args(arguments).env("NOTIFY_SOCKET", server.path("notify"));
+    let mut passed = Vec::new();
+    if let Some(store) = store {
+        (command, passed) = store.passed_to(&command)?;
+        command.stdin(Stdio::null());
+    }
     command.stdout(writer.try_clone()?).stderr(writer);
     let start = Instant::now();
-    Ok((start, server.spawn(&mut command)?))
+    let child = server.spawn(&mut command)?;
+    drop(passed);
+    Ok((start, child))
 }
 
 /// Waits a moment for a notification; whether it says READY=1 (sd_notify(3): one assignment a
 /// line, any others may come with it).
-fn is_ready(notifications: &UnixDatagram) -> Result<bool> {
-    let mut buffer = [0; 4096];
-    match notifications.recv(&mut buffer) {
-        Ok(length) => Ok(buffer[..length].split(|byte| *byte == b'\n').any(|l| l == b"READY=1")),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
-        Err(error) => Err(error).context("can't read notifications"),
+fn is_ready(notifications: &UnixDatagram, store: Option<&FdStore>) -> Result<bool> {
+    let (text, descriptors) = match fd_store::receive(notifications) {
+        Ok(received) => received,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(false),
+                _ => Err(error).context("can't read notifications"),
+            };
+        }
+    };
+    if let Some(store) = store {
+        store.note(&text, descriptors)?;
     }
+    Ok(text.lines().any(|line| line == "READY=1"))
 }

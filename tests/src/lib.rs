@@ -18,6 +18,7 @@
 pub mod binaries;
 pub mod conversation;
 pub mod daemon;
+pub mod fd_store;
 pub mod kernel;
 pub mod knocking;
 pub mod listener;

@@ -8,6 +8,7 @@
 
 use crate::binaries;
 use crate::daemon::Daemon;
+use crate::fd_store::FdStore;
 use crate::network::Host;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -134,7 +135,15 @@ impl Server {
     /// # Errors
     /// When it ends instead ([`crate::daemon::Ended`], with its status and log) or takes too long.
     pub fn start(&self, arguments: &[&str]) -> Result<Daemon> {
-        Daemon::start(self, arguments)
+        Daemon::start(self, arguments, None)
+    }
+
+    /// The same under a service manager that keeps descriptors.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with_store(&self, store: &FdStore) -> Result<Daemon> {
+        Daemon::start(self, &[], Some(store))
     }
 
     /// Starts `tierwalld` and kills it when `until` returns, ready or not.

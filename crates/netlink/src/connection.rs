@@ -6,7 +6,7 @@ use crate::message::{self, Message};
 use crate::socket::{Consistency, Socket};
 use crate::uapi::*;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// A connection to the kernel's nf_tables, in the network namespace in which it was opened.
 ///
@@ -58,17 +58,8 @@ impl Connection {
         Ok(Self::new(Socket::open(mnl::Bus::Netfilter)?))
     }
 
-    fn new(socket: Socket) -> Self {
+    pub(crate) fn new(socket: Socket) -> Self {
         Self { socket, acknowledges_end: None }
-    }
-
-    /// Goes on with the socket of an earlier connection, which its owner has kept open: a table
-    /// that is owned by it stays so. Answers that nobody waited for are thrown away.
-    ///
-    /// # Errors
-    /// When it is no netlink socket.
-    pub fn from_socket(socket: OwnedFd) -> Result<Self, Error> {
-        Ok(Self::new(Socket::from_fd(&socket)?))
     }
 
     /// Commits as on kernels before 6.10, whatever this one can do: for tests.

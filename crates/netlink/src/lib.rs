@@ -20,6 +20,8 @@
 //! itself without a word, and trusts strings to be terminated. Encoder and decoder being two
 //! implementations, a round trip through both also proves something.
 //!
+//! The socket of an earlier process can be gone on with ([`inherited`]), so that the table stays owned.
+//!
 //! Beside the table, what its first enforcement and the role by address need: this host's TCP sockets
 //! (`tcp`), connection tracking (`conntrack`), which is told of them by `adopt`, and this host's
 //! addresses (`address`) with notice of their changes (`address_events`).
@@ -49,6 +51,7 @@ mod error;
 mod events;
 mod expression;
 mod flow;
+mod inherited;
 mod lift;
 mod lower;
 mod memory;
@@ -82,6 +85,7 @@ pub use dump::{Handles, KernelTable};
 pub use error::{CommitError, EncodeError, Error};
 pub use events::{Events, EventsError, Transaction};
 pub use flow::{End, Entry, Flow, Stage, Tuple};
+pub use inherited::{Inherited, inherited};
 pub use memory::{give_back, give_back_large_buffers};
 pub use ownership::{Hold, Ownership};
 pub use probe::Features;

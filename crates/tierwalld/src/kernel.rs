@@ -8,6 +8,7 @@
 //! acknowledged it or the table read back equals the one wanted.
 
 use crate::drift::{self, Shared};
+use crate::fd_store;
 use crate::proof::Proof;
 use crate::report;
 use crate::state::StateDirectory;
@@ -138,11 +139,19 @@ pub(crate) enum KernelError {
 }
 
 impl Kernel {
-    /// Opens the way to the kernel, and finds out whether we may go it.
+    /// Opens the way to the kernel, and finds out whether we may go it. It is that of the daemon
+    /// before, where its socket was kept.
     pub(crate) fn open(takeover: bool) -> Result<Self, KernelError> {
-        let mut connection = Connection::open().map_err(reading)?;
-        // The first to be refused where the right is missing.
-        connection.generation().map_err(reading)?;
+        let connection = match fd_store::take() {
+            Some(kept) => kept,
+            None => {
+                let mut connection = Connection::open().map_err(reading)?;
+                // The first to be refused where the right is missing.
+                connection.generation().map_err(reading)?;
+                fd_store::keep(&connection);
+                connection
+            }
+        };
         Ok(Self {
             connection,
             features: None,
@@ -204,17 +213,23 @@ impl Kernel {
         state: Option<&StateDirectory>,
     ) -> Result<bool, KernelError> {
         let (found, generation) = self.connection.summary().map_err(reading)?;
-        let proved = state
-            .and_then(Proof::load)
-            .is_some_and(|recorded| Proof::of(generation.0).is_some_and(|now| now == recorded));
-        let Some(found) = found.filter(|found| proved && found.is_ours()) else { return Ok(false) };
+        let Some(found) = found.filter(netlink::TableSummary::is_ours) else { return Ok(false) };
+        let ownership = found.ownership(self.connection.port());
+        let is_recorded = || {
+            let recorded = state.and_then(Proof::load);
+            recorded
+                .is_some_and(|recorded| Proof::of(generation.0).is_some_and(|now| now == recorded))
+        };
+        // Nobody else can have changed what never ceased to be ours.
+        if ownership != Ownership::Ours && !is_recorded() {
+            return Ok(false);
+        }
         // As large sets, and those that were there, are kept where they are.
         let wanted = compile(Some(&found.outline())).noted();
         let noted = wanted.table.as_ref().and_then(|table| table.state.clone());
         if found.state.is_none() || found.state != noted {
             return Ok(false);
         }
-        let ownership = found.ownership(self.connection.port());
         let mirror = Mirror { ruleset: wanted, handles: None, generation, ownership };
         self.mirror = Some(mirror);
         // The fingerprint leaves out what ends by itself.

@@ -7,6 +7,7 @@ mod daemon;
 mod drift;
 mod engine;
 mod event;
+mod fd_store;
 mod files;
 mod guard;
 mod host;

@@ -67,12 +67,17 @@ fn the_table_is_there_when_it_says_ready() {
     command.env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
     let daemon = Running(server.spawn(&mut command).unwrap());
 
+    // The first of its messages hands over the socket that owns the table.
     let mut buffer = [0; 4096];
-    let length = notifications.recv(&mut buffer).unwrap();
+    let message = loop {
+        let length = notifications.recv(&mut buffer).unwrap();
+        let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if message.lines().any(|line| line == "READY=1") {
+            break message;
+        }
+    };
     // From here on it does nothing more.
     daemon.signal(Signal::SIGSTOP);
-    let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
-    assert!(message.lines().any(|line| line == "READY=1"), "{message}");
     let status = message.lines().find_map(|line| line.strip_prefix("STATUS=")).unwrap();
     assert!(status.contains("enforce, app, 4 tiers"), "{status}");
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clients;
+mod fd_store;
 mod fixture;
 mod listing;
 mod members;

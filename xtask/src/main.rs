@@ -4,6 +4,7 @@
 //! that has nothing but Rust, and sees to the rest.
 
 mod ci;
+mod dist;
 mod licences;
 mod needs;
 mod run;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
                   takes half an hour, --quick a few minutes
   bench micro [ARG…]
                   the micro-benchmarks: parse, normalise, diff, fingerprint, encode
+  dist            make the packages: dist/*.deb and dist/*.rpm
   ci              what has to pass before a change goes in: format, lints, documentation,
                   licences, tests, demo
   help            this text
@@ -53,11 +55,14 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("soak", _) => soak(rest),
         ("bench", _) => bench(rest),
         ("ci", []) => ci::ci(),
+        ("dist", []) => dist::dist().map(|()| ExitCode::SUCCESS),
         ("help" | "--help" | "-h", _) => {
             println!("{HELP}");
             Ok(ExitCode::SUCCESS)
         }
-        ("ci", [argument, ..]) => bail!("ci takes no argument, but got `{argument}`"),
+        ("ci" | "dist", [argument, ..]) => {
+            bail!("{command} takes no argument, but got `{argument}`")
+        }
         _ => bail!("no command is called `{command}`; `cargo xtask help` lists them"),
     }
 }

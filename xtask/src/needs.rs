@@ -57,6 +57,14 @@ pub(crate) const TEST: &[Need] = &[
     need(What::Program("clang"), ["clang", "clang"], "builds the second netlink reader that tests compare with"),
 ];
 
+/// What making packages takes beyond the demo.
+#[rustfmt::skip]
+pub(crate) const DIST: &[Need] = &[
+    need(What::Program("dh"), ["debhelper", "debhelper"], "makes the Debian package"),
+    need(What::Program("dpkg-buildpackage"), ["dpkg-dev", "dpkg-dev"], "makes the Debian package"),
+    need(What::Program("rpmbuild"), ["rpm", "rpm-build"], "makes the RPM package"),
+];
+
 impl Need {
     fn is_met(&self) -> bool {
         match self.what {

@@ -4,6 +4,7 @@
 
 mod change;
 mod check;
+mod documents;
 mod error;
 mod export;
 mod judge;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         Command::Reload(reload) => change::reload(common, reload),
         Command::Member(member) => member::run(common, member),
         Command::Teardown => teardown::run(common),
+        Command::Completions(completions) => documents::completions(completions),
+        Command::Manual(manual) => documents::manual(manual),
     };
     match outcome {
         Ok(code) => code.into(),

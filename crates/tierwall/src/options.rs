@@ -78,6 +78,11 @@ pub(crate) enum Command {
     Member(Member),
     /// Take the table away: nothing is filtered until the next reload or start
     Teardown,
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Manual(Manual),
 }
 
 /// For whom a policy is compiled.
@@ -172,6 +177,18 @@ pub(crate) struct RemoveMember {
 pub(crate) struct ListMembers {
     /// Of this tier only
     pub(crate) tier: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Manual {
+    /// Where to
+    pub(crate) directory: PathBuf,
 }
 
 /// The languages of an export.

@@ -29,7 +29,7 @@ mod trouble;
 mod unwatched;
 mod work;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use options::Options;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -46,6 +46,13 @@ fn main() -> ExitCode {
             };
         }
     };
+    if options.manual {
+        let page = clap_mangen::Man::new(Options::command()).section("8");
+        return match page.render(&mut std::io::stdout()) {
+            Ok(()) => control::exit::OK.into(),
+            Err(_) => control::exit::FAILED.into(),
+        };
+    }
     netlink::give_back_large_buffers();
     log_to_standard_error();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -53,6 +53,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) strict: bool,
 
+    /// Print the manual page
+    #[arg(long, hide = true)]
+    pub(crate) manual: bool,
+
     /// Read policy files that others than root may write: for tests only
     #[arg(long)]
     pub(crate) insecure_permissions: bool,

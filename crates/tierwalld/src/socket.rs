@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Group, User, chown, geteuid, getgrouplist};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,11 @@ pub(crate) fn bind(path: &Path, group: &str) -> Result<ControlSocket> {
         UnixListener::bind(path).with_context(|| format!("can't listen at {}", path.display()))?;
     let readers = Group::from_name(group).ok().flatten().map(|group| group.gid);
     let socket = ControlSocket { listener, path: path.to_owned(), readers, _lock: lock };
-    if readers.is_some() {
+    // A service that runs in that group needn't give it away, and mayn't.
+    let has_group = readers.is_some_and(|readers| {
+        fs::metadata(path).is_ok_and(|found| found.gid() == readers.as_raw())
+    });
+    if readers.is_some() && !has_group {
         chown(path, None, readers)
             .with_context(|| format!("can't give {} to the group {group}", path.display()))?;
     }

@@ -22,6 +22,7 @@ pub mod fd_store;
 pub mod kernel;
 pub mod knocking;
 pub mod listener;
+pub mod machine;
 pub mod namespace;
 pub mod network;
 pub mod probe;

@@ -15,28 +15,26 @@ use std::process::Command;
 const SHELLS: [(&str, &str); 3] =
     [("bash", "tierwall"), ("zsh", "_tierwall"), ("fish", "tierwall.fish")];
 
-/// Makes both packages.
-pub(crate) fn dist() -> Result<()> {
+/// Makes both packages. Where the one for Debian is.
+pub(crate) fn dist() -> Result<PathBuf> {
     needs::ensure(&[needs::DEMO, needs::DIST])?;
     let programs = ["--package", "tierwall", "--package", "tierwalld"];
     run::succeed(run::cargo(&["build", "--release", "--locked"]).args(programs))?;
-    let root = root();
+    let root = run::root();
     let stage = root.join("target/dist");
     clear(&stage)?;
     let parts = parts(&root, &stage)?;
     let dist = root.join("dist");
     fs::create_dir_all(&dist)?;
     let packages = [deb(&root, &stage, &parts)?, rpm(&root, &stage, &parts)?];
+    let mut places = Vec::new();
     for package in packages {
         let name = package.file_name().context("a package without a name")?;
         fs::copy(&package, dist.join(name))?;
         println!("dist/{}", name.to_string_lossy());
+        places.push(dist.join(name));
     }
-    Ok(())
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Ok(places.swap_remove(0))
 }
 
 fn clear(directory: &Path) -> Result<()> {

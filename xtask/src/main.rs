@@ -6,6 +6,7 @@
 mod ci;
 mod dist;
 mod licences;
+mod machines;
 mod needs;
 mod run;
 
@@ -17,7 +18,9 @@ usage: cargo xtask COMMAND
 
   demo [--json]   build tierwall and watch it at work: a network of servers in namespaces, a real
                   tierwalld on each, and who reaches whom on what; touches nothing outside of it
-  test [ARG…]     build and run every test; ARGs go to `cargo test`; kernel tests need root
+  test [--all] [ARG…]
+                  build and run every test; ARGs go to `cargo test`; kernel tests need root;
+                  --all runs `machines` as well
   soak [ARG…]     the tests whose scale grows, at full scale: thousands of edits under load, hundreds
                   of kills; takes minutes; ARGs go to the tests, TIERWALL_SEED=N repeats one
   bench [--json] [--quick] [--write] [CASE…]
@@ -26,6 +29,8 @@ usage: cargo xtask COMMAND
   bench micro [ARG…]
                   the micro-benchmarks: parse, normalise, diff, fingerprint, encode
   dist            make the packages: dist/*.deb and dist/*.rpm
+  machines [ARG…] install, upgrade, crash, boot and purge the package on machines with systemd;
+                  takes some minutes and 300 MB, and a mirror of Debian
   ci              what has to pass before a change goes in: format, lints, documentation,
                   licences, tests, demo
   help            this text
@@ -55,7 +60,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("soak", _) => soak(rest),
         ("bench", _) => bench(rest),
         ("ci", []) => ci::ci(),
-        ("dist", []) => dist::dist().map(|()| ExitCode::SUCCESS),
+        ("dist", []) => dist::dist().map(|_| ExitCode::SUCCESS),
+        ("machines", _) => machines::machines(rest).map(|()| ExitCode::SUCCESS),
         ("help" | "--help" | "-h", _) => {
             println!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -108,7 +114,16 @@ fn bench(arguments: &[String]) -> Result<ExitCode> {
     Err(run::replace(bench.args(package).arg("--").args(arguments)))
 }
 
+/// The machines are not among the tests without `--all`: their files come from a mirror of Debian,
+/// which whoever runs the tests may not reach.
 fn test(arguments: &[String]) -> Result<ExitCode> {
+    if let [all, rest @ ..] = arguments
+        && all == "--all"
+    {
+        test(rest)?;
+        machines::machines(&[])?;
+        return Ok(ExitCode::SUCCESS);
+    }
     needs::ensure(&[needs::DEMO, needs::TEST])?;
     let mut tests = test_run()?;
     run::succeed(&mut build())?;

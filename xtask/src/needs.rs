@@ -65,6 +65,13 @@ pub(crate) const DIST: &[Need] = &[
     need(What::Program("rpmbuild"), ["rpm", "rpm-build"], "makes the RPM package"),
 ];
 
+/// What booting machines takes beyond packages.
+#[rustfmt::skip]
+pub(crate) const MACHINES: &[Need] = &[
+    need(What::Program("debootstrap"), ["debootstrap", "debootstrap"], "makes the files of a machine"),
+    need(What::Program("systemd-nspawn"), ["systemd-container", "systemd-container"], "boots it"),
+];
+
 impl Need {
     fn is_met(&self) -> bool {
         match self.what {

@@ -1,0 +1,272 @@
+//! The Debian package on a machine with systemd, as people use it: from its installation to its
+//! purge, with connections from other hosts that go on all the time.
+//!
+//! `cargo xtask machines` makes the package and the machine's files, and runs this.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../continuity/load.rs"]
+mod load;
+
+use load::Load;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+use tierwall_tests::machine::Machine;
+use tierwall_tests::network::{Host, Network};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const POLICY: &str = r#"role = "app"
+
+[tiers]
+admin = ["10.10.0.1"]
+web   = ["10.10.1.10"]
+app   = ["10.10.1.20"]
+
+[[allow]]
+from    = "admin"
+to      = "*"
+service = "tcp/22"
+
+[[allow]]
+from    = "web"
+to      = "app"
+service = "tcp/8080"
+"#;
+
+/// What `cargo xtask machines` has made.
+fn made(variable: &str) -> PathBuf {
+    std::env::var_os(variable)
+        .unwrap_or_else(|| panic!("{variable} isn't set: run `cargo xtask machines`"))
+        .into()
+}
+
+struct Site {
+    network: Network,
+    machine: Machine,
+}
+
+impl Site {
+    fn new() -> Self {
+        let address = |text: &str| vec![text.parse().unwrap()];
+        let hosts = [("web1", "10.10.1.10"), ("app1", "10.10.1.20"), ("stranger", "10.10.9.9")];
+        let network = Network::new(hosts.map(|(name, at)| (name, address(at)))).unwrap();
+        let app = network.host("app1");
+        let machine = Machine::boot(&made("TIERWALL_MACHINE"), &app.namespace).unwrap();
+        Self { network, machine }
+    }
+
+    fn host(&self, name: &str) -> &Host {
+        self.network.host(name)
+    }
+
+    /// Puts a package where the machine finds it.
+    fn offer(&self, package: &PathBuf, name: &str) {
+        fs::copy(package, self.machine.path(&format!("/root/{name}"))).unwrap();
+    }
+
+    fn ok(&self, command: &str) -> String {
+        self.machine.succeed(&words(command)).unwrap()
+    }
+
+    fn fails(&self, command: &str) -> String {
+        self.machine.fail(&words(command)).unwrap()
+    }
+
+    fn property(&self, unit: &str, name: &str) -> String {
+        self.ok(&format!("systemctl show --value -p {name} {unit}")).trim().to_owned()
+    }
+
+    fn journal(&self) -> String {
+        self.ok("journalctl --no-pager -o cat -u tierwalld.service")
+    }
+
+    fn eventually(&self, what: &str, holds: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}: {what}\n{}", self.journal());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The table as it is, without what counts and whose it is.
+    fn table(&self) -> String {
+        let listing = self.ok("nft --stateless list table inet filter");
+        listing.lines().skip_while(|line| !line.contains("comment")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn write_policy(&self, text: &str) {
+        self.machine.write("/etc/tierwall/tierwall.toml", text).unwrap();
+    }
+}
+
+fn words(command: &str) -> Vec<&str> {
+    command.split_whitespace().collect()
+}
+
+/// The package once more, as a later version.
+fn newer(package: &PathBuf) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let (tree, newer) = (directory.path().join("tree"), directory.path().join("newer.deb"));
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("dpkg-deb").arg("--raw-extract").arg(package).arg(&tree));
+    let control = tree.join("DEBIAN/control");
+    let text = fs::read_to_string(&control).unwrap();
+    let version = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
+    fs::write(&control, text.replace(version, &format!("{version}+1"))).unwrap();
+    run(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&newer));
+    (directory, newer)
+}
+
+#[test]
+#[ignore = "boots machines: cargo xtask machines"]
+fn the_package_from_its_installation_to_its_purge() {
+    let package = made("TIERWALL_DEB");
+    let mut site = Site::new();
+
+    // Installed, and nothing happens until somebody has written a policy.
+    site.offer(&package, "tierwall.deb");
+    let said = site.ok("apt-get install --yes /root/tierwall.deb");
+    assert!(said.contains("nothing is filtered yet"), "{said}");
+    assert!(site.fails("systemctl is-enabled tierwalld").contains("disabled"));
+    site.fails("systemctl start tierwalld");
+    assert!(site.journal().contains("the policy holds no tier and no allow"), "{}", site.journal());
+    site.fails("nft list table inet filter");
+    site.ok("systemctl reset-failed tierwalld");
+    for page in ["1/tierwall.1", "8/tierwalld.8", "5/tierwall.toml.5"] {
+        assert!(site.machine.path(&format!("/usr/share/man/man{page}.gz")).is_file(), "{page}");
+    }
+
+    // From here on a long connection and new ones, all the time.
+    let mut load = Load::new();
+    load.serve(site.host("app1"), 8080);
+    load.keep_connected(site.host("web1"), site.host("app1"), 8080);
+    load.keep_connecting(site.host("web1"), site.host("app1"), 8080);
+
+    site.write_policy(POLICY);
+    site.ok("systemctl enable --now tierwalld");
+    let status = site.property("tierwalld", "StatusText");
+    assert!(status.contains("enforce, app, 3 tiers, 3 members"), "{status}");
+    let score = site.ok("systemd-analyze security --no-pager tierwalld");
+    let score = score.split("exposure level for tierwalld.service: ").nth(1).unwrap();
+    let score: f64 = score.split(' ').next().unwrap().parse().unwrap();
+    assert!(score <= 1.5, "the sandbox: {score}");
+
+    reloads(&site);
+    crash(&site);
+    others(&site);
+    upgrade(&site, &package);
+
+    // Stopped, the policy stays, and is nobody's.
+    let table = site.table();
+    site.ok("systemctl stop tierwalld");
+    assert_eq!(site.table(), table);
+    site.ok("systemctl start tierwalld");
+    assert_eq!(site.table(), table);
+    load.assert_unbroken();
+    let traffic = load.since_last();
+    assert!(traffic.exchanges > 100 && traffic.opened > 100, "{traffic:?}");
+
+    boots(&mut site);
+    load.assert_unbroken();
+    drop(load);
+    goes(&site);
+}
+
+/// `systemctl reload` applies an edit, or fails with what is wrong with it.
+fn reloads(site: &Site) {
+    let more = "\n[[allow]]\nfrom = \"admin\"\nto = \"app\"\nservice = \"tcp/9100\"\n";
+    site.write_policy(&format!("{POLICY}{more}"));
+    site.ok("systemctl reload tierwalld");
+    assert!(site.table().contains("9100"));
+    let good = site.table();
+    site.write_policy(&format!("{POLICY}\n[[allow]]\nfrom = \"wbe\"\nto = \"app\"\n"));
+    site.fails("systemctl reload tierwalld");
+    let journal = site.journal();
+    assert!(journal.contains("wbe") && journal.contains("tierwall.toml:"), "{journal}");
+    assert_eq!(site.table(), good);
+    assert_eq!(site.property("tierwalld", "ActiveState"), "active");
+    site.write_policy(POLICY);
+    site.ok("systemctl reload tierwalld");
+    assert!(!site.table().contains("9100"));
+}
+
+/// Killed, and at no moment can anybody else take the table away.
+fn crash(site: &Site) {
+    let table = site.table();
+    for round in 1..=3 {
+        site.ok("systemctl kill --signal=KILL tierwalld");
+        let error = site.fails("nft delete table inet filter");
+        assert!(error.contains("Operation not permitted"), "{error}");
+        site.eventually("the next daemon", || {
+            site.property("tierwalld", "NRestarts") == round.to_string()
+                && site.property("tierwalld", "ActiveState") == "active"
+        });
+        let error = site.fails("nft delete table inet filter");
+        assert!(error.contains("Operation not permitted"), "{error}");
+    }
+    assert_eq!(site.table(), table);
+}
+
+/// What the distribution's own firewall service does to everybody's tables.
+fn others(site: &Site) {
+    let table = site.table();
+    site.ok("nft flush ruleset");
+    assert_eq!(site.table(), table);
+    // Debian's own rules are a table of our name: refused as a whole.
+    site.fails("systemctl restart nftables");
+    assert_eq!(site.table(), table);
+    site.machine.write("/etc/nftables.conf", "flush ruleset\ntable ip other {\n}\n").unwrap();
+    site.ok("systemctl restart nftables");
+    assert_eq!(site.table(), table);
+    site.ok("nft list table ip other");
+}
+
+fn upgrade(site: &Site, package: &PathBuf) {
+    let (_directory, newer) = newer(package);
+    site.offer(&newer, "newer.deb");
+    let (table, before) = (site.table(), site.property("tierwalld", "MainPID"));
+    site.ok("apt-get install --yes /root/newer.deb");
+    assert_eq!(site.property("tierwalld", "ActiveState"), "active");
+    assert_ne!(site.property("tierwalld", "MainPID"), before, "the old program still runs");
+    assert_eq!(site.table(), table);
+    let error = site.fails("nft delete table inet filter");
+    assert!(error.contains("Operation not permitted"), "{error}");
+    // What was edited is kept.
+    let kept = fs::read_to_string(site.machine.path("/etc/tierwall/tierwall.toml")).unwrap();
+    assert_eq!(kept, POLICY);
+}
+
+/// After a boot it is there before any interface may come up; with a bad file, too.
+fn boots(site: &mut Site) {
+    for policy in [POLICY, "role = \n"] {
+        site.write_policy(policy);
+        site.machine.reboot().unwrap();
+        assert_eq!(site.property("tierwalld", "ActiveState"), "active", "{}", site.journal());
+        assert!(site.table().contains("policy drop"));
+        let at = |unit: &str| -> u64 {
+            site.property(unit, "ActiveEnterTimestampMonotonic").parse().unwrap()
+        };
+        assert!(at("tierwalld.service") <= at("network-pre.target"));
+    }
+    assert!(site.journal().contains("the last good one is enforced"), "{}", site.journal());
+    site.write_policy(POLICY);
+    site.ok("systemctl reload tierwalld");
+}
+
+/// Removed, the policy stays; purged, it goes.
+fn goes(site: &Site) {
+    let table = site.table();
+    let said = site.ok("apt-get remove --yes tierwall");
+    assert!(said.contains("the policy stays in the kernel"), "{said}");
+    assert_eq!(site.table(), table);
+    assert!(site.machine.path("/etc/tierwall/tierwall.toml").is_file());
+    site.ok("apt-get purge --yes tierwall");
+    site.fails("nft list table inet filter");
+    for path in ["/etc/tierwall", "/var/lib/tierwall", "/usr/sbin/tierwalld"] {
+        assert!(!site.machine.path(path).exists(), "{path} is still there");
+    }
+}

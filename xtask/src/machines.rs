@@ -1,0 +1,57 @@
+//! `cargo xtask machines`: the packages on booted machines.
+//!
+//! The files of a machine are made once, by debootstrap from the archive that this machine
+//! installs its own packages from, and stay in `target/machines`.
+
+use crate::{dist, needs, run};
+use anyhow::{Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SUITE: &str = "bookworm";
+const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+
+/// Beside what a minimal system has: systemd, what the package depends on, and what is looked with.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,nftables,libnftnl11,libmnl0,procps";
+
+/// Makes the packages and the files of a machine, and runs the tests.
+pub(crate) fn machines(arguments: &[String]) -> Result<()> {
+    ensure!(run::is_root()?, "machines take root: run this as root");
+    needs::ensure(&[needs::DEMO, needs::DIST, needs::MACHINES])?;
+    let package = dist::dist()?;
+    let base = base()?;
+    let mut tests = run::cargo(&["test", "--package", "tierwall-tests", "--test", "machines"]);
+    tests.args(["--", "--ignored", "--nocapture"]).args(arguments);
+    run::succeed(tests.env("TIERWALL_DEB", package).env("TIERWALL_MACHINE", base))
+}
+
+/// A minimal Debian.
+fn base() -> Result<PathBuf> {
+    let directory = run::root().join("target/machines");
+    let (base, unfinished) = (directory.join(SUITE), directory.join(format!(".{SUITE}")));
+    if base.is_dir() {
+        return Ok(base);
+    }
+    eprintln!("making the files of a Debian {SUITE}, 300 MB in target/machines");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    fs::create_dir_all(&directory)?;
+    let mut debootstrap = run::program("debootstrap");
+    debootstrap.args(["--variant=minbase", "--include", PACKAGES, SUITE]);
+    run::succeed(debootstrap.arg(&unfinished).arg(mirror()))?;
+    fs::rename(&unfinished, &base)?;
+    Ok(base)
+}
+
+/// Where this machine has its packages from, if that is Debian's archive.
+fn mirror() -> String {
+    let lists = ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"];
+    let read = |path: &&str| fs::read_to_string(Path::new(path)).ok();
+    let text: String = lists.iter().filter_map(read).collect();
+    let mut words =
+        text.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace);
+    let found = words
+        .find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"));
+    found.unwrap_or(DEFAULT_MIRROR).to_owned()
+}

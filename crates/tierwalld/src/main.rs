@@ -11,6 +11,7 @@ mod fd_store;
 mod files;
 mod guard;
 mod host;
+mod journal;
 mod kernel;
 mod last_good;
 mod member_file;
@@ -30,10 +31,13 @@ mod unwatched;
 mod work;
 
 use clap::{CommandFactory, Parser};
+use journal::Journal;
 use options::Options;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -54,7 +58,7 @@ fn main() -> ExitCode {
         };
     }
     netlink::give_back_large_buffers();
-    log_to_standard_error();
+    start_log();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -76,24 +80,27 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line an event. The journal has its own clock, a terminal its colours.
+/// To the journal where that reads standard error, else there: one line an event.
 ///
 /// A line that can't be written is lost: whoever reads the log may end before the daemon does,
 /// which must not end it.
-fn log_to_standard_error() {
+fn start_log() {
     let filter = EnvFilter::builder()
         .with_env_var("TIERWALL_LOG")
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy();
-    let layer = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let registry = tracing_subscriber::registry().with(filter);
+    if let Some(Ok(journal)) = journal::is_standard_error().then(Journal::open) {
+        return registry.with(journal).init();
+    }
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        layer.without_time().init();
-    } else {
-        layer.init();
+    match std::env::var_os("JOURNAL_STREAM") {
+        // It has its own clock.
+        Some(_) => registry.with(lines.without_time()).init(),
+        None => registry.with(lines).init(),
     }
 }

@@ -183,9 +183,15 @@ fn reloads(site: &Site) {
     site.write_policy(&format!("{POLICY}{more}"));
     site.ok("systemctl reload tierwalld");
     assert!(site.table().contains("9100"));
+    let entry = site.ok("journalctl --no-pager -o verbose -n 1 -u tierwalld TIERWALL_REASON=reload");
+    for field in ["TIERWALL_GENERATION=", "TIERWALL_RULES_ADDED=2\n", "PRIORITY=6\n"] {
+        assert!(entry.contains(field), "{entry}");
+    }
     let good = site.table();
     site.write_policy(&format!("{POLICY}\n[[allow]]\nfrom = \"wbe\"\nto = \"app\"\n"));
     site.fails("systemctl reload tierwalld");
+    let entry = site.ok("journalctl --no-pager -o cat -n 1 -u tierwalld --priority=err --grep wbe");
+    assert!(entry.contains("the policy files have errors"), "{entry}");
     let journal = site.journal();
     assert!(journal.contains("wbe") && journal.contains("tierwall.toml:"), "{journal}");
     assert_eq!(site.table(), good);

@@ -1,0 +1,243 @@
+//! The log in the journal's own protocol (systemd's `docs/JOURNAL_NATIVE_PROTOCOL.md`): every event
+//! one entry, its fields searchable.
+//!
+//! A field `generation` is `TIERWALL_GENERATION` there, so that `journalctl TIERWALL_GENERATION=12`
+//! shows what belongs to one policy. Each kind of event has an id of its own, by which the
+//! journal's catalog explains it ([`MESSAGES`]). The kind is the event's target.
+//!
+//! The values are data, whatever they hold: a line break in one can't make another field or
+//! another entry.
+
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
+};
+use nix::sys::stat::fstat;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// Where the journal listens.
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// What stands before the names of our fields.
+const PREFIX: &str = "TIERWALL_";
+
+/// The kinds of events, and the id of each in the catalog.
+pub(crate) const MESSAGES: &[(&str, &str)] = &[];
+
+/// Whether what is written to standard error goes to the journal: systemd names the file that it
+/// has put there (`JOURNAL_STREAM`, systemd.exec(5)).
+pub(crate) fn is_standard_error() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    fstat(io::stderr()).is_ok_and(|found| named == format!("{}:{}", found.st_dev, found.st_ino))
+}
+
+/// Sends every event to the journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    socket: OwnedFd,
+    address: UnixAddr,
+}
+
+impl Journal {
+    /// Opens the way to the journal.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub(crate) fn open() -> io::Result<Self> {
+        Self::open_at(Path::new(SOCKET))
+    }
+
+    fn open_at(path: &Path) -> io::Result<Self> {
+        let kind = (AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC);
+        let journal =
+            Self { socket: socket(kind.0, kind.1, kind.2, None)?, address: UnixAddr::new(path)? };
+        // An empty datagram is nothing to the journal; whether it arrives says whether it is there.
+        journal.send(&[], &[])?;
+        Ok(journal)
+    }
+
+    fn send(&self, entry: &[u8], attached: &[ControlMessage<'_>]) -> nix::Result<usize> {
+        let parts = [IoSlice::new(entry)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg(self.socket.as_raw_fd(), &parts, attached, flags, Some(&self.address))
+    }
+
+    /// One that doesn't fit in a datagram is handed over as a file.
+    fn write(&self, entry: &[u8]) -> io::Result<()> {
+        match self.send(entry, &[]) {
+            Err(Errno::EMSGSIZE | Errno::ENOBUFS) => {}
+            sent => return Ok(sent.map(drop)?),
+        }
+        let mut file = File::from(memfd_create(
+            "tierwall",
+            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+        )?);
+        file.write_all(entry)?;
+        seal(&file)?;
+        self.send(&[], &[ControlMessage::ScmRights(&[file.as_raw_fd()])])?;
+        Ok(())
+    }
+}
+
+/// The journal takes only files that nobody can change any more.
+fn seal(file: &File) -> nix::Result<()> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::all())).map(drop)
+}
+
+impl<S: Subscriber> Layer<S> for Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut entry = Entry::default();
+        entry.field("PRIORITY", priority(metadata.level()).as_bytes());
+        entry.field("SYSLOG_IDENTIFIER", b"tierwalld");
+        let id = MESSAGES.iter().find(|(kind, _)| *kind == metadata.target());
+        if let Some((kind, id)) = id {
+            entry.field("MESSAGE_ID", id.as_bytes());
+            entry.field("TIERWALL_EVENT", kind.as_bytes());
+        }
+        event.record(&mut entry);
+        entry.finish();
+        // A log that can't be written is lost, and the daemon goes on.
+        let _ = self.write(&entry.bytes);
+    }
+}
+
+/// syslog(3): 3 error, 4 warning, 6 informational, 7 debug.
+fn priority(level: &Level) -> &'static str {
+    match *level {
+        Level::ERROR => "3",
+        Level::WARN => "4",
+        Level::INFO => "6",
+        Level::DEBUG | Level::TRACE => "7",
+    }
+}
+
+/// An entry as it is sent: fields one after the other, and at its end the message.
+#[derive(Debug, Default)]
+struct Entry {
+    bytes: Vec<u8>,
+    message: String,
+    /// ` name=value` for each field: what is read where the fields aren't shown.
+    details: String,
+}
+
+impl Entry {
+    /// With its length: a value may hold line breaks.
+    fn field(&mut self, name: &str, value: &[u8]) {
+        self.bytes.extend(name.as_bytes());
+        self.bytes.push(b'\n');
+        self.bytes.extend((value.len() as u64).to_le_bytes());
+        self.bytes.extend(value);
+        self.bytes.push(b'\n');
+    }
+
+    fn own_field(&mut self, field: &Field, value: &str, shown: impl fmt::Display) {
+        use fmt::Write;
+        let name = format!("{PREFIX}{}", field.name().to_ascii_uppercase());
+        self.field(&name, value.as_bytes());
+        // Writing to a string doesn't fail.
+        let _ = write!(self.details, " {}={shown}", field.name());
+    }
+
+    fn finish(&mut self) {
+        let (message, details) =
+            (std::mem::take(&mut self.message), std::mem::take(&mut self.details));
+        // What has lines of its own stays as it is.
+        let text = match message.split_once('\n') {
+            Some((first, rest)) => format!("{first}{details}\n{rest}"),
+            None => message + &details,
+        };
+        self.field("MESSAGE", text.as_bytes());
+    }
+}
+
+impl Visit for Entry {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message = value.to_owned(),
+            _ => self.own_field(field, value, format_args!("{value:?}")),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            _ => self.own_field(field, &text, &text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::os::unix::net::UnixDatagram;
+    use tracing_subscriber::prelude::*;
+
+    /// The fields of an entry, as the journal reads them.
+    fn fields(mut bytes: &[u8]) -> BTreeMap<String, String> {
+        let mut fields = BTreeMap::new();
+        while !bytes.is_empty() {
+            let end = bytes.iter().position(|byte| *byte == b'\n').expect("a name");
+            let name = String::from_utf8(bytes[..end].to_vec()).expect("a name is ASCII");
+            let (length, rest) = bytes[end + 1..].split_first_chunk().expect("a length");
+            let (value, rest) = rest.split_at(u64::from_le_bytes(*length) as usize);
+            let value = String::from_utf8(value.to_vec()).expect("text");
+            assert!(fields.insert(name, value).is_none(), "twice");
+            bytes = rest.strip_prefix(b"\n").expect("an end");
+        }
+        fields
+    }
+
+    fn logged(log: impl FnOnce()) -> BTreeMap<String, String> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("socket");
+        let socket = UnixDatagram::bind(&path).expect("bound");
+        let journal = Journal::open_at(&path).expect("there");
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), log);
+        let mut buffer = vec![0; 1 << 16];
+        assert_eq!(socket.recv(&mut buffer).expect("the first datagram"), 0);
+        let length = socket.recv(&mut buffer).expect("an entry");
+        fields(&buffer[..length])
+    }
+
+    #[test]
+    fn an_event_is_an_entry_with_its_fields() {
+        let entry = logged(|| tracing::warn!(generation = 12, reason = "reload", "committed"));
+        assert_eq!(entry["MESSAGE"], "committed generation=12 reason=\"reload\"");
+        assert_eq!(entry["TIERWALL_GENERATION"], "12");
+        assert_eq!(entry["TIERWALL_REASON"], "reload");
+        assert_eq!(
+            (entry["PRIORITY"].as_str(), entry["SYSLOG_IDENTIFIER"].as_str()),
+            ("4", "tierwalld")
+        );
+    }
+
+    #[test]
+    fn no_value_makes_a_field_of_its_own() {
+        let forged = "x\nPRIORITY=0\nMESSAGE=all is well\n";
+        let entry = logged(|| tracing::info!(process = forged, "changed\nby somebody"));
+        assert_eq!(entry["TIERWALL_PROCESS"], forged);
+        assert_eq!(entry["PRIORITY"], "6");
+        let (first, rest) = entry["MESSAGE"].split_once('\n').expect("two lines");
+        assert_eq!(first, "changed process=\"x\\nPRIORITY=0\\nMESSAGE=all is well\\n\"");
+        assert_eq!(rest, "by somebody");
+    }
+
+    #[test]
+    fn nobody_listens() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        assert!(Journal::open_at(&directory.path().join("none")).is_err());
+    }
+}

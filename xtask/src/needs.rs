@@ -70,6 +70,7 @@ pub(crate) const DIST: &[Need] = &[
 pub(crate) const MACHINES: &[Need] = &[
     need(What::Program("debootstrap"), ["debootstrap", "debootstrap"], "makes the files of a machine"),
     need(What::Program("systemd-nspawn"), ["systemd-container", "systemd-container"], "boots it"),
+    need(What::Program("dnsmasq"), ["dnsmasq-base", "dnsmasq"], "gives it an address by DHCP"),
 ];
 
 impl Need {

@@ -21,7 +21,7 @@ const USERS_AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     pub(crate) role: Role,
     pub(crate) users: BTreeMap<String, u32>,
-    /// Whether the role is the last one, for want of an address.
+    /// Whether the role is that of an earlier run, since there was no address yet in this one.
     pub(crate) role_is_old: bool,
     /// Tiers whose address is gone, and when they go too.
     leaving: BTreeMap<String, Instant>,
@@ -50,8 +50,9 @@ impl Server {
         let before = before.map(|(server, policy)| server.following(policy, &addresses));
         let known = |tier: &String| policy.tiers.contains_key(tier);
         let (mut role, mut diagnostics, mut leaving): (Role, Diagnostics, BTreeMap<_, _>);
-        let role_is_old = policy.role == RoleSetting::Auto && addresses.is_empty();
-        if role_is_old {
+        let is_offline = policy.role == RoleSetting::Auto && addresses.is_empty();
+        let role_is_old = is_offline && before.as_ref().is_none_or(|before| before.role_is_old);
+        if is_offline {
             // Before the network is up there is no address: the last role holds until there is one.
             let last = match &before {
                 Some(before) => Some(before.role.tiers.clone()),
@@ -115,8 +116,8 @@ impl Server {
     fn following(&self, policy: &Policy, addresses: &[IpAddr]) -> Self {
         let mut next = self.clone();
         if policy.role == RoleSetting::Auto {
-            next.role_is_old = addresses.is_empty();
-            match next.role_is_old {
+            next.role_is_old &= addresses.is_empty();
+            match addresses.is_empty() {
                 true => next.leaving.clear(),
                 false => next.follow(role_of(policy, addresses).tiers, Instant::now()),
             }
@@ -220,6 +221,8 @@ mod tests {
         let lost = server(&["app", "db"]).following(&policy, &both[..1]);
         assert!(lost.due().is_some());
         let offline = lost.following(&policy, &[]);
+        // It was found in this run, and is kept for the next one.
+        assert!(!offline.role_is_old);
         assert_eq!((offline.due(), &offline.role.tiers), (None, &tiers(&["app", "db"])));
         // The first address that comes back needn't be the last.
         let online = offline.following(&policy, &both[..1]);

@@ -11,8 +11,9 @@ mod load;
 
 use load::Load;
 use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tierwall_tests::machine::Machine;
@@ -51,10 +52,15 @@ struct Site {
 }
 
 impl Site {
-    fn new() -> Self {
-        let address = |text: &str| vec![text.parse().unwrap()];
-        let hosts = [("web1", "10.10.1.10"), ("app1", "10.10.1.20"), ("stranger", "10.10.9.9")];
-        let network = Network::new(hosts.map(|(name, at)| (name, address(at)))).unwrap();
+    /// A machine with the addresses, beside a web server and a router.
+    fn new(addresses: &[&str]) -> Self {
+        let parsed = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let hosts: [(&str, Vec<IpAddr>); 3] = [
+            ("web1", parsed(&["10.10.1.10"])),
+            ("app1", parsed(addresses)),
+            ("router", parsed(&["10.10.0.1"])),
+        ];
+        let network = Network::new(hosts).unwrap();
         let app = network.host("app1");
         let machine = Machine::boot(&made("TIERWALL_MACHINE"), &app.namespace).unwrap();
         Self { network, machine }
@@ -126,7 +132,7 @@ fn newer(package: &PathBuf) -> (tempfile::TempDir, PathBuf) {
 #[ignore = "boots machines: cargo xtask machines"]
 fn the_package_from_its_installation_to_its_purge() {
     let package = made("TIERWALL_DEB");
-    let mut site = Site::new();
+    let mut site = Site::new(&["10.10.1.20"]);
 
     // Installed, and nothing happens until somebody has written a policy.
     site.offer(&package, "tierwall.deb");
@@ -183,7 +189,8 @@ fn reloads(site: &Site) {
     site.write_policy(&format!("{POLICY}{more}"));
     site.ok("systemctl reload tierwalld");
     assert!(site.table().contains("9100"));
-    let entry = site.ok("journalctl --no-pager -o verbose -n 1 -u tierwalld TIERWALL_REASON=reload");
+    let entry =
+        site.ok("journalctl --no-pager -o verbose -n 1 -u tierwalld TIERWALL_REASON=reload");
     for field in ["TIERWALL_GENERATION=", "TIERWALL_RULES_ADDED=2\n", "PRIORITY=6\n"] {
         assert!(entry.contains(field), "{entry}");
     }
@@ -205,7 +212,7 @@ fn reloads(site: &Site) {
 fn crash(site: &Site) {
     let table = site.table();
     for round in 1..=3 {
-        site.ok("systemctl kill --signal=KILL tierwalld");
+        site.ok("systemctl kill --kill-who=main --signal=KILL tierwalld");
         let error = site.fails("nft delete table inet filter");
         assert!(error.contains("Operation not permitted"), "{error}");
         site.eventually("the next daemon", || {
@@ -276,4 +283,69 @@ fn goes(site: &Site) {
     for path in ["/etc/tierwall", "/var/lib/tierwall", "/usr/sbin/tierwalld"] {
         assert!(!site.machine.path(path).exists(), "{path} is still there");
     }
+}
+
+/// Gives the address of the application server to whoever asks, until it is dropped.
+struct Dhcp(Child);
+
+impl Dhcp {
+    fn start(router: &Host, directory: &std::path::Path) -> Self {
+        let mut dnsmasq = Command::new("dnsmasq");
+        dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping"]);
+        dnsmasq.args(["--interface=eth0", "--dhcp-range=10.10.1.20,10.10.1.20,255.255.0.0,1h"]);
+        dnsmasq.args(["--user=root", "--pid-file="]);
+        dnsmasq.arg(format!("--dhcp-leasefile={}", directory.join("leases").display()));
+        dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(router.namespace.run(|| dnsmasq.spawn()).unwrap())
+    }
+}
+
+impl Drop for Dhcp {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The role follows addresses that come long after the boot.
+#[test]
+#[ignore = "boots machines: cargo xtask machines"]
+fn an_address_that_comes_late() {
+    let mut site = Site::new(&[]);
+    site.offer(&made("TIERWALL_DEB"), "tierwall.deb");
+    site.ok("apt-get install --yes /root/tierwall.deb");
+    site.write_policy(&POLICY.replace("role = \"app\"", "role = \"auto\""));
+    let network = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n";
+    site.machine.write("/etc/systemd/network/eth0.network", network).unwrap();
+    site.ok("systemctl enable tierwalld systemd-networkd");
+    let routes = ["address", "add", "10.10.0.1/16", "dev", "eth0"];
+    site.host("router").namespace.command("ip", &routes).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let role = |site: &Site| -> Vec<String> {
+        let status = site.ok("tierwall status --json");
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        serde_json::from_value(status["role"].clone()).unwrap()
+    };
+    let passes = |site: &Site| {
+        let address = SocketAddr::from(([10, 10, 1, 20], 8080));
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok();
+        site.host("web1").namespace.run(connect)
+    };
+    let _listener = site.host("app1").namespace.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
+
+    // No address, and none known: closed, and running.
+    site.machine.reboot().unwrap();
+    assert_eq!(role(&site), Vec::<String>::new());
+    assert!(site.table().contains("policy drop"));
+    {
+        let _dhcp = Dhcp::start(site.host("router"), directory.path());
+        site.eventually("the address", || passes(&site));
+        assert_eq!(role(&site), ["app"]);
+    }
+    // Before the network is up the role of the last time holds.
+    site.machine.reboot().unwrap();
+    assert_eq!(role(&site), ["app"], "{}", site.journal());
+    assert!(!passes(&site), "there is no address yet");
+    let _dhcp = Dhcp::start(site.host("router"), directory.path());
+    site.eventually("the address again", || passes(&site));
 }

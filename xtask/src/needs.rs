@@ -54,6 +54,7 @@ pub(crate) const PEERS: &[Need] = &[
 #[rustfmt::skip]
 pub(crate) const TEST: &[Need] = &[
     need(What::File("/etc/protocols"), ["netbase", "setup"], "lets nft read and list protocols by name"),
+    need(What::Program("iptables-nft-restore"), ["iptables", "iptables-nft"], "makes rules as Docker does, for the doctor to find"),
     need(What::Program("clang"), ["clang", "clang"], "builds the second netlink reader that tests compare with"),
 ];
 

@@ -93,7 +93,7 @@ impl Connection {
         attributes: &[(u16, &str)],
         take: impl FnMut(Message<'_>) -> Result<(), Malformed>,
     ) -> Result<Consistency, Error> {
-        self.request(what, (kind, NLM_F_ACK), attributes, take)
+        self.request(what, (kind, NLM_F_ACK), NFPROTO_INET, attributes, take)
     }
 
     /// Asks for all objects of a kind, of those that the attributes select.
@@ -104,20 +104,33 @@ impl Connection {
         attributes: &[(u16, &str)],
         take: impl FnMut(Message<'_>) -> Result<(), Malformed>,
     ) -> Result<Consistency, Error> {
-        self.request(what, (kind, NLM_F_DUMP), attributes, take)
+        self.request(what, (kind, NLM_F_DUMP), NFPROTO_INET, attributes, take)
+    }
+
+    /// The same of another family, or of all with [`NFPROTO_UNSPEC`].
+    pub(crate) fn list_of(
+        &mut self,
+        what: &'static str,
+        kind: u16,
+        family: u8,
+        attributes: &[(u16, &str)],
+        take: impl FnMut(Message<'_>) -> Result<(), Malformed>,
+    ) -> Result<Consistency, Error> {
+        self.request(what, (kind, NLM_F_DUMP), family, attributes, take)
     }
 
     fn request(
         &mut self,
         what: &'static str,
         (kind, flags): (u16, u16),
+        family: u8,
         attributes: &[(u16, &str)],
         take: impl FnMut(Message<'_>) -> Result<(), Malformed>,
     ) -> Result<Consistency, Error> {
         let mut bytes = Vec::new();
         let sequence = self.socket.next_sequence();
         let flags = NLM_F_REQUEST | flags;
-        let start = message::open(&mut bytes, nft(kind), flags, sequence, (NFPROTO_INET, 0));
+        let start = message::open(&mut bytes, nft(kind), flags, sequence, (family, 0));
         for (kind, text) in attributes {
             attribute::put_text(&mut bytes, *kind, text);
         }

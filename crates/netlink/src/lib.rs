@@ -24,7 +24,9 @@
 //!
 //! Beside the table, what its first enforcement and the role by address need: this host's TCP sockets
 //! (`tcp`), connection tracking (`conntrack`), which is told of them by `adopt`, and this host's
-//! addresses (`address`) with notice of their changes (`address_events`).
+//! addresses (`address`) with notice of their changes (`address_events`). And what is asked before
+//! tierwall is put to work: what others have on the same hooks ([`survey`]), which interfaces there
+//! are (`link`), and whether the clock is right (`clock`).
 //!
 //! Invariants: one commit is one datagram; nothing is reported as committed before the kernel
 //! acknowledged it; no bytes from the kernel make this crate panic; no handle of a C library
@@ -41,6 +43,7 @@ mod arbitrary;
 mod attribute;
 mod batch;
 mod change;
+mod clock;
 mod collect;
 mod commit;
 mod connection;
@@ -53,6 +56,7 @@ mod expression;
 mod flow;
 mod inherited;
 mod lift;
+mod link;
 mod lower;
 mod memory;
 mod message;
@@ -66,6 +70,7 @@ mod set;
 mod socket;
 mod state;
 mod summary;
+pub mod survey;
 mod table;
 mod tcp;
 #[cfg(test)]
@@ -78,6 +83,7 @@ pub use address_events::AddressEvents;
 pub use adopt::{AdoptError, Adopted, adopt_connections};
 pub use batch::{Batch, Terms};
 pub use change::{Change, Object};
+pub use clock::clock_is_synchronised;
 pub use commit::Committed;
 pub use connection::{Connection, Generation};
 pub use conntrack::{Conntrack, Insertion, Usage};
@@ -86,6 +92,7 @@ pub use error::{CommitError, EncodeError, Error};
 pub use events::{Events, EventsError, Transaction};
 pub use flow::{End, Entry, Flow, Stage, Tuple};
 pub use inherited::{Inherited, inherited};
+pub use link::{Link, links};
 pub use memory::{give_back, give_back_large_buffers};
 pub use ownership::{Hold, Ownership};
 pub use probe::Features;

@@ -237,6 +237,13 @@ pub(crate) const NFT_REJECT_TCP_RST: u32 = 1;
 pub(crate) const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
 pub(crate) const NFT_REJECT_ICMPX_ADMIN_PROHIBITED: u8 = 3;
 pub(crate) const NFTA_QUOTA_CONSUMED: u16 = 4;
+pub(crate) const NFTA_FIB_RESULT: u16 = 2;
+pub(crate) const NFTA_FIB_FLAGS: u16 = 3;
+pub(crate) const NFT_FIB_RESULT_OIF: u32 = 1;
+pub(crate) const NFT_FIB_RESULT_OIFNAME: u32 = 2;
+pub(crate) const NFTA_FIB_F_SADDR: u32 = 1;
+/// `NFTA_TARGET_NAME` (`linux/netfilter/nf_tables_compat.h`).
+pub(crate) const NFTA_TARGET_NAME: u16 = 1;
 
 pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 pub(crate) const IPCTNL_MSG_CT_NEW: u16 = 0;
@@ -277,6 +284,13 @@ pub(crate) const AF_INET: u8 = 2;
 pub(crate) const AF_INET6: u8 = 10;
 pub(crate) const IPPROTO_TCP: u8 = 6;
 
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_GETLINK: u16 = 18;
+pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFF_UP: u32 = 0x1;
+pub(crate) const IFF_LOOPBACK: u32 = 0x8;
 pub(crate) const RTM_NEWADDR: u16 = 20;
 pub(crate) const RTM_DELADDR: u16 = 21;
 pub(crate) const RTM_GETADDR: u16 = 22;

@@ -12,5 +12,6 @@ mod refusals;
 mod rights;
 mod round_trip;
 mod state;
+mod survey;
 mod timed;
 mod transactions;

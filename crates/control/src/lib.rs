@@ -38,6 +38,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// `plan --detailed-exitcode`: there are changes.
     pub const CHANGES: u8 = 2;
+    /// `doctor`: there is something to see to.
+    pub const FINDINGS: u8 = 2;
     /// The policy has errors, or warnings under `--strict`.
     pub const BAD_POLICY: u8 = 3;
     /// The right to change the network is missing.

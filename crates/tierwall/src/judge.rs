@@ -81,7 +81,7 @@ pub(crate) fn tell_diagnostics(diagnostics: &Diagnostics) {
     }
 }
 
-fn lookup_user(name: &str) -> Option<u32> {
+pub(crate) fn lookup_user(name: &str) -> Option<u32> {
     nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
 }
 

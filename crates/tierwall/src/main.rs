@@ -5,6 +5,7 @@
 mod change;
 mod check;
 mod documents;
+mod doctor;
 mod error;
 mod export;
 mod judge;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Status => status::run(common),
         Command::Reload(reload) => change::reload(common, reload),
         Command::Member(member) => member::run(common, member),
+        Command::Doctor(doctor) => doctor::run(common, doctor),
         Command::Teardown => teardown::run(common),
         Command::Completions(completions) => documents::completions(completions),
         Command::Manual(manual) => documents::manual(manual),

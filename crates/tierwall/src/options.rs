@@ -10,7 +10,7 @@ use std::time::Duration;
     name = "tierwall",
     version,
     after_help = "Exit codes: 0 done; 1 something failed; 2 `plan --detailed-exitcode` found \
-                  changes; 3 the policy has errors; 4 no right to do that; 5 a table `inet \
+                  changes, or `doctor` something to see to; 3 the policy has errors; 4 no right to do that; 5 a table `inet \
                   filter` that tierwall did not make; 6 a session would be locked out; 64 usage."
 )]
 pub(crate) struct Options {
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     /// Add and remove members of tiers, beside those of the policy files
     #[command(subcommand)]
     Member(Member),
+    /// Look at this host before and after tierwall is put to work: what stands in the way or beside
+    Doctor(Doctor),
     /// Take the table away: nothing is filtered until the next reload or start
     Teardown,
     /// Print completions for a shell
@@ -158,6 +160,21 @@ pub(crate) struct Reload {
     /// Also where that locks out an open session on a guarded service
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Where the daemon keeps what outlives it
+    #[arg(long, value_name = "DIRECTORY", default_value = control::STATE_DIRECTORY)]
+    pub(crate) state_directory: PathBuf,
+
+    /// Print the network settings that the kernel's are compared with, as a file for /etc/sysctl.d
+    #[arg(long)]
+    pub(crate) sysctl: bool,
+
+    /// Look for the files of other services below this directory
+    #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
+    pub(crate) root: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,47 @@
+//! The policy, judged as `tierwall check` judges it.
+
+use super::super::facts::{Good, Policy};
+use crate::judge::lookup_user;
+use crate::options::Common;
+use policy::{Diagnostics, Input, Options, check_role, load, resolve_users, role_of};
+use std::collections::BTreeSet;
+
+/// The policy, and what of the file system it depends on.
+pub(super) fn observe(common: &Common) -> (Policy, BTreeSet<Input>) {
+    if matches!(common.config.try_exists(), Ok(false)) {
+        return (Policy::Missing, BTreeSet::new());
+    }
+    let options = Options { check_permissions: !common.insecure_permissions, strict: false };
+    let loaded = load(&common.config, &options);
+    let Some(policy) = loaded.policy else {
+        let errors = lines(&loaded.diagnostics, true);
+        return (Policy::Bad { errors, says: None }, loaded.inputs);
+    };
+    let mut diagnostics = loaded.diagnostics;
+    // Without an address nothing is known of its role.
+    if let Ok(addresses) = netlink::addresses() {
+        let role = role_of(&policy, &addresses);
+        diagnostics.extend(check_role(&policy, &addresses));
+        diagnostics.extend(resolve_users(&policy, &role, lookup_user).1);
+    }
+    let has_ipv6 = policy.tiers.values().any(|tier| !tier.v6.is_empty());
+    let warnings = lines(&diagnostics, false);
+    let good = Good { forward: policy.forward, mode: policy.mode, has_ipv6, warnings };
+    if diagnostics.has_errors() {
+        let errors = lines(&diagnostics, true);
+        return (Policy::Bad { errors, says: Some(good) }, loaded.inputs);
+    }
+    (Policy::Good(good), loaded.inputs)
+}
+
+fn lines(diagnostics: &Diagnostics, errors: bool) -> Vec<String> {
+    let wanted = diagnostics.iter().filter(|diagnostic| diagnostic.is_error() == errors);
+    let line = |diagnostic: &policy::Diagnostic| {
+        let place = diagnostic.place.as_ref().and_then(policy::Label::location);
+        match place {
+            Some(place) => format!("{place}: {}", diagnostic.message),
+            None => diagnostic.message.clone(),
+        }
+    };
+    wanted.map(line).collect()
+}

@@ -99,8 +99,14 @@ pub struct Table {
     /// Its chains, by name.
     pub chains: BTreeMap<String, Chain>,
     /// The ends in the verdict maps that its rules look in; but for what becomes of packets that
-    /// connection tracking calls invalid.
+    /// connection tracking calls invalid. None in tierwall's own table, whose maps may be large.
     pub maps: BTreeMap<Map, BTreeSet<End>>,
+}
+
+impl Table {
+    fn is_ours(&self, family: Family, name: &str) -> bool {
+        (family, name) == (Family::Inet, TABLE) && self.comment.as_deref() == Some(TABLE_COMMENT)
+    }
 }
 
 /// A chain.
@@ -125,8 +131,7 @@ impl Survey {
     /// Whether the table of this family and name is one that tierwall made.
     pub fn is_ours(&self, family: Family, name: &str) -> bool {
         let table = self.tables.get(&(family, name.to_owned()));
-        (family, name) == (Family::Inet, TABLE)
-            && table.is_some_and(|table| table.comment.as_deref() == Some(TABLE_COMMENT))
+        table.is_some_and(|table| table.is_ours(family, name))
     }
 }
 
@@ -187,6 +192,9 @@ impl Connection {
             return Ok(Attempt::Disturbed);
         }
         for ((family, name), table) in &mut survey.tables {
+            if table.is_ours(*family, name) {
+                continue;
+            }
             let rules = table.chains.values().flat_map(|chain| &chain.rules);
             let looked_in: BTreeSet<Map> =
                 rules.flat_map(|rule| rule.maps.iter().cloned()).collect();

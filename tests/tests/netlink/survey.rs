@@ -61,6 +61,8 @@ fn tables_of_all_families_are_told_apart() {
 #[test]
 fn rules_say_where_packets_go_and_which() {
     let survey = nft("table inet t {
+            limit rare { rate 1/minute; }
+            counter hits { packets 0 bytes 0; }
             chain other { }
             chain in {
                 type filter hook input priority 0;
@@ -76,7 +78,8 @@ fn rules_say_where_packets_go_and_which() {
                 fib daddr type local drop
                 limit rate 10/second accept
                 ip saddr { 10.0.0.1, 10.0.0.2 } reject
-                jump other
+                limit name \"rare\" drop
+                counter name \"hits\" jump other
                 goto other
                 reject with icmpx admin-prohibited
                 drop
@@ -99,6 +102,7 @@ fn rules_say_where_packets_go_and_which() {
             (Matches::Some, Some(End::Drop)),
             (Matches::Some, Some(End::Accept)),
             (Matches::Some, Some(End::Reject)),
+            (Matches::Some, Some(End::Drop)),
             (Matches::All, Some(End::Jump(other()))),
             (Matches::All, Some(End::Goto(other()))),
             (Matches::All, Some(End::Reject)),

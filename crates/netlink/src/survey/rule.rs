@@ -85,7 +85,6 @@ const UNCONDITIONAL: &[&str] = &[
     name::PAYLOAD,
     name::BITWISE,
     name::IMMEDIATE,
-    name::OBJREF,
     name::LOG,
     name::REJECT,
     "byteorder",
@@ -155,7 +154,10 @@ fn text(raw: &Opaque, kind: u16) -> Option<String> {
 
 fn matches(expressions: &[Decoded]) -> Matches {
     let conditional = |decoded: &Decoded| {
-        !UNCONDITIONAL.contains(&decoded.raw.name.as_str()) && map(decoded).is_none()
+        // Of objects, limits and quotas are conditions too.
+        let counts = matches!(decoded.expression, Expression::Counter(_));
+        let passes_on = counts || UNCONDITIONAL.contains(&decoded.raw.name.as_str());
+        !passes_on && map(decoded).is_none()
     };
     let invalid = States::INVALID.0.to_ne_bytes();
     let is_invalid = |window: &[Decoded]| match window {

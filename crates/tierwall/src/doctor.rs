@@ -76,7 +76,10 @@ fn examine(facts: &Facts, file: &str) -> Report {
     findings.extend(listeners::check(&facts.listeners));
     let mut not_judged = facts.not_judged.clone();
     if policy.says().is_none() {
-        not_judged.push("how forwarding and other chains meet the policy: it can't be read".into());
+        not_judged.push(
+            "how forwarding and other chains meet the policy: there is none that can be read"
+                .into(),
+        );
     }
     Report::new(findings, not_judged)
 }

@@ -32,22 +32,26 @@ const KINDS: &[&str] = &[
 
 pub(super) fn check(sysctls: &Sysctls, links: &[Link], policy: &Policy) -> Option<Finding> {
     let is_on = |path: &str| sysctls.get(path).is_some_and(|value| value.trim() == "1");
+    let up: Vec<&Link> = links.iter().filter(|link| link.up && !link.loopback).collect();
+    // Bridged packets pass the hook forward too where br_netfilter is asked to.
+    let has_bridge = up.iter().any(|link| link.kind.as_deref() == Some("bridge"));
+    let bridged = has_bridge && is_on("net/bridge/bridge-nf-call-iptables");
     let protocols = match (is_on("net/ipv4/ip_forward"), is_on("net/ipv6/conf/all/forwarding")) {
         (true, true) => "IPv4 and IPv6",
         (true, false) => "IPv4",
         (false, true) => "IPv6",
-        // Bridged packets pass the hook forward too where br_netfilter is asked to.
-        (false, false) if is_on("net/bridge/bridge-nf-call-iptables") => "what its bridges pass on",
+        (false, false) if bridged => "what its bridges pass on",
         (false, false) => return None,
     };
-    let up: Vec<&Link> = links.iter().filter(|link| link.up && !link.loopback).collect();
+    // One interface forwards nothing; that of a container is a veth itself.
+    if up.len() < 2 {
+        return None;
+    }
     let is_of_others =
         |link: &&&Link| link.kind.as_deref().is_some_and(|kind| KINDS.contains(&kind));
     let others: Vec<&str> = up.iter().filter(is_of_others).map(|link| link.name.as_str()).collect();
     let between = match others.is_empty() {
         false => format!("interfaces of containers, machines or tunnels: {}", listed(&others)),
-        // One interface forwards nothing.
-        true if up.len() < 2 => return None,
         true => {
             let names: Vec<&str> = up.iter().map(|link| link.name.as_str()).collect();
             format!("interfaces: {}", listed(&names))
@@ -117,7 +121,9 @@ mod tests {
     fn what_is_not_on_or_has_nowhere_to_go_is_not_told() {
         let drop = policy(Forward::Drop, Mode::Enforce);
         assert_eq!(told(&Sysctls::new(), &with_bridge(), &drop), None);
-        assert_eq!(told(&on(&[V4]), &links(&["lo", "eth0"]), &drop), None);
+        let mut container = links(&["lo", "eth0"]);
+        container[1].kind = Some("veth".into());
+        assert_eq!(told(&on(&[V4]), &container, &drop), None);
         let mut down = with_bridge();
         down[2].up = false;
         assert_eq!(told(&on(&[V4]), &down, &drop), None);
@@ -141,7 +147,9 @@ mod tests {
     #[test]
     fn a_bridge_may_hand_its_packets_to_the_hook() {
         let drop = policy(Forward::Drop, Mode::Enforce);
-        let text = told(&on(&["net/bridge/bridge-nf-call-iptables"]), &with_bridge(), &drop);
+        let bridged = on(&["net/bridge/bridge-nf-call-iptables"]);
+        assert_eq!(told(&bridged, &links(&["eth0", "eth1"]), &drop), None);
+        let text = told(&bridged, &with_bridge(), &drop);
         let expected = "warning forwarding: this host forwards what its bridges pass on, and forward = \"drop\" ends that";
         assert_eq!(text.as_deref(), Some(expected));
     }

@@ -56,6 +56,9 @@ pub(super) fn observe(common: &Common, options: &Doctor) -> Result<Facts, Error>
         facts.paths = paths::observe(&common.config, &inputs, &options.state_directory);
     }
     facts.clock = clock(&options.state_directory, root);
+    if facts.clock.synchronised.is_none() {
+        facts.not_judged.push("whether the clock is right: the kernel doesn't say".to_owned());
+    }
     facts.daemon = daemon(common);
     let own = match &facts.daemon {
         Daemon::Status(status) => Some(status.pid),

@@ -14,11 +14,13 @@
 //!
 //! Nothing here touches the network of the machine. What counts is which packets arrive; for what
 //! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables.
+//! [`firewalld`] is what others run.
 
 pub mod binaries;
 pub mod conversation;
 pub mod daemon;
 pub mod fd_store;
+pub mod firewalld;
 pub mod kernel;
 pub mod knocking;
 pub mod listener;

@@ -16,7 +16,8 @@ struct Report {
 /// Runs every step, also after one that failed, and sums up.
 pub(crate) fn ci() -> Result<ExitCode> {
     let mut report = Report::default();
-    report.step("system packages", |_| needs::ensure(&[needs::DEMO, needs::TEST]));
+    report
+        .step("system packages", |_| needs::ensure(&[needs::DEMO, needs::TEST, needs::FIREWALLD]));
     report.step("toolchain", |_| toolchain());
     report.step("format", |_| run::succeed(&mut run::cargo(&["fmt", "--all", "--check"])));
     report.step("lints", |_| {

@@ -107,6 +107,7 @@ fn bench(arguments: &[String]) -> Result<ExitCode> {
     }
     if !arguments.iter().any(|argument| ["--help", "-h"].contains(&argument.as_str())) {
         needs::try_each(needs::PEERS);
+        needs::try_each(needs::FIREWALLD);
     }
     run::succeed(&mut run::cargo(&["build", "--workspace", "--bins", "--release"]))?;
     let package = ["--package", "tierwall-tests", "--bin", "tierwall-bench"];
@@ -124,7 +125,7 @@ fn test(arguments: &[String]) -> Result<ExitCode> {
         machines::machines(&[])?;
         return Ok(ExitCode::SUCCESS);
     }
-    needs::ensure(&[needs::DEMO, needs::TEST])?;
+    needs::ensure(&[needs::DEMO, needs::TEST, needs::FIREWALLD])?;
     let mut tests = test_run()?;
     run::succeed(&mut build())?;
     run::succeed(tests.args(arguments))?;

@@ -46,7 +46,12 @@ pub(crate) const DEMO: &[Need] = &[
 #[rustfmt::skip]
 pub(crate) const PEERS: &[Need] = &[
     need(What::Program("ipset"), ["ipset", "ipset"], "is what tierwall is compared with"),
-    need(What::Program("firewalld"), ["firewalld", "firewalld"], "is what tierwall is compared with; masked, so that it never runs on this machine itself"),
+];
+
+/// A firewalld, to compare with and for the doctor to find.
+#[rustfmt::skip]
+pub(crate) const FIREWALLD: &[Need] = &[
+    need(What::Program("firewalld"), ["firewalld", "firewalld"], "is what others run; masked, so that it never runs on this machine itself"),
     need(What::Program("dbus-daemon"), ["dbus-daemon", "dbus-daemon"], "is the message bus of a firewalld in a namespace of its own"),
 ];
 
@@ -108,7 +113,10 @@ pub(crate) fn ensure(needs: &[&[Need]]) -> Result<()> {
     if before.is_empty() {
         return Ok(());
     }
-    install(&before)?;
+    match before.iter().any(|need| need.debian == "firewalld") {
+        true => masked(|| install(&before))?,
+        false => install(&before)?,
+    }
     let after: Vec<&str> = missing().iter().map(|need| need.debian).collect();
     if !after.is_empty() {
         bail!("still missing after their installation: {}", after.join(" "));
@@ -119,11 +127,7 @@ pub(crate) fn ensure(needs: &[&[Need]]) -> Result<()> {
 /// The same for what can be done without: says what is missing instead.
 pub(crate) fn try_each(needs: &[Need]) {
     for need in needs.iter().filter(|need| !need.is_met()) {
-        let installed = match need.debian {
-            "firewalld" => masked(|| ensure(&[std::slice::from_ref(need)])),
-            _ => ensure(&[std::slice::from_ref(need)]),
-        };
-        if let Err(error) = installed {
+        if let Err(error) = ensure(&[std::slice::from_ref(need)]) {
             eprintln!("warning: {} is left out: {error:#}", need.debian);
         }
     }

@@ -3,7 +3,7 @@
 use super::{app_server, stderr, stdout};
 use std::process::Command;
 
-const COMMANDS: [&str; 5] = ["check", "plan", "export", "status", "teardown"];
+const COMMANDS: [&str; 6] = ["check", "plan", "export", "status", "doctor", "teardown"];
 
 #[test]
 fn help_and_version_are_data() {

@@ -1,0 +1,47 @@
+//! What the daemon says of itself.
+
+use super::*;
+
+#[test]
+fn one_that_is_gone_leaves_its_table() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    server.start(&[]).unwrap().stop().unwrap();
+    assert_eq!(found(&server), ["warning daemon-away"]);
+    let what = finding(&server, "daemon-away")["what"].clone();
+    assert_eq!(what, "tierwalld isn't running; its table is in the kernel");
+}
+
+#[test]
+fn a_teardown_a_bad_file_and_an_edit_that_waits_are_told() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let daemon = server.start(&[]).unwrap();
+    let bad = POLICY.replace("from    = \"web\"", "from    = \"wbe\"");
+    server.replace("tierwall.toml", bad).unwrap();
+    assert!(!server.tierwall(&["reload"]).unwrap().status.success());
+    assert_eq!(
+        found(&server),
+        ["error policy-bad", "error daemon-bad-files", "note spoofing-ipv6"]
+    );
+    server.replace("tierwall.toml", POLICY).unwrap();
+    assert!(server.tierwall(&["reload"]).unwrap().status.success());
+    assert!(server.tierwall(&["teardown"]).unwrap().status.success());
+    assert_eq!(found(&server), ["warning daemon-torn-down"]);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn what_another_process_changed_is_told() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, &format!("ownership = \"report\"\n{POLICY}"));
+    let daemon = server.start(&[]).unwrap();
+    host.namespace.command("nft", &["add", "rule", "inet", "filter", "input", "accept"]).unwrap();
+    let begun = std::time::Instant::now();
+    while found(&server).is_empty() && begun.elapsed().as_secs() < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(found(&server), ["warning daemon-drift"]);
+    assert!(finding(&server, "daemon-drift")["details"][0].as_str().unwrap().contains("nft"));
+    daemon.stop().unwrap();
+}

@@ -1,0 +1,164 @@
+//! Others who filter, as they are.
+
+use super::*;
+use netlink::Connection;
+use netlink::survey::Family;
+use std::process::Stdio;
+use tierwall_tests::firewalld::Firewalld;
+
+fn nft(server: &Server, script: &str) {
+    server.host().namespace.command_with_input("nft", &["-f", "-"], script).unwrap();
+}
+
+#[test]
+fn firewalld_is_named_with_the_chains_that_deny() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let firewalld = Firewalld::start(&host).unwrap();
+    let found = found(&server);
+    assert_eq!(found[0], "warning firewalld");
+    let denials = found.iter().filter(|line| *line == "warning foreign-drop");
+    assert_eq!(denials.count(), 1, "input only; forward matters where it is accepted: {found:?}");
+    let chain = finding(&server, "foreign-drop");
+    let what = chain["what"].as_str().unwrap();
+    assert!(what.contains("table inet firewalld, chain filter_INPUT (hook input"), "{what}");
+    let running = finding(&server, "firewalld");
+    let details: Vec<&str> =
+        running["details"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert!(details.contains(&"table inet firewalld"), "{details:?}");
+    assert!(details.contains(&"process firewalld runs"), "{details:?}");
+    drop(firewalld);
+    // It was told to leave its table.
+    assert_eq!(finding(&server, "firewalld")["what"], "firewalld has rules here");
+}
+
+#[test]
+fn docker_asks_for_forward_to_be_unmanaged() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let namespace = &host.namespace;
+    let links = "link add docker0 type bridge\nlink set docker0 up\n";
+    namespace.command_with_input("ip", &["-batch", "-"], links).unwrap();
+    namespace.sysctl("net.ipv4.ip_forward", "1").unwrap();
+    let rules = include_str!("../../data/docker.iptables");
+    namespace.command_with_input("iptables-nft-restore", &[], rules).unwrap();
+    let server = server(&host, POLICY);
+    assert_eq!(
+        found(&server),
+        ["warning forwarding", "note docker", "note foreign-drop-some", "note daemon-away"]
+    );
+    assert_text!("docker", server);
+    server.write("tierwall.toml", format!("forward = \"unmanaged\"\n{POLICY}")).unwrap();
+    assert_eq!(
+        found(&server),
+        ["note docker", "note foreign-drop-some", "note daemon-away", "note forwarding-open"]
+    );
+    // Now its chains deny what the policy accepts.
+    server.write("tierwall.toml", format!("forward = \"accept\"\n{POLICY}")).unwrap();
+    assert!(found(&server).contains(&"warning foreign-drop".to_owned()));
+}
+
+#[test]
+fn chains_of_others_are_named_with_where_they_deny() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    nft(
+        &server,
+        "table ip6 mine {
+            chain last { ct state established accept; reject; }
+            chain in { type filter hook input priority -10; jump last; }
+        }
+        table inet mine {
+            map ports { type inet_service : verdict; elements = { 23 : drop }; }
+            chain out { type filter hook output priority 10; tcp dport vmap @ports; }
+            chain pre { type filter hook prerouting priority raw; ct state invalid drop; }
+            chain paths { type filter hook prerouting priority -310; fib saddr . iif oif missing drop; }
+            chain asleep { type filter hook input priority 20; policy accept; }
+        }
+        table ip asleep {
+            flags dormant
+            chain in { type filter hook input priority 0; policy drop; }
+        }",
+    );
+    assert_eq!(
+        found(&server),
+        ["warning foreign-drop-some", "warning foreign-drop", "note daemon-away"]
+    );
+    assert_text!("foreign-chains", server);
+}
+
+#[test]
+fn a_table_in_the_place_of_ours_is_an_error_unless_it_does_nothing() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    nft(&server, "table inet filter { chain input { type filter hook input priority 0; }; }");
+    assert_eq!(found(&server), ["note daemon-away"]);
+    nft(&server, "add rule inet filter input tcp dport 23 drop");
+    assert_eq!(found(&server), ["error foreign-table", "note daemon-away"]);
+}
+
+#[test]
+fn the_old_iptables_is_told_as_what_can_not_be_seen() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let listed = host.namespace.command("iptables-legacy", &["--list"]);
+    // Newer kernels may be without it, and then there is nothing to tell.
+    let expected: &[&str] = match listed {
+        Ok(_) => &["warning iptables-legacy", "note daemon-away"],
+        Err(_) => &["note daemon-away"],
+    };
+    assert_eq!(found(&server), expected);
+}
+
+#[test]
+fn units_and_files_of_others_are_read() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let root = root(&server);
+    let wants = root.join("etc/systemd/system/multi-user.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    fs::create_dir_all(root.join("etc/ufw")).unwrap();
+    for unit in ["nftables.service", "docker.service", "tierwalld.service"] {
+        std::os::unix::fs::symlink("/lib/systemd/system", wants.join(unit)).unwrap();
+    }
+    fs::write(root.join("etc/ufw/ufw.conf"), "ENABLED=yes\n").unwrap();
+    assert_eq!(
+        found(&server),
+        ["warning ufw", "warning nftables-service", "warning daemon-away", "note docker"]
+    );
+}
+
+#[test]
+fn who_listens_is_named() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let daemon = server.start(&[]).unwrap();
+    let mut command = std::process::Command::new("nft");
+    command.arg("monitor").stdout(Stdio::null()).stdin(Stdio::null());
+    let mut monitor = server.spawn(&mut command).unwrap();
+    let listens = || found(&server) == ["note listener"];
+    let begun = std::time::Instant::now();
+    while !listens() && begun.elapsed().as_secs() < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let expected = format!("nft ({}) listens to every change of nf_tables", monitor.id());
+    let told = findings(&server);
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(told[0]["what"], expected);
+    daemon.stop().unwrap();
+}
+
+/// What tierwall itself makes is never taken for another's.
+#[test]
+fn our_own_table_is_known() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let daemon = server.start(&[]).unwrap();
+    let survey = host.namespace.run(|| Connection::open()?.survey()).unwrap();
+    assert!(survey.is_ours(Family::Inet, "filter"));
+    let table = &survey.tables[&(Family::Inet, "filter".to_owned())];
+    assert!(table.chains["input"].base.is_some());
+    assert!(table.maps.is_empty(), "nobody asks what is in them");
+    daemon.stop().unwrap();
+}

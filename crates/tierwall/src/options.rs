@@ -76,7 +76,7 @@ pub(crate) enum Command {
     /// Add and remove members of tiers, beside those of the policy files
     #[command(subcommand)]
     Member(Member),
-    /// Look at this host before and after tierwall is put to work: what stands in the way or beside
+    /// Look at this host: what stands in tierwall's way or beside it, and what to do
     Doctor(Doctor),
     /// Take the table away: nothing is filtered until the next reload or start
     Teardown,
@@ -163,6 +163,8 @@ pub(crate) struct Reload {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Exits with 0 where there is nothing but notes, with 2 where there is a \
+                        warning or an error. docs/doctor.md tells more about each finding.")]
 pub(crate) struct Doctor {
     /// Where the daemon keeps what outlives it
     #[arg(long, value_name = "DIRECTORY", default_value = control::STATE_DIRECTORY)]

@@ -8,6 +8,9 @@ mod files;
 mod firewalls;
 mod host;
 mod kernel;
+#[path = "../world/random.rs"]
+mod random;
+mod walk;
 
 use serde_json::Value;
 use std::fs;

@@ -25,7 +25,7 @@
 //! Beside the table, what its first enforcement and the role by address need: this host's TCP sockets
 //! (`tcp`), connection tracking (`conntrack`), which is told of them by `adopt`, and this host's
 //! addresses (`address`) with notice of their changes (`address_events`). And what is asked before
-//! tierwall is put to work: what others have on the same hooks ([`survey`]), which interfaces there
+//! tierwall is put to work: what others have on the same hooks ([`survey`], and `legacy` for the old iptables), which interfaces there
 //! are (`link`), and whether the clock is right (`clock`).
 //!
 //! Invariants: one commit is one datagram; nothing is reported as committed before the kernel
@@ -55,6 +55,7 @@ mod events;
 mod expression;
 mod flow;
 mod inherited;
+mod legacy;
 mod lift;
 mod link;
 mod lower;
@@ -92,6 +93,7 @@ pub use error::{CommitError, EncodeError, Error};
 pub use events::{Events, EventsError, Transaction};
 pub use flow::{End, Entry, Flow, Stage, Tuple};
 pub use inherited::{Inherited, inherited};
+pub use legacy::{LegacyTable, legacy_tables};
 pub use link::{Link, links};
 pub use memory::{give_back, give_back_large_buffers};
 pub use ownership::{Hold, Ownership};

@@ -97,16 +97,29 @@ fn a_table_in_the_place_of_ours_is_an_error_unless_it_does_nothing() {
 }
 
 #[test]
-fn the_old_iptables_is_told_as_what_can_not_be_seen() {
+fn the_old_iptables_is_read_too() {
     let (_network, host) = host(&["10.10.1.20"]);
     let server = server(&host, POLICY);
-    let listed = host.namespace.command("iptables-legacy", &["--list"]);
-    // Newer kernels may be without it, and then there is nothing to tell.
-    let expected: &[&str] = match listed {
-        Ok(_) => &["warning iptables-legacy", "note daemon-away"],
-        Err(_) => &["note daemon-away"],
-    };
-    assert_eq!(found(&server), expected);
+    let namespace = &host.namespace;
+    if namespace.command("iptables-legacy", &["--list"]).is_err() {
+        // Newer kernels may be without it, and then there is nothing to tell.
+        assert!(!namespace.run(|| fs::exists("/proc/net/ip_tables_names")).unwrap());
+        assert_eq!(found(&server), ["note daemon-away"]);
+        return;
+    }
+    assert_eq!(found(&server), ["note daemon-away"], "the table is there, without a rule");
+    let rules = "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+                 :MINE - [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -j MINE\n\
+                 -A MINE -p tcp -m multiport --dports 23,24 -j REJECT\n-A MINE -j LOG\n\
+                 -A OUTPUT -d 192.0.2.1/32 -j DROP\nCOMMIT\n";
+    namespace.command_with_input("iptables-legacy-restore", &[], rules).unwrap();
+    let accepts = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+                   -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n";
+    namespace.command_with_input("ip6tables-legacy-restore", &[], accepts).unwrap();
+    assert_eq!(found(&server), ["warning iptables-legacy", "note daemon-away"]);
+    let details = finding(&server, "iptables-legacy")["details"].clone();
+    assert_eq!(details[0], "ip filter: 5 rules, of which 2 deny; INPUT drops by its policy");
+    assert_eq!(details[1], "ip6 filter: 1 rule");
 }
 
 #[test]

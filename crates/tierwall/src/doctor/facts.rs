@@ -2,8 +2,8 @@
 //!
 //! What couldn't be observed is none or empty here, and told as not judged.
 
-use netlink::survey::{Family, Survey};
-use netlink::{Features, Link, Usage};
+use netlink::survey::Survey;
+use netlink::{Features, LegacyTable, Link, Usage};
 use policy::model::{Forward, Modes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -54,8 +54,8 @@ pub(crate) struct Services {
     pub(crate) active: BTreeSet<String>,
     /// Whether `/etc/ufw/ufw.conf` says so.
     pub(crate) ufw_enabled: bool,
-    /// Tables of the old iptables, which nf_tables doesn't list, by family.
-    pub(crate) legacy: BTreeSet<(Family, String)>,
+    /// Tables of the old iptables, which nf_tables doesn't list.
+    pub(crate) legacy: Vec<LegacyTable>,
 }
 
 /// Kernel settings by their paths below `/proc/sys`, as text.

@@ -6,8 +6,10 @@ use super::finding::{Finding, Id};
 use super::product::{PRODUCTS, Product, is_of_iptables};
 use super::sysctl::listed;
 use crate::output::counted;
+use netlink::LegacyTable;
 use netlink::survey::{End, Family, Rule, Survey};
 use ruleset::Policy;
+use std::collections::BTreeSet;
 
 pub(super) fn check(survey: &Survey, services: &Services) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
@@ -174,28 +176,44 @@ fn iptables(survey: &Survey, services: &Services) -> Option<Finding> {
     )
 }
 
+/// Tables without a rule, as listing them once makes them, do nothing.
 fn legacy(services: &Services) -> Option<Finding> {
-    let mut commands = Vec::new();
-    let mut lines = Vec::new();
-    for (family, program) in [(Family::Ip, "iptables"), (Family::Ip6, "ip6tables")] {
-        let tables = services.legacy.iter().filter(|(of, _)| *of == family);
-        let names: Vec<&str> = tables.map(|(_, name)| name.as_str()).collect();
-        if !names.is_empty() {
-            lines.push(format!("{family}: {}", names.join(", ")));
-            commands.push(format!("`{program}-legacy-save`"));
+    let (mut lines, mut commands) = (Vec::new(), BTreeSet::new());
+    let mut denies = false;
+    for table in &services.legacy {
+        let LegacyTable { family, name, rules, denials, dropping } = table;
+        if *rules == 0 && dropping.is_empty() {
+            continue;
         }
+        denies |= *denials > 0 || !dropping.is_empty();
+        let mut line = format!("{family} {name}: {}", counted(*rules, "rule"));
+        if *denials > 0 {
+            line += &format!(", of which {denials} deny");
+        }
+        if !dropping.is_empty() {
+            line += &format!("; {} drops by its policy", dropping.join(", "));
+        }
+        lines.push(line);
+        commands.insert(match family {
+            Family::Ip6 => "`ip6tables-legacy-save`",
+            _ => "`iptables-legacy-save`",
+        });
     }
     if lines.is_empty() {
         return None;
     }
+    let what = "there are rules of the old iptables";
+    let finding = match denies {
+        true => Finding::warning(Id::IptablesLegacy, what),
+        false => Finding::note(Id::IptablesLegacy, what),
+    };
+    let commands: Vec<&str> = commands.into_iter().collect();
     Some(
-        Finding::warning(Id::IptablesLegacy, "tables of the old iptables are in use")
+        finding
             .details(lines)
-            .detail(
-                "nf_tables doesn't list them: whether they deny what the policy allows isn't known",
-            )
+            .detail("`nft list ruleset` doesn't show them; they must accept what the policy allows")
             .advice(format!(
-                "{} shows them; if there is no rule in them, a reboot takes them away",
+                "{} shows them: what filters for this host belongs into the policy",
                 commands.join(" and ")
             )),
     )
@@ -203,6 +221,7 @@ fn legacy(services: &Services) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::Severity;
     use super::super::walk::tests::{rule, table};
     use super::*;
     use crate::doctor::testing::told;
@@ -269,13 +288,36 @@ mod tests {
     fn services_that_load_rules_are_told() {
         let services = Services {
             enabled: set(&["nftables.service", "netfilter-persistent.service"]),
-            legacy: [(Family::Ip, "filter".to_owned()), (Family::Ip6, "nat".to_owned())].into(),
+            legacy: vec![legacy_table("filter", 3, &["INPUT"]), legacy_table("mangle", 0, &[])],
             ..Services::default()
         };
         let expected = "warning nftables-service: nftables.service loads /etc/nftables.conf at boot\n\
                         note iptables: there are rules of iptables\n\
-                        warning iptables-legacy: tables of the old iptables are in use\n";
+                        warning iptables-legacy: there are rules of the old iptables\n";
         assert_eq!(told(&check(&Survey::default(), &services)), expected);
+    }
+
+    fn legacy_table(name: &str, rules: usize, dropping: &[&'static str]) -> LegacyTable {
+        let (family, name, dropping) = (Family::Ip6, name.to_owned(), dropping.to_vec());
+        LegacyTable { family, name, rules, denials: rules / 3, dropping }
+    }
+
+    #[test]
+    fn tables_of_the_old_iptables_are_told_by_what_they_do() {
+        let find = |tables| {
+            let services = Services { legacy: tables, ..Services::default() };
+            legacy(&services).map(|finding| (finding.severity, finding.details[0].clone()))
+        };
+        assert_eq!(find(vec![legacy_table("filter", 0, &[])]), None);
+        assert_eq!(
+            find(vec![legacy_table("filter", 1, &[])]),
+            Some((Severity::Note, "ip6 filter: 1 rule".into()))
+        );
+        let text = "ip6 filter: 3 rules, of which 1 deny; INPUT, FORWARD drops by its policy";
+        assert_eq!(
+            find(vec![legacy_table("filter", 3, &["INPUT", "FORWARD"])]),
+            Some((Severity::Warning, text.into()))
+        );
     }
 
     #[test]

@@ -44,9 +44,9 @@ pub(super) fn observe(common: &Common, options: &Doctor) -> Result<Facts, Error>
         enabled: unit::enabled(root),
         active: unit::active(root),
         ufw_enabled: unit::ufw_is_enabled(root),
-        legacy: Default::default(),
+        legacy: Vec::new(),
     };
-    match kernel::legacy_tables() {
+    match netlink::legacy_tables() {
         Ok(tables) => facts.services.legacy = tables,
         Err(error) => not_judged(&mut facts, "tables of the old iptables", &error),
     }

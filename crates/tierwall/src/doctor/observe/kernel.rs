@@ -2,11 +2,8 @@
 
 use super::super::facts::Kernel;
 use crate::error::{Error, in_full};
-use netlink::survey::Family;
 use netlink::{Connection, Conntrack};
-use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::Path;
 
 pub(super) fn observe(root: &Path) -> Result<Kernel, Error> {
@@ -45,21 +42,6 @@ fn has_module(root: &Path, release: &str, module: &str, trace: &str) -> Option<b
     });
     let is_known = lists.iter().any(Result::is_ok);
     is_known.then_some(found)
-}
-
-/// The tables of the old iptables: the kernel makes one when it is first asked for.
-pub(super) fn legacy_tables() -> io::Result<BTreeSet<(Family, String)>> {
-    let mut tables = BTreeSet::new();
-    let lists =
-        [(Family::Ip, "/proc/net/ip_tables_names"), (Family::Ip6, "/proc/net/ip6_tables_names")];
-    for (family, path) in lists {
-        match fs::read_to_string(path) {
-            Ok(names) => tables.extend(names.lines().map(|name| (family, name.to_owned()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(tables)
 }
 
 fn line(path: &str) -> Option<String> {

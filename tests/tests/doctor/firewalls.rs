@@ -17,6 +17,7 @@ fn firewalld_is_named_with_the_chains_that_deny() {
     let firewalld = Firewalld::start(&host).unwrap();
     let found = found(&server);
     assert_eq!(found[0], "warning firewalld");
+    assert_eq!(finding(&server, "firewalld")["what"], "firewalld is active here");
     let denials = found.iter().filter(|line| *line == "warning foreign-drop");
     assert_eq!(denials.count(), 1, "input only; forward matters where it is accepted: {found:?}");
     let chain = finding(&server, "foreign-drop");

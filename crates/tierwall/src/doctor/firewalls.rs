@@ -72,7 +72,8 @@ fn of_product(product: &Product, survey: &Survey, services: &Services) -> Option
         (true, true, true) => return None,
         (true, true, false) => "comes at the next boot",
         (true, false, _) => "runs here",
-        (false, _, _) => "has rules here",
+        (false, false, _) => "is active here",
+        (false, true, _) => "has rules here",
     };
     let what = format!("{} {state}", product.name);
     let finding = match product.rivals {
@@ -246,6 +247,9 @@ mod tests {
     #[test]
     fn firewalld_is_known_by_table_process_or_unit() {
         let find = |survey: Survey, services: Services| told(&check(&survey, &services));
+        let both = Services { processes: set(&["firewalld"]), ..Services::default() };
+        let by_table = survey(vec![(Family::Inet, "firewalld", Table::default())]);
+        assert!(find(by_table, both).ends_with("is active here\n"));
         let by_table = survey(vec![(Family::Inet, "firewalld", Table::default())]);
         let line = |state| format!("warning firewalld: firewalld {state}\n");
         assert_eq!(find(by_table, Services::default()), line("has rules here"));

@@ -4,8 +4,8 @@
 
 mod change;
 mod check;
-mod documents;
 mod doctor;
+mod documents;
 mod error;
 mod export;
 mod judge;

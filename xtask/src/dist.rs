@@ -66,6 +66,7 @@ fn parts(root: &Path, stage: &Path) -> Result<PathBuf> {
     }
     copy(&root.join("config/tierwall.toml"), &parts.join("etc/tierwall.toml"), 0o644)?;
     copy_all(&root.join("config/examples"), &parts.join("examples"))?;
+    copy_all(&root.join("config/sysctl"), &parts.join("sysctl"))?;
     copy_all(&root.join("docs"), &parts.join("docs"))?;
     fs::remove_file(parts.join("docs/tierwall.toml.5"))?;
     for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
@@ -121,6 +122,7 @@ fn rpm(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
     copy(&root.join("config/sysusers/tierwall.conf"), &sysusers, 0o644)?;
     fs::create_dir_all(staged.join("etc/tierwall/conf.d"))?;
     copy_all(&parts.join("examples"), &staged.join("usr/share/doc/tierwall/examples"))?;
+    copy_all(&parts.join("sysctl"), &staged.join("usr/share/tierwall"))?;
     copy_all(&parts.join("docs"), &staged.join("usr/share/doc/tierwall/docs"))?;
     for page in fs::read_dir(parts.join("man"))? {
         let page = page?.path();

@@ -1,0 +1,80 @@
+//! Steps that change members by command.
+
+use super::{Engine, Step, StepError};
+use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
+use control::Enforcement;
+
+impl Engine {
+    /// Adds a member by command, to hold until it is removed.
+    pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
+        let members = self.members.with(&self.applied, member)?;
+        // More pass than before: nobody is locked out.
+        self.change_members(members, "member added", !self.held)
+    }
+
+    /// Removes a member that was added by command.
+    pub(crate) fn remove_member(
+        &mut self,
+        tier: &str,
+        member: &str,
+        force: bool,
+    ) -> Result<Step, StepError> {
+        let members = self.members.without(&self.applied, tier, member)?;
+        if members::is_of_files(&self.applied, tier, member) {
+            // Typed into the files since: from now on it is in the tier by these alone.
+            self.keep_policy().map_err(MemberFailure::NotRecorded)?;
+        }
+        self.change_members(members, "member removed", force)
+    }
+
+    /// Takes over from the files a member that was added by command: one step, so that it never
+    /// leaves the tier.
+    pub(crate) fn promoted(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
+        let candidate = self.read_files()?;
+        self.members.check_promoted(&candidate.policy, tier, member)?;
+        let members = self.members.without(&self.applied, tier, member)?;
+        let before = std::mem::replace(&mut self.members, members);
+        let step = self.take_members(candidate);
+        if step.is_err() {
+            self.members = before;
+            return step;
+        }
+        // First the policy that it is in: a start that finds bad files must know it from one of
+        // the two.
+        let kept = self.keep_policy().map_err(MemberFailure::StillRecorded);
+        let saved = kept.and_then(|()| {
+            self.members.save(self.state.as_ref()).map_err(|error| match error {
+                MemberFailure::NotRecorded(error) => MemberFailure::StillRecorded(error),
+                error => error,
+            })
+        });
+        if let Err(error) = saved {
+            self.members = before;
+            return Err(error.into());
+        }
+        step
+    }
+
+    /// Recorded before it is committed: what was told to hold must survive a crash.
+    pub(super) fn change_members(
+        &mut self,
+        members: CommandMembers,
+        reason: &'static str,
+        force: bool,
+    ) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Err(MemberFailure::TornDown.into());
+        }
+        members.save(self.state.as_ref())?;
+        let before = std::mem::replace(&mut self.members, members);
+        self.memory.is_old();
+        let step = self.settle(reason, force);
+        if step.is_err() {
+            self.members = before;
+            if let Err(error) = self.members.save(self.state.as_ref()) {
+                tracing::error!(%error, "a member that was refused is still recorded");
+            }
+        }
+        step
+    }
+}

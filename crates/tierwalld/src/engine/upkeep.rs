@@ -1,0 +1,112 @@
+//! Steps that nobody asks for: others changed the table, this server's addresses or users changed,
+//! the kernel failed something.
+
+use super::{Engine, Step, StepError};
+use crate::drift::Foreign;
+use crate::kernel::KernelError;
+use crate::report;
+use control::Enforcement;
+use policy::model::Ownership;
+use policy::{Host, compile};
+use std::time::Instant;
+
+impl Engine {
+    /// Another process changed the table: puts it back, or reports it, as the policy says.
+    pub(crate) fn repair(&mut self, foreign: &Foreign) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Ok(Step::default());
+        }
+        if self.members.expire(report::now()) {
+            self.memory.is_old();
+        }
+        // What is only reported has to be known; what is put back needn't be.
+        let wholly = self.applied.ownership == Ownership::Report;
+        let differs = self.kernel.read_again(wholly)?;
+        let (process, pid, what) = (&foreign.process, &foreign.pid, foreign.to_string());
+        let is_wanted = self.is_as_wanted()?;
+        if is_wanted {
+            // By a commit of ours that met the change before this, or by whoever made it.
+            self.drift = None;
+            if *pid != 0 {
+                tracing::warn!(
+                    process,
+                    pid,
+                    what,
+                    "another process changed the table; it is as it should be"
+                );
+            }
+            return Ok(Step::default());
+        }
+        if self.applied.ownership == Ownership::Report {
+            if differs {
+                tracing::warn!(process, pid, what, "another process changed the table");
+                self.drift = Some(format!("{process} (pid {pid}): {what}"));
+            }
+            return Ok(Step::default());
+        }
+        tracing::warn!(process, pid, what, "another process changed the table; putting it back");
+        self.settle("repair", !self.held)
+    }
+
+    /// Tries again what the kernel failed.
+    pub(crate) fn retry(&mut self) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            self.trouble.is_over();
+            return Ok(Step::default());
+        }
+        match self.files_changed() {
+            // They are no reason to leave the kernel as it is.
+            Err(StepError::BadPolicy(_)) => {
+                let step = self.settle("repair", !self.held)?;
+                self.look_again()?;
+                Ok(step)
+            }
+            step => step,
+        }
+    }
+
+    /// This server's addresses may have changed, or time has passed: brings the role and the users
+    /// up to date.
+    pub(crate) fn look_again(&mut self) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Ok(Step::default());
+        }
+        let server = self.server.look_again(&self.applied);
+        let is_same = server == self.server;
+        let before = std::mem::replace(&mut self.server, server);
+        if is_same {
+            return Ok(Step::default());
+        }
+        match self.settle("addresses or users changed", false) {
+            Ok(step) => {
+                let (old, new) = (before.role.to_string(), self.server.role.to_string());
+                if old != new {
+                    tracing::info!(old, new, "this server's role changed with its addresses");
+                }
+                self.memory.is_old();
+                Ok(step)
+            }
+            Err(error) => {
+                self.server = before;
+                Err(error)
+            }
+        }
+    }
+
+    /// When [`Engine::look_again`] is due although nothing was heard. What the kernel failed is
+    /// tried again with everything else.
+    pub(crate) fn look_due(&self) -> Option<Instant> {
+        let holds = self.enforcement == Enforcement::Committed && !self.trouble.is_some();
+        if holds { self.server.due() } else { None }
+    }
+
+    /// Whether the kernel holds what is applied.
+    pub(super) fn is_as_wanted(&mut self) -> Result<bool, KernelError> {
+        let mut policy = self.members.added_to(&self.applied);
+        policy.mode = self.mode();
+        let server = &self.server;
+        self.kernel.holds(|previous| {
+            compile(&policy, Host { role: &server.role, users: &server.users, previous })
+        })
+    }
+}

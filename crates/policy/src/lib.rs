@@ -16,6 +16,7 @@
 mod allow;
 mod change;
 mod compile;
+mod confirm;
 mod diagnostic;
 mod document;
 mod file;
@@ -46,6 +47,7 @@ mod wait;
 
 pub use change::{Addresses, Change, Line, Sign};
 pub use compile::{Host, Labels, compile};
+pub use confirm::{ConfirmTime, ConfirmTimeError};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity};
 pub use include::{Input, InputKind};
 pub use judge::Judge;

@@ -4,6 +4,7 @@
 //! Every value here is right by construction: tiers that allows name exist, services are
 //! resolved to protocols and ports, address sets are merged, keys are unique.
 
+use crate::confirm::ConfirmTime;
 use crate::member::Member;
 use ruleset::{AddressSet, TimedSet, Transport};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub struct Policy {
     /// The services by which this server is administered: TCP ports whose open sessions no change
     /// may lock out. Without any, nothing is guarded.
     pub guarded: Service,
+    /// How long a change of rules waits until it is confirmed, before it is taken back; none where
+    /// it needn't be.
+    pub confirm: Option<ConfirmTime>,
     /// The address groups, by name.
     pub tiers: BTreeMap<String, Tier>,
     /// The allows, in the order of the files.

@@ -1,5 +1,6 @@
 //! The settings: keys at the top of the policy file, each with a few words to choose from.
 
+use crate::confirm::ConfirmTime;
 use crate::diagnostic::{Diagnostic, quote};
 use crate::document::{ALLOW, List, Reader, SETTINGS, SHARED, Text};
 use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Ownership, Watch};
@@ -19,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) ownership: Ownership,
     /// Still text, since it may name services; none where the file doesn't say.
     pub(crate) guarded: Option<List<Text>>,
+    pub(crate) confirm: Option<ConfirmTime>,
 }
 
 const WATCH: [(&str, Watch); 2] = [("members", Watch::Members), ("all", Watch::All)];
@@ -57,6 +59,9 @@ impl Reader<'_> {
         if let Some(value) = table.get("ownership") {
             settings.ownership = self.choice("ownership", value, &OWNERSHIP).unwrap_or_default();
         }
+        if let Some(value) = table.get("confirm") {
+            settings.confirm = self.confirm(value);
+        }
         if let Some(value) = table.get("guard") {
             settings.guarded = self.guard(value);
         }
@@ -74,6 +79,23 @@ impl Reader<'_> {
                 Modes { input: input.unwrap_or_default(), output: output.unwrap_or_default() };
         }
         settings
+    }
+
+    /// `confirm`: a time such as `"60s"`.
+    fn confirm(&mut self, value: &Value<'_>) -> Option<ConfirmTime> {
+        let DeValue::String(text) = value.get_ref() else {
+            let hint = "write confirm = \"60s\"; without the line no change waits to be confirmed";
+            self.mistyped("confirm", value, "a time in quotes", hint);
+            return None;
+        };
+        let time = text.parse();
+        if time.is_err() {
+            let message = format!("`confirm` can't be {}", quote(text));
+            let hint = "a time from 5s to 1h, such as \"60s\" or \"2m\"".to_owned();
+            let place = self.place(value.span()).label();
+            self.diagnostics.push(Diagnostic::error("bad-setting", place, message).hint(hint));
+        }
+        time.ok()
     }
 
     /// `[guard]`: the services by which this server is administered.

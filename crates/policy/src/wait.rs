@@ -3,8 +3,11 @@
 //! Members flow, rules are a decision. The enforced policy takes the members of the edited one,
 //! tier by tier; everything else stays until somebody says `reload`.
 
-use crate::model::{Allow, Policy, RoleSetting};
+use crate::model::{Allow, Location, Policy, RoleSetting, Tier, TimedMembers, User};
+use ruleset::AddressSet;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 impl Policy {
     /// This policy with the members that `edited` gives its tiers. A tier that `edited` lacks
@@ -17,6 +20,66 @@ impl Policy {
             }
         }
         merged
+    }
+
+    /// This policy with what the step `from` one policy `to` another adds to its tiers and takes
+    /// from them. Tiers that one of the two lacks stay as they are.
+    pub fn with_member_changes(&self, from: &Self, to: &Self) -> Self {
+        let mut changed = self.clone();
+        for (name, tier) in &mut changed.tiers {
+            if let (Some(from), Some(to)) = (from.tiers.get(name), to.tiers.get(name)) {
+                if from.v4 != to.v4 {
+                    tier.v4 = tier.v4.minus(&from.v4.minus(&to.v4)).union(&to.v4.minus(&from.v4));
+                }
+                if from.v6 != to.v6 {
+                    tier.v6 = tier.v6.minus(&from.v6.minus(&to.v6)).union(&to.v6.minus(&from.v6));
+                }
+            }
+        }
+        changed
+    }
+
+    /// Whether the tiers of both hold the same addresses.
+    pub fn has_members_of(&self, other: &Self) -> bool {
+        self.tiers.len() == other.tiers.len()
+            && self.tiers.iter().all(|(name, tier)| {
+                let same = |other: &Tier| tier.v4 == other.v4 && tier.v6 == other.v6;
+                other.tiers.get(name).is_some_and(same)
+            })
+    }
+
+    /// What of this policy isn't members or places: the same value for two policies between which
+    /// nothing [waits](Policy::waiting). Its allows are in the order of their keys, its places
+    /// nowhere.
+    pub fn rules(&self) -> Self {
+        let nowhere = Location { file: Arc::new(PathBuf::new()), line: 1, column: 1 };
+        let empty = Tier {
+            v4: AddressSet::default(),
+            v6: AddressSet::default(),
+            timed: TimedMembers::default(),
+            location: nowhere.clone(),
+        };
+        let role = match &self.role {
+            RoleSetting::Auto => RoleSetting::Auto,
+            RoleSetting::Tiers { tiers, .. } => {
+                RoleSetting::Tiers { tiers: tiers.clone(), location: nowhere.clone() }
+            }
+        };
+        let placed = |allow: &Allow| {
+            let users = allow.users.iter().map(|user| match user {
+                User::Uid(uid) => User::Uid(*uid),
+                User::Name { name, .. } => {
+                    User::Name { name: name.clone(), location: nowhere.clone() }
+                }
+            });
+            Allow { location: nowhere.clone(), users: users.collect(), ..allow.clone() }
+        };
+        let mut allows: Vec<Allow> = self.allows.iter().map(placed).collect();
+        allows.sort_by_cached_key(|allow| allow.key.to_string());
+        let tiers = self.tiers.keys().map(|name| (name.clone(), empty.clone())).collect();
+        let Self { watch, boot, deny, mode, forward, ownership, confirm, .. } = *self;
+        let guarded = self.guarded.clone();
+        Self { role, watch, boot, deny, mode, forward, ownership, guarded, confirm, tiers, allows }
     }
 
     /// What differs between this policy and `edited` beside members and places: a line each, for
@@ -32,6 +95,7 @@ impl Policy {
             ("forward", self.forward != edited.forward),
             ("ownership", self.ownership != edited.ownership),
             ("guard", self.guarded != edited.guarded),
+            ("confirm", self.confirm != edited.confirm),
         ];
         let changed = settings.into_iter().filter(|(_, changed)| *changed);
         lines.extend(changed.map(|(setting, _)| format!("the setting {setting} changes")));
@@ -75,4 +139,64 @@ fn same(a: &Allow, b: &Allow) -> bool {
         allow.users.iter().map(|user| user.to_string()).collect()
     };
     a.from == b.from && a.to == b.to && a.service == b.service && users(a) == users(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::Policy;
+    use crate::{Options, load_text};
+    use std::path::Path;
+
+    fn policy(text: &str) -> Policy {
+        load_text(Path::new("t.toml"), text, &Options::default()).policy.expect("a good policy")
+    }
+
+    fn tiers(policy: &Policy) -> Vec<String> {
+        policy.tiers.values().map(|tier| format!("{} {}", tier.v4, tier.v6)).collect()
+    }
+
+    #[test]
+    fn a_step_of_members_is_taken_along_by_another_policy() {
+        let text = |app: &str, web: &str| {
+            policy(&format!(
+                "[tiers]\napp = [{app}]\nweb = [{web}]\n[[allow]]\nfrom = \"app\"\nto = \
+                 \"web\"\nservice = \"any\"\n"
+            ))
+        };
+        let from = text("\"10.0.0.1\"", "\"10.0.1.0/24\", \"2001:db8::1\"");
+        let to = text("\"10.0.0.2\"", "\"10.0.1.0/25\", \"2001:db8::2\"");
+        let other = text("\"10.0.0.1\", \"10.0.0.9\"", "\"10.0.0.0/16\"");
+        let expected = text(
+            "\"10.0.0.2\", \"10.0.0.9\"",
+            "\"10.0.0.0/24\", \"10.0.1.0/25\", \"10.0.2.0-10.0.255.255\", \"2001:db8::2\"",
+        );
+        assert_eq!(tiers(&other.with_member_changes(&from, &to)), tiers(&expected));
+        assert_eq!(tiers(&from.with_member_changes(&from, &to)), tiers(&to));
+        assert!(!from.has_members_of(&to) && from.with_members_of(&to).has_members_of(&to));
+    }
+
+    #[test]
+    fn rules_are_the_same_where_nothing_waits() {
+        const ALLOW: &str = "[[allow]]\nfrom = \"any\"\nto = \"web\"\nservice = \"tcp/80\"\n";
+        const NAMED: &str = "[[allow]]\nname = \"x\"\nfrom = \"web\"\nto = \"any\"\nservice = \
+                             \"tcp/25\"\nuser = [\"root\", 8]\n";
+        let text = |settings: &str, members: &str, allows: &[&str]| {
+            policy(&format!("{settings}[tiers]\nweb = [{members}]\n{}", allows.concat()))
+        };
+        let one = text("role = \"web\"\n", "\"10.0.0.1\"", &[ALLOW, NAMED]);
+        let moved = text("\n\nrole = \"web\"\n", "\"10.0.0.2\"", &[NAMED, "\n", ALLOW]);
+        assert_eq!(one.waiting(&moved), Vec::<String>::new());
+        assert!(one.rules() == moved.rules() && one != moved);
+        assert!(one.rules().is_sound());
+        let named = NAMED.replace("8]", "9]");
+        for other in [
+            text("role = \"web\"\nconfirm = \"60s\"\n", "\"10.0.0.1\"", &[ALLOW, NAMED]),
+            text("", "\"10.0.0.1\"", &[ALLOW, NAMED]),
+            text("role = \"web\"\n", "\"10.0.0.1\"", &[ALLOW, &named]),
+            text("role = \"web\"\n", "\"10.0.0.1\"", &[ALLOW]),
+            text("role = \"web\"\n", "\"10.0.0.1\"", &[ALLOW, NAMED, "[services]\n"]),
+        ] {
+            assert_eq!(one.waiting(&other).is_empty(), one.rules() == other.rules());
+        }
+    }
 }

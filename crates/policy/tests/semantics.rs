@@ -106,6 +106,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             forward,
             ownership: Ownership::default(),
             guarded: Service::default(),
+            confirm: None,
             tiers: TIERS
                 .into_iter()
                 .zip(tiers)

@@ -26,7 +26,7 @@ const FILE: &str = "last-good";
 const MAGIC: [u8; 8] = *b"tierwall";
 
 /// Grows when an older daemon's file can't be understood.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A policy that was enforced.
 #[derive(Debug)]

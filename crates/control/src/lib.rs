@@ -5,13 +5,18 @@
 //! and not with a puzzle: see [`decode`].
 
 mod client;
+mod generation;
 mod message;
 
 pub use client::{Client, ClientError};
+pub use generation::{
+    Confirmation, Connection, Difference, Differs, Generation, HeldBack, MemberDifference, Past,
+    Pending, Requester,
+};
 pub use message::{
     ChangeLine, CommitSummary, DecodeError, Done, Enforcement, Failure, FailureKind, MAX_REQUEST,
-    MAX_RESPONSE, MemberSummary, Request, Response, SetChange, SideMode, Status, TableState,
-    TierSummary, VERSION, decode, encode,
+    MAX_RESPONSE, MemberSummary, Reload, Request, Response, Rollback, SetChange, SideMode, Status,
+    TableState, TierSummary, VERSION, decode, encode,
 };
 
 use std::path::{Path, PathBuf};
@@ -48,6 +53,9 @@ pub mod exit {
     pub const FOREIGN_TABLE: u8 = 5;
     /// A session that is guarded would be locked out.
     pub const LOCKOUT: u8 = 6;
+    /// A change waits to be confirmed: no other may be made, or nothing shows yet that somebody
+    /// can get in.
+    pub const UNCONFIRMED: u8 = 7;
     /// The command line can't be understood (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
 }

@@ -1,5 +1,6 @@
 //! What is said over the socket.
 
+use crate::generation::{Connection, Difference, Differs, Past, Pending};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,9 +24,22 @@ pub enum Request {
     Teardown,
     /// Read the policy files again and apply all of them; answered when the kernel has
     /// acknowledged it.
-    Reload {
-        /// Also where that locks out a session that is guarded.
+    Reload(Reload),
+    /// The change that waits is good: somebody can get in.
+    Confirm {
+        /// Also where nothing shows that.
         force: bool,
+    },
+    /// Go back to an earlier generation; answered when the kernel has acknowledged it.
+    Rollback(Rollback),
+    /// The generations that are remembered.
+    History,
+    /// What differs between two generations.
+    Difference {
+        /// From this one.
+        from: u64,
+        /// To that one; none for what is enforced.
+        to: Option<u64>,
     },
     /// The members that were added by command.
     Members {
@@ -59,15 +73,51 @@ pub enum Request {
         member: String,
         /// Also where that locks out a session that is guarded.
         force: bool,
+        /// The one that the request comes over, which is guarded too.
+        #[serde(default)]
+        connection: Option<Connection>,
     },
+}
+
+/// How to reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// Also where that locks out a session that is guarded.
+    pub force: bool,
+    /// Go back unless it is confirmed within so many seconds, from 5 to 3600; none for what the
+    /// policy says.
+    #[serde(default)]
+    pub confirm: Option<u32>,
+    /// In place of a change that waits to be confirmed. The way back stays the same.
+    #[serde(default)]
+    pub replace: bool,
+    /// The connection that the request comes over, which is guarded too.
+    #[serde(default)]
+    pub connection: Option<Connection>,
+}
+
+/// How to go back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// To which generation; none for the one before, or for the one before the change that waits.
+    pub generation: Option<u64>,
+    /// As for a reload.
+    #[allow(missing_docs)]
+    pub force: bool,
+    #[allow(missing_docs)]
+    pub confirm: Option<u32>,
+    #[allow(missing_docs)]
+    pub connection: Option<Connection>,
 }
 
 impl Request {
     /// Whether it only asks, and changes nothing.
     pub fn is_read_only(&self) -> bool {
         match self {
-            Self::Status | Self::Members { .. } => true,
-            Self::Reload { .. }
+            Self::Status | Self::Members { .. } | Self::History | Self::Difference { .. } => true,
+            Self::Reload(_)
+            | Self::Confirm { .. }
+            | Self::Rollback(_)
             | Self::Teardown
             | Self::AddMember { .. }
             | Self::PromotedMember { .. }
@@ -86,6 +136,12 @@ pub enum Response {
     TornDown(bool),
     /// To [`Request::Members`].
     Members(Vec<MemberSummary>),
+    /// To [`Request::Confirm`]: the generation that stays.
+    Confirmed(u64),
+    /// To [`Request::History`], the oldest first.
+    History(Vec<Past>),
+    /// To [`Request::Difference`].
+    Difference(Box<Difference>),
     /// To requests that change something: it holds.
     Done(Box<Done>),
     /// The request could not be fulfilled.
@@ -97,6 +153,9 @@ pub enum Response {
 pub struct Done {
     /// The batch; none where nothing had to be sent.
     pub commit: Option<CommitSummary>,
+    /// The change that waits to be confirmed; none where none does.
+    #[serde(default)]
+    pub pending: Option<Pending>,
     /// What it means, a line each.
     pub changes: Vec<ChangeLine>,
     /// Warnings of the policy, a line each.
@@ -152,6 +211,14 @@ pub enum FailureKind {
     BadPolicy,
     /// A session that is guarded would be locked out; what was enforced stays.
     Lockout,
+    /// A change waits to be confirmed, and no other may be made.
+    Pending,
+    /// Nothing shows that somebody can get in after the change that waits; it still does.
+    Unproven,
+    /// No change waits to be confirmed.
+    NothingPending,
+    /// There is no such generation, or its policy isn't kept any more.
+    NoGeneration,
     /// The kernel refused, or something else went wrong.
     Failed,
 }
@@ -203,8 +270,12 @@ pub struct Status {
     pub policy_file: String,
     /// Whether the policy holds.
     pub enforcement: Enforcement,
+    /// The policy generation: how many policies were committed on this server. Members of tiers
+    /// may change within one.
+    pub generation: u64,
     /// The kernel's nftables generation after our last commit.
-    pub generation: u32,
+    #[serde(default)]
+    pub kernel_generation: u32,
     /// The tiers this server is in.
     pub role: BTreeSet<String>,
     /// Whether they follow from its addresses.
@@ -228,6 +299,12 @@ pub struct Status {
     /// The lockout for which a change was refused; none once a later one holds.
     #[serde(default)]
     pub refused: Option<String>,
+    /// The change that waits to be confirmed.
+    #[serde(default)]
+    pub pending: Option<Pending>,
+    /// Why the policy files aren't what is enforced and aren't applied by themselves.
+    #[serde(default)]
+    pub differs: Option<Differs>,
     /// What another process changed in the table that was left so.
     pub drift: Option<String>,
     /// Why the kernel doesn't hold what was wanted; it is tried again.
@@ -263,8 +340,11 @@ pub struct CommitSummary {
     pub time: u64,
     /// Why: `start`, …
     pub reason: String,
-    /// The generation it made.
-    pub generation: u32,
+    /// The policy generation that it belongs to.
+    pub generation: u64,
+    /// The kernel's nftables generation that it made.
+    #[serde(default)]
+    pub kernel_generation: u32,
     /// Elements added and deleted by set.
     pub sets: BTreeMap<String, SetChange>,
     /// Rules added.
@@ -353,7 +433,10 @@ mod tests {
             "input":"enforce","output":"enforce","tiers":[],"allows":0,"last_commit":null,
             "warnings":[],"waiting":[],"problem":null,"drift":null}}}"#;
         let Ok(Response::Status(status)) = decode(line) else { panic!("not understood") };
-        assert_eq!((status.table, status.kernel_problem), (TableState::Ours, None));
+        assert_eq!(
+            (status.table, status.kernel_problem, status.pending),
+            (TableState::Ours, None, None)
+        );
     }
 
     #[test]

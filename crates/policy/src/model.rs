@@ -10,7 +10,7 @@ use ruleset::{AddressSet, TimedSet, Transport};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -186,6 +186,22 @@ impl Tier {
         match member {
             Member::V4(range) => self.v4.covers(&AddressSet::new(vec![range])),
             Member::V6(range) => self.v6.covers(&AddressSet::new(vec![range])),
+        }
+    }
+}
+
+impl Tier {
+    /// Whether an address is a member, for good or for a time.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => {
+                let mut timed = self.timed.v4.elements();
+                self.v4.contains(address) || timed.any(|(range, _)| range.contains(address))
+            }
+            IpAddr::V6(address) => {
+                let mut timed = self.timed.v6.elements();
+                self.v6.contains(address) || timed.any(|(range, _)| range.contains(address))
+            }
         }
     }
 }

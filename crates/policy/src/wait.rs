@@ -39,6 +39,21 @@ impl Policy {
         changed
     }
 
+    /// Whether this policy and `other` are written alike but for what is in their tiers.
+    pub fn is_alike_but_for_members(&self, other: &Self) -> bool {
+        self.role == other.role
+            && self.watch == other.watch
+            && self.boot == other.boot
+            && self.deny == other.deny
+            && self.mode == other.mode
+            && self.forward == other.forward
+            && self.ownership == other.ownership
+            && self.guarded == other.guarded
+            && self.confirm == other.confirm
+            && self.tiers.keys().eq(other.tiers.keys())
+            && self.allows == other.allows
+    }
+
     /// Whether the tiers of both hold the same addresses.
     pub fn has_members_of(&self, other: &Self) -> bool {
         self.tiers.len() == other.tiers.len()

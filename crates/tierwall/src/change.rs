@@ -1,14 +1,31 @@
-//! `tierwall reload`, and how every change through the daemon is told.
+//! `tierwall reload` and `tierwall rollback`, and how every change through the daemon is told.
 
 use crate::error::Error;
-use crate::options::{Common, Reload};
+use crate::options::{Common, Reload, Rollback};
 use crate::output::{BAD, FAINT, GOOD, WARNING, counted, print, print_json, styled, tell};
+use crate::{confirm, connection};
 use control::{Client, Done, Request, Response, socket_path};
+use policy::ConfirmTime;
 use serde_json::json;
 
 pub(crate) fn reload(common: &Common, reload: &Reload) -> Result<u8, Error> {
-    let request = Request::Reload { force: reload.force };
+    let request = Request::Reload(control::Reload {
+        force: reload.force,
+        confirm: reload.confirm.map(ConfirmTime::seconds),
+        replace: reload.replace,
+        connection: connection::own(),
+    });
     change(common, &request, "nothing changed: the kernel holds this policy")
+}
+
+pub(crate) fn rollback(common: &Common, rollback: &Rollback) -> Result<u8, Error> {
+    let request = Request::Rollback(control::Rollback {
+        generation: rollback.generation,
+        force: rollback.force,
+        confirm: rollback.confirm.map(ConfirmTime::seconds),
+        connection: connection::own(),
+    });
+    change(common, &request, "nothing changed: the kernel holds that policy")
 }
 
 /// Asks for a change and tells what it came to; `nothing` where that is nothing.
@@ -48,5 +65,10 @@ fn as_text(done: &Done, nothing: &str) -> String {
         commit.bytes,
         commit.duration_us as f64 / 1000.0,
     );
-    text + &styled(FAINT, &summary) + "\n"
+    text += &styled(FAINT, &summary);
+    text.push('\n');
+    if let Some(pending) = &done.pending {
+        text += &confirm::as_text(pending);
+    }
+    text
 }

@@ -41,7 +41,11 @@ impl Error {
                 FailureKind::ForeignTable => exit::FOREIGN_TABLE,
                 FailureKind::BadPolicy => exit::BAD_POLICY,
                 FailureKind::Lockout => exit::LOCKOUT,
-                FailureKind::BadRequest | FailureKind::Failed => exit::FAILED,
+                FailureKind::Pending | FailureKind::Unproven => exit::UNCONFIRMED,
+                FailureKind::BadRequest
+                | FailureKind::NothingPending
+                | FailureKind::NoGeneration
+                | FailureKind::Failed => exit::FAILED,
             },
             Self::Foreign => exit::FOREIGN_TABLE,
             _ => exit::FAILED,

@@ -6,8 +6,11 @@ mod change;
 mod check;
 mod doctor;
 mod documents;
+mod confirm;
+mod connection;
 mod error;
 mod export;
+mod history;
 mod judge;
 mod member;
 mod options;
@@ -47,6 +50,10 @@ fn main() -> ExitCode {
         Command::Export(export) => export::run(common, export),
         Command::Status => status::run(common),
         Command::Reload(reload) => change::reload(common, reload),
+        Command::Confirm(confirm) => confirm::run(common, confirm),
+        Command::History => history::list(common),
+        Command::Diff(diff) => history::diff(common, diff),
+        Command::Rollback(rollback) => change::rollback(common, rollback),
         Command::Member(member) => member::run(common, member),
         Command::Doctor(doctor) => doctor::run(common, doctor),
         Command::Teardown => teardown::run(common),

@@ -1,6 +1,7 @@
 //! `tierwall member`: members of tiers by command, beside those of the files.
 
 use crate::change::change;
+use crate::connection;
 use crate::error::Error;
 use crate::options::{Common, ListMembers, Member};
 use crate::output::{columns, print, print_json};
@@ -29,7 +30,8 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         }
         Member::Remove(remove) => {
             let (tier, member) = (remove.tier.clone(), remove.member.clone());
-            let request = Request::RemoveMember { tier, member, force: remove.force };
+            let (force, connection) = (remove.force, connection::own());
+            let request = Request::RemoveMember { tier, member, force, connection };
             change(common, &request, "removed; nothing in the kernel had to change")
         }
     }

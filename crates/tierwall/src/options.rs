@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use policy::ConfirmTime;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use std::time::Duration;
     name = "tierwall",
     version,
     after_help = "Exit codes: 0 done; 1 something failed; 2 `plan --detailed-exitcode` found \
-                  changes, or `doctor` something to see to; 3 the policy has errors; 4 no right to do that; 5 a table `inet \
-                  filter` that tierwall did not make; 6 a session would be locked out; 64 usage."
+                  changes, or `doctor` something to see to; 3 the policy has errors; 4 no right to do \
+                  that; 5 a table `inet filter` that tierwall did not make; 6 a session would be \
+                  locked out; 7 a change waits to be confirmed; 64 usage."
 )]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -73,6 +75,14 @@ pub(crate) enum Command {
     Status,
     /// Apply the policy files as they are now, and wait until the kernel has acknowledged it
     Reload(Reload),
+    /// Say that a change which waits is good: it stays, where somebody has come in since
+    Confirm(Confirm),
+    /// List the policies that were committed here, with who asked for them
+    History,
+    /// Say what differs between two of them on this server
+    Diff(Diff),
+    /// Go back to one of them; the policy files stay as they are, and aren't applied by themselves
+    Rollback(Rollback),
     /// Add and remove members of tiers, beside those of the policy files
     #[command(subcommand)]
     Member(Member),
@@ -160,6 +170,55 @@ pub(crate) struct Reload {
     /// Also where that locks out an open session on a guarded service
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
+    /// none is given
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s")]
+    pub(crate) confirm: Option<ConfirmTime>,
+
+    /// In place of a change that waits to be confirmed; the way back stays the same
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
+    /// Also where no new connection shows that somebody can get in
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// From this generation
+    #[arg(value_name = "A")]
+    pub(crate) from: u64,
+
+    /// To that one; without it, to what is enforced
+    #[arg(value_name = "B")]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The generation; without it, the one before, or the one before a change that waits to be
+    /// confirmed
+    pub(crate) generation: Option<u64>,
+
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Undo it by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
+    /// none is given
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s"
+    )]
+    pub(crate) confirm: Option<ConfirmTime>,
 }
 
 #[derive(Debug, Args)]

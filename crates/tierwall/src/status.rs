@@ -1,10 +1,12 @@
 //! `tierwall status`: what the daemon does and holds.
 
+use crate::confirm;
 use crate::error::Error;
 use crate::options::Common;
 use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, columns, print, print_json, styled};
 use control::{
-    Client, Enforcement, Request, Response, SideMode, Status, TableState, TierSummary, socket_path,
+    Client, Differs, Enforcement, HeldBack, Request, Response, SideMode, Status, TableState,
+    TierSummary, socket_path,
 };
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,6 +40,9 @@ fn as_text(status: &Status) -> String {
     let role = if role.is_empty() { "no tier".to_owned() } else { role.join(", ") };
     let how = if status.role_auto { " (by this server's addresses)" } else { "" };
     let mut text = String::new();
+    if let Some(pending) = &status.pending {
+        text += &format!("{}\n", confirm::as_text(pending));
+    }
     if let Some(refused) = &status.refused {
         text += &format!("{}\n{}\n\n", styled(BAD, "a change was refused:"), refused.trim_end());
     }
@@ -68,6 +73,14 @@ fn as_text(status: &Status) -> String {
                 commit.duration_us as f64 / 1000.0,
             );
         }
+    }
+    if let Some(Differs { why, since, .. }) = status.differs.as_ref().filter(|d| !is_refused(d)) {
+        let heading = "the policy files are held back:";
+        let since = ago(*since);
+        text += &format!(
+            "{} {why}, {since} ago; `tierwall reload` applies them\n",
+            styled(WARNING, heading)
+        );
     }
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
@@ -112,6 +125,11 @@ fn as_text(status: &Status) -> String {
         &format!("\nnft list table inet {} shows what the kernel holds\n", ruleset::TABLE),
     );
     text
+}
+
+/// Whether that was told as a lockout.
+fn is_refused(differs: &Differs) -> bool {
+    differs.kind == HeldBack::Refused
 }
 
 /// What a tier is to this server, where that isn't seen from its place in the list.

@@ -4,7 +4,7 @@
 //! one piece at a time, so that the loop always answers.
 
 use crate::drift::{Foreign, Listener};
-use crate::engine::{Engine, Inputs, StepError};
+use crate::engine::{Asked, Engine, Inputs, StepError};
 use crate::event::{Event, Reply};
 use crate::kernel::{Kernel, KernelError, in_full};
 use crate::members::CommandMember;
@@ -13,11 +13,12 @@ use crate::report;
 use crate::socket;
 use crate::status;
 use crate::unwatched::{Unwatched, Watched};
-use crate::work::{Queue, Work};
+use crate::work::{Queue, Task, Work};
 use control::{
-    Enforcement, Failure, FailureKind, MemberSummary, Request, Response, Status, TableState, exit,
-    socket_path,
+    Enforcement, Failure, FailureKind, MemberSummary, Reload, Request, Requester, Response,
+    Rollback, Status, TableState, exit, socket_path,
 };
+use policy::ConfirmTime;
 use sd_notify::NotifyState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -80,6 +81,8 @@ struct Daemon {
     /// When what the kernel failed is due to be tried again, and how long to wait the next time.
     retry_at: Option<Instant>,
     retry_after: Duration,
+    /// When the change that waits to be confirmed is gone back.
+    go_back_at: Option<Instant>,
     /// While others can change the table.
     listener: Option<Listener>,
     /// When it is tried again to listen to them, and how long to wait the next time.
@@ -114,6 +117,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         looked_at: None,
         retry_at: None,
         retry_after: RETRY_AFTER,
+        go_back_at: None,
         listener: None,
         listen_at: None,
         listen_after: RETRY_AFTER,
@@ -155,7 +159,8 @@ impl Daemon {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Event>) {
         loop {
             self.start_work();
-            let due = [self.remember_at, self.look_at, self.retry_at, self.listen_at];
+            let due =
+                [self.remember_at, self.look_at, self.retry_at, self.listen_at, self.go_back_at];
             let due = due.into_iter().flatten().min();
             let event = tokio::select! {
                 event = inbox.recv() => event,
@@ -165,20 +170,23 @@ impl Daemon {
                 }
             };
             match event {
-                Some(Event::Request { request, uid, reply }) => self.request(request, uid, reply),
-                Some(Event::FilesChanged) => self.queue.push(Work::FilesChanged, None),
-                Some(Event::Foreign(foreign)) => self.queue.push(Work::Repair(foreign), None),
+                Some(Event::Request { request, by, reply }) => self.request(request, by, reply),
+                Some(Event::FilesChanged) => self.queue.push(Work::FilesChanged),
+                Some(Event::Foreign(foreign)) => self.queue.push(Work::Repair(foreign)),
                 Some(Event::Deaf) => {
                     self.listener = None;
                     let unseen = Foreign::unseen("unknown: listening failed");
-                    self.queue.push(Work::Repair(unseen), None);
+                    self.queue.push(Work::Repair(unseen));
                 }
-                Some(Event::AddressesChanged) => self.queue.push(Work::LookAgain, None),
+                Some(Event::AddressesChanged) => self.queue.push(Work::LookAgain),
                 Some(Event::Watching(what, problem)) => {
                     self.unwatched.note(what, problem);
                     self.status.unwatched = self.unwatched.lines();
                 }
-                Some(Event::Reload) => self.queue.push(Work::Reload { force: false }, None),
+                Some(Event::Reload) => {
+                    let reload = Work::Reload { force: false, time: None, replace: false };
+                    self.queue.push(reload);
+                }
                 Some(Event::Worked { engine, response, replies }) => {
                     self.take_back(engine);
                     for reply in replies {
@@ -195,14 +203,17 @@ impl Daemon {
     fn push_due(&mut self) {
         let now = Instant::now();
         if self.remember_at.take_if(|at| *at <= now).is_some() {
-            self.queue.push(Work::Remember, None);
+            self.queue.push(Work::Remember);
         }
         if self.look_at.take_if(|at| *at <= now).is_some() {
             self.looked_at = Some(now);
-            self.queue.push(Work::LookAgain, None);
+            self.queue.push(Work::LookAgain);
         }
         if self.retry_at.take_if(|at| *at <= now).is_some() {
-            self.queue.push(Work::Retry, None);
+            self.queue.push(Work::Retry);
+        }
+        if self.go_back_at.take_if(|at| *at <= now).is_some() {
+            self.queue.push(Work::GoBack);
         }
         if self.listen_at.take_if(|at| *at <= now).is_some()
             && let Some(mut engine) = self.engine.take()
@@ -214,7 +225,8 @@ impl Daemon {
         }
     }
 
-    fn request(&mut self, request: Request, uid: u32, reply: Reply) {
+    fn request(&mut self, request: Request, by: Requester, reply: Reply) {
+        let mut asked = Asked { by: Some(by), over: None };
         let work = match request {
             Request::Status => {
                 let _ = reply.send(Response::Status(Box::new(self.status.clone())));
@@ -228,19 +240,43 @@ impl Daemon {
                 let _ = reply.send(Response::Members(members));
                 return;
             }
-            Request::Reload { force } => Work::Reload { force },
+            Request::Reload(Reload { force, confirm, replace, connection }) => {
+                asked.over = connection;
+                match time_to_confirm(confirm) {
+                    Ok(time) => Work::Reload { force, time, replace },
+                    Err(failure) => {
+                        let _ = reply.send(Response::Failed(failure));
+                        return;
+                    }
+                }
+            }
+            Request::Rollback(Rollback { generation, force, confirm, connection }) => {
+                asked.over = connection;
+                match time_to_confirm(confirm) {
+                    Ok(time) => Work::Rollback { generation, force, time },
+                    Err(failure) => {
+                        let _ = reply.send(Response::Failed(failure));
+                        return;
+                    }
+                }
+            }
+            Request::Confirm { force } => Work::Confirm { force },
+            Request::History => Work::History,
+            Request::Difference { from, to } => Work::Difference { from, to },
             Request::Teardown => Work::Teardown,
             Request::AddMember { tier, member, seconds, reason } => {
                 let added = report::now();
                 let until = seconds.map(|seconds| added.saturating_add(seconds));
-                Work::AddMember(CommandMember { tier, member, added, until, by: uid, reason })
+                let by = asked.by.as_ref().map_or(0, |by| by.uid);
+                Work::AddMember(CommandMember { tier, member, added, until, by, reason })
             }
-            Request::RemoveMember { tier, member, force } => {
+            Request::RemoveMember { tier, member, force, connection } => {
+                asked.over = connection;
                 Work::RemoveMember { tier, member, force }
             }
             Request::PromotedMember { tier, member } => Work::Promoted { tier, member },
         };
-        self.queue.push(work, Some(reply));
+        self.queue.push_asked(work, asked, Some(reply));
     }
 
     /// Hands the engine to a thread, if it is here and there is work.
@@ -248,7 +284,7 @@ impl Daemon {
         if self.engine.is_none() {
             return;
         }
-        let Some((work, replies)) = self.queue.pop() else { return };
+        let Some(Task { work, asked, replies }) = self.queue.pop() else { return };
         let Some(mut engine) = self.engine.take() else { return };
         if matches!(work, Work::Reload { .. }) {
             self.reloading = true;
@@ -257,7 +293,7 @@ impl Daemon {
         let events = self.events.clone();
         let is_rest = work == Work::Remember;
         tokio::task::spawn_blocking(move || {
-            let perform = AssertUnwindSafe(|| work.perform(&mut engine));
+            let perform = AssertUnwindSafe(|| work.perform(asked, &mut engine));
             let Ok(response) = catch_unwind(perform) else {
                 // The engine is in the middle of something. Better none than that one: the kernel
                 // goes on with what was committed, and the service manager starts another.
@@ -289,6 +325,10 @@ impl Daemon {
             earliest.unwrap_or(due.into()).max(due.into())
         });
         self.remember_at = engine.memory.due().map(Instant::from_std);
+        self.go_back_at = engine.go_back_due().map(Instant::from_std);
+        if engine.take_recheck() {
+            self.queue.push(Work::FilesChanged);
+        }
         self.retry(engine.trouble.is_some());
         self.engine = Some(engine);
     }
@@ -333,7 +373,7 @@ impl Daemon {
 
     fn repair_unseen(&mut self) {
         let unseen = Foreign::unseen("unknown: while tierwalld didn't listen");
-        self.queue.push(Work::Repair(unseen), None);
+        self.queue.push(Work::Repair(unseen));
     }
 
     /// Takes note of whether nftables is listened to as it should be; else it is tried again, less
@@ -355,7 +395,7 @@ impl Daemon {
             kind: FailureKind::Failed,
             message: "tierwalld is ending".into(),
         });
-        while let Some((_, replies)) = self.queue.pop() {
+        while let Some(Task { replies, .. }) = self.queue.pop() {
             replies.into_iter().for_each(|reply| {
                 let _ = reply.send(ending.clone());
             });
@@ -383,6 +423,14 @@ impl Daemon {
             Enforcement::TornDown => tracing::info!("ending"),
         }
     }
+}
+
+/// The time that a client asks for.
+fn time_to_confirm(seconds: Option<u32>) -> Result<Option<ConfirmTime>, Failure> {
+    seconds
+        .map(ConfirmTime::try_from)
+        .transpose()
+        .map_err(|error| Failure { kind: FailureKind::BadRequest, message: error.to_string() })
 }
 
 /// Tells systemd, where it asked to be told.

@@ -4,27 +4,34 @@
 //! work at a time: the loop hands it to a thread and gets it back. Each step ends with the kernel
 //! in a state that was acknowledged, or unchanged.
 
+mod confirm;
 mod files;
 mod members;
+mod past;
 mod settle;
 mod start;
 mod upkeep;
 
 use crate::drift::Shared;
+use crate::history::{History, NoGeneration};
 use crate::host::Server;
 use crate::kernel::{Kernel, KernelError};
 use crate::members::{CommandMembers, MemberFailure};
 use crate::memory::Memory;
 use crate::options::Options;
-use crate::refusal::Refusal;
+use crate::pending::Pending;
+use crate::refusal::{Refusal, digest};
 use crate::report;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
-use control::{CommitSummary, Enforcement, TableState};
+use control::{CommitSummary, Connection, Enforcement, Requester, TableState};
 use policy::model::Modes;
 use policy::{Change, Input, ListCache, Policy};
 use settle::observed;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::io;
+use std::time::Instant;
 use watch::LoadStart;
 
 /// Why a step changed nothing.
@@ -42,6 +49,30 @@ pub(crate) enum StepError {
     /// Somebody who administers this server would be shut out.
     #[error("{0}")]
     Lockout(String),
+    /// Another change waits to be confirmed.
+    #[error("{0}")]
+    Pending(String),
+    /// A change that waits to be confirmed can't be recorded, so it isn't made.
+    #[error(
+        "can't record in the state directory what to go back to, so nothing was changed\n  hint: \
+         make room there, or change without waiting for a confirmation"
+    )]
+    NotRecorded(#[source] io::Error),
+    /// A confirmation can't be recorded, so the change still waits.
+    #[error(
+        "can't record in the state directory that the change is confirmed, so it still waits\n  \
+         hint: make the directory writable, then confirm again"
+    )]
+    NotConfirmed(#[source] io::Error),
+    /// Nothing shows that somebody can get in.
+    #[error("{0}")]
+    Unproven(String),
+    /// No change waits to be confirmed.
+    #[error("no change waits to be confirmed")]
+    NothingPending,
+    /// There is no such generation to go back to.
+    #[error(transparent)]
+    NoGeneration(#[from] NoGeneration),
 }
 
 /// What a step did.
@@ -51,6 +82,13 @@ pub(crate) struct Step {
     pub(crate) commit: Option<CommitSummary>,
     /// What it means.
     pub(crate) change: Change,
+}
+
+/// Who asks for a step, and over which connection. Nobody, for what happens by itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    pub(crate) by: Option<Requester>,
+    pub(crate) over: Option<Connection>,
 }
 
 /// All that is known and held.
@@ -72,16 +110,32 @@ pub(crate) struct Engine {
     pub(crate) problem: Option<String>,
     pub(crate) warnings: Vec<String>,
     pub(crate) enforcement: Enforcement,
-    pub(crate) generation: u32,
+    /// The kernel's generation after our last commit.
+    pub(crate) kernel_generation: u32,
     pub(crate) last_commit: Option<CommitSummary>,
     /// The policy that the kernel was brought to last, with the members by command.
     enforced: Policy,
     /// Whether the first enforcement is held back, the table only observing, since it would be a
     /// lockout.
     pub(crate) held: bool,
+    /// The policies that were committed here.
+    pub(crate) history: History,
+    /// The policy of the last generation as it is now, without members by command.
+    counted: Option<Policy>,
+    /// The change that waits to be confirmed.
+    pub(crate) pending: Option<Pending>,
+    /// When going back is tried again.
+    go_back_again: Option<Instant>,
+    /// Whether the record of a change that waits no longer couldn't be removed.
+    record_stays: bool,
+    /// Whether the files may say something that had to wait until now.
+    recheck: bool,
+    /// Who asks for the step that is under way.
+    pub(crate) asked: Asked,
     /// The policy that the files were last read to be.
     read: Policy,
-    /// One of the files that was refused.
+    read_digest: OnceCell<u64>,
+    /// One of the files that isn't applied by itself.
     refusal: Option<Refusal>,
     /// The lockout for which a change was refused.
     pub(crate) refused: Option<String>,
@@ -137,17 +191,38 @@ impl Engine {
         self.kernel.listener = listener;
     }
 
-    /// Takes the table away. Returns whether there was one.
+    /// Takes the table away. Returns whether there was one. A change that waits is over.
     pub(crate) fn teardown(&mut self) -> Result<bool, StepError> {
         let done = self.kernel.teardown()?;
         self.enforcement = Enforcement::TornDown;
         self.table = TableState::Gone;
         self.trouble.is_over();
-        let Some((generation, commit)) = done else { return Ok(false) };
-        self.generation = generation;
-        self.last_commit = Some(report::commit("teardown", generation, &commit));
+        self.drop_pending();
+        let Some((kernel_generation, commit)) = done else { return Ok(false) };
+        self.kernel_generation = kernel_generation;
+        let generation = self.history.current();
+        self.last_commit = Some(report::commit("teardown", generation, kernel_generation, &commit));
         tracing::warn!("the table was taken away on request; nothing is filtered now");
         Ok(true)
+    }
+
+    /// Whether the files have to be looked at again, since this was asked last.
+    pub(crate) fn take_recheck(&mut self) -> bool {
+        std::mem::take(&mut self.recheck)
+    }
+
+    /// The policy of the files that stays, whatever becomes of a change that waits.
+    pub(crate) fn lasting(&self) -> &Policy {
+        self.pending.as_ref().map_or(&self.applied, |pending| &pending.back)
+    }
+
+    /// What holds back the files as they were last read, if anything does.
+    pub(crate) fn held_back(&self) -> Option<&Refusal> {
+        self.refusal.as_ref().filter(|refusal| refusal.is_of(self.read_digest()))
+    }
+
+    fn read_digest(&self) -> u64 {
+        *self.read_digest.get_or_init(|| digest(&self.read))
     }
 
     /// Whether the kernel holds sets of this tier.

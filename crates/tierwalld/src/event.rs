@@ -3,7 +3,7 @@
 use crate::drift::Foreign;
 use crate::engine::Engine;
 use crate::unwatched::Watched;
-use control::{Request, Response};
+use control::{Request, Requester, Response};
 use tokio::sync::oneshot;
 
 /// Where the answer to a request goes. A client that went away needs none.
@@ -16,8 +16,8 @@ pub(crate) enum Event {
     Request {
         /// What for.
         request: Request,
-        /// The user it runs as.
-        uid: u32,
+        /// Who.
+        by: Requester,
         /// Where its answer goes.
         reply: Reply,
     },

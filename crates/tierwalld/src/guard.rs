@@ -5,19 +5,21 @@
 //! service get in as a new connection? One that the table in the kernel wouldn't let in either is
 //! no reason to refuse: it was locked out before, by force.
 
-use netlink::{TcpState, tcp_listeners, tcp_sockets};
+use control::Connection;
+use netlink::{TcpSocket, TcpState, tcp_listeners, tcp_sockets};
 use policy::Judge;
 use policy::Policy;
 use policy::judge::By;
 use policy::model::Service;
 use ruleset::evaluate::{Outcome, Packet};
 use ruleset::{Hook, Ruleset, Transport};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// A connection that somebody else opened to a guarded service of this server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
@@ -54,29 +56,76 @@ impl fmt::Display for Lockout {
     }
 }
 
-/// The open sessions on guarded services, those of this server with itself aside.
-pub(crate) fn sessions(guarded: &Service) -> Result<BTreeSet<Session>, netlink::Error> {
-    let is_guarded = |port: u16| {
-        let ranges = guarded.ports.get(&Transport::Tcp);
-        ranges.is_some_and(|ranges| ranges.iter().any(|range| range.contains(&port)))
-    };
-    if guarded.ports.is_empty() {
+/// What is guarded: services, and the connection that a request comes over, whatever its port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guarded<'a> {
+    pub(crate) services: &'a [&'a Service],
+    pub(crate) asker: Option<&'a Connection>,
+}
+
+impl Guarded<'_> {
+    fn covers(&self, port: u16) -> bool {
+        let by_service = self.services.iter().any(|service| {
+            let ranges = service.ports.get(&Transport::Tcp);
+            ranges.is_some_and(|ranges| ranges.iter().any(|range| range.contains(&port)))
+        });
+        by_service || self.asker.is_some_and(|asker| asker.local.port() == port)
+    }
+
+    fn covers_nothing(&self) -> bool {
+        self.asker.is_none() && self.services.iter().all(|service| service.ports.is_empty())
+    }
+}
+
+/// The open sessions of others with this server that are guarded. Of a request's connection none
+/// but itself: its port is no guarded service.
+pub(crate) fn sessions(guarded: Guarded<'_>) -> Result<BTreeSet<Session>, netlink::Error> {
+    if guarded.covers_nothing() {
         return Ok(BTreeSet::new());
     }
-    let mut sockets = tcp_sockets()?;
-    sockets
-        .retain(|socket| socket.state == TcpState::Established && is_guarded(socket.local.port()));
+    let services = Guarded { asker: None, ..guarded };
+    let asker = guarded.asker.map(|Connection { peer, local }| Session {
+        peer: canonical(*peer),
+        local: canonical(*local),
+    });
+    let mut sockets = established(guarded)?;
+    sockets.retain(|session| services.covers(session.local.port()) || Some(*session) == asker);
+    Ok(sockets)
+}
+
+/// The open connections of others to the ports of what is guarded.
+pub(crate) fn established(guarded: Guarded<'_>) -> Result<BTreeSet<Session>, netlink::Error> {
+    let mut sockets = sockets(guarded)?;
+    sockets.retain(|socket| socket.state == TcpState::Established);
     if sockets.is_empty() {
         return Ok(BTreeSet::new());
     }
     let (listeners, own) = (tcp_listeners()?, netlink::addresses()?);
     let is_own = |address: IpAddr| address.is_loopback() || own.contains(&address);
     let accepted = sockets.into_iter().filter(|socket| listeners.accept(socket.local));
-    let sessions = accepted.map(|socket| {
-        let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
-        Session { peer: canonical(socket.remote), local: canonical(socket.local) }
-    });
+    let sessions = accepted.map(|socket| Session::of(&socket));
     Ok(sessions.filter(|session| !is_own(session.peer.ip())).collect())
+}
+
+/// Every connection, however far, on the ports of what is guarded.
+pub(crate) fn any_state(guarded: Guarded<'_>) -> Result<BTreeSet<Session>, netlink::Error> {
+    Ok(sockets(guarded)?.iter().map(Session::of).collect())
+}
+
+fn sockets(guarded: Guarded<'_>) -> Result<Vec<TcpSocket>, netlink::Error> {
+    let mut sockets = tcp_sockets()?;
+    sockets.retain(|socket| guarded.covers(socket.local.port()));
+    Ok(sockets)
+}
+
+impl Session {
+    fn of(socket: &TcpSocket) -> Self {
+        Self { peer: canonical(socket.remote), local: canonical(socket.local) }
+    }
+}
+
+fn canonical(end: SocketAddr) -> SocketAddr {
+    SocketAddr::new(end.ip().to_canonical(), end.port())
 }
 
 /// The lockout that the step from the table in the kernel to `after` would be, if it is one.

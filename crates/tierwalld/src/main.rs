@@ -3,6 +3,7 @@
 //! The binary reads its options, sets up logging and hands over to [`daemon::run`].
 
 mod addresses;
+mod boot;
 mod daemon;
 mod drift;
 mod engine;
@@ -10,6 +11,7 @@ mod event;
 mod fd_store;
 mod files;
 mod guard;
+mod history;
 mod host;
 mod journal;
 mod kernel;
@@ -18,11 +20,15 @@ mod member_file;
 mod members;
 mod memory;
 mod options;
+mod pending;
 mod places;
+mod policy_file;
 mod proof;
 mod recorder;
 mod refusal;
 mod report;
+mod requester;
+mod shelf;
 mod socket;
 mod state;
 mod status;

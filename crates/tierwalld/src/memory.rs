@@ -106,9 +106,9 @@ impl Engine {
         self.remember_due_by(last.unwrap_or_else(Instant::now));
     }
 
-    /// Keeps the policy of the files, and returns when a start that finds bad files would find it.
+    /// Keeps the policy of the files that stays, and returns when a start that finds bad files would find it.
     pub(crate) fn keep_policy(&self) -> io::Result<()> {
-        let (policy, now) = (self.applied.clone(), report::now());
+        let (policy, now) = (self.lasting().clone(), report::now());
         let save = move |state: &StateDirectory| last_good::save(state, &policy, now);
         match &self.memory.recorder {
             Some(recorder) => recorder.record_now("policy", save),
@@ -123,10 +123,13 @@ impl Engine {
         if policy {
             self.memory.written = Some(now);
         }
+        if small {
+            self.forget_again();
+        }
         let Some(recorder) = &self.memory.recorder else { return };
         // One that is held back was never enforced.
         if policy && !self.held {
-            let (policy, now) = (self.applied.clone(), report::now());
+            let (policy, now) = (self.lasting().clone(), report::now());
             recorder.record("policy", move |state| last_good::save(state, &policy, now));
         }
         if !small {

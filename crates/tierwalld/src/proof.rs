@@ -4,6 +4,7 @@
 //! With it, and the fingerprint that every batch leaves in the table, a restart knows what the
 //! kernel holds without reading sets of a million elements.
 
+use crate::boot;
 use crate::state::StateDirectory;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -24,7 +25,7 @@ pub(crate) struct Proof {
 impl Proof {
     /// That `generation` is the kernel's now. None where the kernel doesn't say which it is.
     pub(crate) fn of(generation: u32) -> Option<Self> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+        let boot = boot::id()?;
         let namespace = fs::metadata("/proc/thread-self/ns/net").ok()?.ino();
         Some(Self { boot, namespace, generation })
     }

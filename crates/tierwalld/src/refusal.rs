@@ -1,9 +1,11 @@
-//! What was refused, and must not be applied by itself later: neither when a file of it is touched
-//! nor at a restart, when the session that it would have shut out is gone. Another text is another
+//! Text of the policy files that mustn't be applied by itself later: it was refused, nobody
+//! confirmed it in time, or somebody rolled back from it. Neither when a file of it is touched, nor
+//! at a restart, when the session that it would have shut out is gone. Another text is another
 //! decision, and a reload asks for this one again.
 
 use crate::report;
 use crate::state::StateDirectory;
+use control::{Differs, HeldBack};
 use policy::Policy;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -13,11 +15,14 @@ use std::io::{self, BufWriter, Write};
 /// The file in the state directory.
 const FILE: &str = "refused.json";
 
-/// A policy of the files that was refused.
+/// A policy of the files that is held back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refusal {
     /// Of the policy.
     digest: u64,
+    /// What happened to it.
+    #[serde(default = "refused")]
+    pub(crate) kind: HeldBack,
     /// When, in seconds since the epoch.
     time: u64,
     /// Why.
@@ -25,14 +30,24 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Of `policy`, now.
-    pub(crate) fn of(policy: &Policy, why: &str) -> Self {
-        Self { digest: digest(policy), time: report::now(), why: why.to_owned() }
+    /// Of the policy with this digest, now.
+    pub(crate) fn of(digest: u64, kind: HeldBack, why: &str) -> Self {
+        Self { digest, kind, time: report::now(), why: why.to_owned() }
     }
 
-    /// Whether it is `policy` that was refused.
-    pub(crate) fn is_of(&self, policy: &Policy) -> bool {
-        self.digest == digest(policy)
+    /// Whether it is the policy with this digest.
+    pub(crate) fn is_of(&self, digest: u64) -> bool {
+        self.digest == digest
+    }
+
+    /// The same of another text, which differs from it in members only.
+    pub(crate) fn moved_to(self, digest: u64) -> Self {
+        Self { digest, ..self }
+    }
+
+    /// For `status`.
+    pub(crate) fn differs(&self) -> Differs {
+        Differs { kind: self.kind, why: self.why.clone(), since: self.time }
     }
 
     /// The one recorded; none where there is none or it can't be read.
@@ -45,14 +60,18 @@ impl Refusal {
         state.write_synced(FILE, &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Records that nothing is refused.
+    /// Records that nothing is held back.
     pub(crate) fn forget(state: &StateDirectory) -> io::Result<()> {
         state.remove(FILE)
     }
 }
 
+fn refused() -> HeldBack {
+    HeldBack::Refused
+}
+
 /// The same for the same policy, in every run of this version.
-fn digest(policy: &Policy) -> u64 {
+pub(crate) fn digest(policy: &Policy) -> u64 {
     let mut out = BufWriter::with_capacity(1 << 16, Sum(SipHasher13::new()));
     // Writing to a sum doesn't fail.
     let _ = postcard::to_io(policy, &mut out);

@@ -6,30 +6,37 @@ use ruleset::ElementCount;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tells what was committed.
-pub(crate) fn committed(reason: &str, settled: &Settled) -> Option<CommitSummary> {
+pub(crate) fn committed(reason: &str, generation: u64, settled: &Settled) -> Option<CommitSummary> {
     if let Some(copy) = &settled.saved {
         let copy = copy.display();
         tracing::warn!(%copy, "replaced a table that tierwall did not make; this is its copy");
     }
-    let generation = settled.generation;
+    let kernel_generation = settled.generation;
     let Some(done) = &settled.commit else {
         let what = "the kernel holds this already; nothing was sent";
         // Said where somebody waits to hear of it.
         match reason {
-            "start" | "reload" => tracing::info!(generation, reason, "{what}"),
-            _ => tracing::debug!(generation, reason, "{what}"),
+            "start" | "reload" => tracing::info!(generation, kernel_generation, reason, "{what}"),
+            _ => tracing::debug!(generation, kernel_generation, reason, "{what}"),
         }
         return None;
     };
-    Some(commit(reason, generation, done))
+    Some(commit(reason, generation, kernel_generation, done))
 }
 
-/// One line for a batch, and its summary.
-pub(crate) fn commit(reason: &str, generation: u32, commit: &Commit) -> CommitSummary {
+/// One line for a batch of a policy generation, which made a generation of the kernel's, and its
+/// summary.
+pub(crate) fn commit(
+    reason: &str,
+    generation: u64,
+    kernel_generation: u32,
+    commit: &Commit,
+) -> CommitSummary {
     let Commit { summary, bytes, duration } = commit;
     let duration_us = duration.as_micros() as u64;
     tracing::info!(
         generation,
+        kernel_generation,
         reason,
         sets = summary.to_string(),
         rules_added = summary.rules_added,
@@ -43,6 +50,7 @@ pub(crate) fn commit(reason: &str, generation: u32, commit: &Commit) -> CommitSu
         time: now(),
         reason: reason.to_owned(),
         generation,
+        kernel_generation,
         sets: summary.sets.iter().map(|(set, count)| (set.clone(), change(count))).collect(),
         rules_added: summary.rules_added,
         rules_deleted: summary.rules_deleted,

@@ -6,8 +6,11 @@
 
 use crate::event::Event;
 use crate::places::{Place, Places};
+use crate::requester;
 use anyhow::{Context, Result};
-use control::{DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Response, decode, encode};
+use control::{
+    DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Requester, Response, decode, encode,
+};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Group, User, chown, geteuid, getgrouplist};
@@ -156,16 +159,16 @@ async fn converse(
     readers: Option<Gid>,
 ) {
     let response = match read_request(&mut stream, &peer, readers).await {
-        Ok(request) => answer(request, peer.credentials.uid(), events).await,
+        Ok(request) => answer(request, requester::of(peer.credentials), events).await,
         Err(failure) => Response::Failed(failure),
     };
     // A client that went away needs no answer.
     let _ = timeout(PATIENCE, stream.write_all(&encode(&response))).await;
 }
 
-async fn answer(request: Request, uid: u32, events: mpsc::Sender<Event>) -> Response {
+async fn answer(request: Request, by: Requester, events: mpsc::Sender<Event>) -> Response {
     let (reply, answer) = oneshot::channel();
-    if events.send(Event::Request { request, uid, reply }).await.is_ok() {
+    if events.send(Event::Request { request, by, reply }).await.is_ok() {
         if let Ok(response) = answer.await {
             return response;
         }

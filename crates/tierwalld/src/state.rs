@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,26 @@ impl StateDirectory {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// A directory inside, made where it is missing.
+    pub(crate) fn within(&self, name: &str) -> io::Result<Self> {
+        let path = self.path.join(name);
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Self { path }),
+        }
+    }
+
+    /// The names of its files that can be read.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// The size of a file in bytes; none where it is missing or can't be read.
+    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        fs::metadata(self.path.join(name)).ok().map(|file| file.len())
     }
 
     /// The tiers this server was last in. None where none were ever recorded or the record can't

@@ -4,6 +4,8 @@
 //! that is under way.
 
 use crate::engine::Engine;
+use crate::pending::Pending;
+use crate::refusal::Refusal;
 use crate::unwatched::Unwatched;
 use control::{Enforcement, SideMode, Status, TableState, TierSummary};
 use policy::model::{Mode, Modes};
@@ -27,7 +29,8 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         since,
         policy_file: policy_file.display().to_string(),
         enforcement: engine.enforcement,
-        generation: engine.generation,
+        generation: engine.history.current(),
+        kernel_generation: engine.kernel_generation,
         role: engine.server.role.tiers.clone(),
         role_auto: engine.server.role.auto,
         input: side_mode(engine.mode().input),
@@ -43,6 +46,8 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         unwatched: unwatched.lines(),
         refused: engine.refused.clone(),
         drift: engine.drift.clone(),
+        pending: engine.pending.as_ref().map(Pending::told),
+        differs: engine.held_back().map(Refusal::differs),
     }
 }
 
@@ -68,9 +73,13 @@ pub(crate) fn line(engine: &Engine) -> String {
         true => mode_name(input).to_owned(),
         false => format!("input {}, output {}", mode_name(input), mode_name(output)),
     };
-    let generation = engine.generation;
+    let generation = engine.history.current();
     let mut line =
         format!("generation {generation}, {mode}, {role}, {tiers} tiers, {members} members");
+    if let Some(pending) = &engine.pending {
+        let left = pending.record.deadline.left().as_secs();
+        line += &format!("; WAITS for `tierwall confirm`, {left} s left");
+    }
     if engine.refused.is_some() {
         line += "; a change was refused, since it would lock out a session";
     }
@@ -79,6 +88,8 @@ pub(crate) fn line(engine: &Engine) -> String {
     }
     if engine.problem.is_some() {
         line += "; the policy files have errors";
+    } else if engine.refused.is_none() && engine.held_back().is_some() {
+        line += "; the policy files are held back";
     } else if !engine.waiting.is_empty() {
         line += "; an edit waits for a reload";
     }

@@ -4,12 +4,13 @@
 //! is under way get the result of the next one.
 
 use crate::drift::Foreign;
-use crate::engine::{Engine, Step, StepError};
+use crate::engine::{Asked, Engine, Step, StepError};
 use crate::event::Reply;
 use crate::kernel::{KernelError, in_full};
 use crate::members::CommandMember;
+use crate::pending::Pending;
 use control::{ChangeLine, Done, Failure, FailureKind, Response};
-use policy::Sign;
+use policy::{ConfirmTime, Sign};
 use std::collections::VecDeque;
 
 /// One piece of work.
@@ -17,6 +18,23 @@ use std::collections::VecDeque;
 pub(crate) enum Work {
     Reload {
         force: bool,
+        time: Option<ConfirmTime>,
+        replace: bool,
+    },
+    Confirm {
+        force: bool,
+    },
+    Rollback {
+        generation: Option<u64>,
+        force: bool,
+        time: Option<ConfirmTime>,
+    },
+    /// The time of the change that waits may be over.
+    GoBack,
+    History,
+    Difference {
+        from: u64,
+        to: Option<u64>,
     },
     FilesChanged,
     AddMember(CommandMember),
@@ -39,17 +57,30 @@ pub(crate) enum Work {
     Remember,
 }
 
-/// Work that waits, each with those who want to know how it went.
+/// Work that waits, each with who asked for it first and those who want to know how it went.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    waiting: VecDeque<(Work, Vec<Reply>)>,
+    waiting: VecDeque<Task>,
+}
+
+/// Work that somebody asked for, or nobody.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) work: Work,
+    pub(crate) asked: Asked,
+    pub(crate) replies: Vec<Reply>,
 }
 
 impl Queue {
+    /// Adds work that nobody asked for.
+    pub(crate) fn push(&mut self, work: Work) {
+        self.push_asked(work, Asked::default(), None);
+    }
+
     /// Adds work, or a listener to the same work that waits already.
-    pub(crate) fn push(&mut self, work: Work, reply: Option<Reply>) {
+    pub(crate) fn push_asked(&mut self, work: Work, asked: Asked, reply: Option<Reply>) {
         if let Work::Repair(foreign) = &work {
-            let repairs = self.waiting.iter_mut().find_map(|(waiting, _)| match waiting {
+            let repairs = self.waiting.iter_mut().find_map(|task| match &mut task.work {
                 Work::Repair(earlier) => Some(earlier),
                 _ => None,
             });
@@ -58,34 +89,68 @@ impl Queue {
                 return;
             }
         }
-        let same = self.waiting.iter_mut().find(|(waiting, _)| {
-            *waiting == work
-                && matches!(
-                    work,
-                    Work::Reload { .. }
-                        | Work::FilesChanged
-                        | Work::LookAgain
-                        | Work::Retry
-                        | Work::Remember
-                )
+        // Another connection is another session that is guarded.
+        let same = self.waiting.iter_mut().find(|task| {
+            task.work == work && task.work.is_done_once() && task.asked.over == asked.over
         });
         match same {
-            Some((_, replies)) => replies.extend(reply),
-            None => self.waiting.push_back((work, reply.into_iter().collect())),
+            Some(task) => task.replies.extend(reply),
+            None => {
+                let replies = reply.into_iter().collect();
+                self.waiting.push_back(Task { work, asked, replies });
+            }
         }
     }
 
     /// The next piece.
-    pub(crate) fn pop(&mut self) -> Option<(Work, Vec<Reply>)> {
+    pub(crate) fn pop(&mut self) -> Option<Task> {
         self.waiting.pop_front()
     }
 }
 
 impl Work {
-    /// Does it. Blocks.
-    pub(crate) fn perform(self, engine: &mut Engine) -> Response {
+    /// Whether doing it twice in a row comes to the same.
+    fn is_done_once(&self) -> bool {
+        match self {
+            Self::Reload { .. }
+            | Self::GoBack
+            | Self::History
+            | Self::FilesChanged
+            | Self::LookAgain
+            | Self::Retry
+            | Self::Remember => true,
+            Self::Confirm { .. }
+            | Self::Rollback { .. }
+            | Self::Difference { .. }
+            | Self::AddMember(_)
+            | Self::RemoveMember { .. }
+            | Self::Teardown
+            | Self::Promoted { .. }
+            | Self::Repair(_) => false,
+        }
+    }
+
+    /// Does it, as it was asked for. Blocks.
+    pub(crate) fn perform(self, asked: Asked, engine: &mut Engine) -> Response {
+        engine.asked = asked;
+        let response = self.performed(engine);
+        engine.asked = Asked::default();
+        response
+    }
+
+    fn performed(self, engine: &mut Engine) -> Response {
         let step = match self {
-            Self::Reload { force } => engine.reload(force),
+            Self::Reload { force, time, replace } => engine.reload(force, time, replace),
+            Self::Confirm { force } => {
+                return engine.confirm(force).map_or_else(failed, Response::Confirmed);
+            }
+            Self::Rollback { generation, force, time } => engine.rollback(generation, force, time),
+            Self::GoBack => engine.go_back_if_due(),
+            Self::History => return Response::History(engine.history.past()),
+            Self::Difference { from, to } => {
+                let difference = engine.difference(from, to).map(Box::new);
+                return difference.map_or_else(failed, Response::Difference);
+            }
             Self::FilesChanged => engine.files_changed(),
             Self::AddMember(member) => engine.add_member(member),
             Self::RemoveMember { tier, member, force } => {
@@ -112,7 +177,9 @@ impl Work {
                     .into_iter()
                     .map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
                 let warnings = engine.warnings.clone();
-                Response::Done(Box::new(Done { commit, changes: lines.collect(), warnings }))
+                let pending = engine.pending.as_ref().map(Pending::told);
+                let changes = lines.collect();
+                Response::Done(Box::new(Done { commit, pending, changes, warnings }))
             }
         }
     }
@@ -133,8 +200,15 @@ fn failed(error: StepError) -> Response {
     let kind = match &error {
         StepError::BadPolicy(_) => FailureKind::BadPolicy,
         StepError::Lockout(_) => FailureKind::Lockout,
+        StepError::Pending(_) => FailureKind::Pending,
+        StepError::Unproven(_) => FailureKind::Unproven,
+        StepError::NothingPending => FailureKind::NothingPending,
+        StepError::NoGeneration(_) => FailureKind::NoGeneration,
         StepError::Kernel(KernelError::Foreign) => FailureKind::ForeignTable,
-        StepError::Kernel(_) | StepError::Member(_) => FailureKind::Failed,
+        StepError::Kernel(_)
+        | StepError::Member(_)
+        | StepError::NotRecorded(_)
+        | StepError::NotConfirmed(_) => FailureKind::Failed,
     };
     Response::Failed(Failure { kind, message: in_full(&error) })
 }
@@ -150,18 +224,18 @@ mod tests {
             let (process, what) = ("nft".to_owned(), format!("change {pid}"));
             Work::Repair(Foreign { process, pid, what, more: 0 })
         };
-        queue.push(Work::Repair(Foreign::unseen("unknown")), None);
+        queue.push(Work::Repair(Foreign::unseen("unknown")));
         for pid in 7..10 {
-            queue.push(foreign(pid), None);
-            queue.push(Work::FilesChanged, None);
+            queue.push(foreign(pid));
+            queue.push(Work::FilesChanged);
         }
-        queue.push(Work::Repair(Foreign::unseen("unknown")), None);
-        let Some((Work::Repair(all), _)) = queue.pop() else { panic!("no repair") };
+        queue.push(Work::Repair(Foreign::unseen("unknown")));
+        let Some(Task { work: Work::Repair(all), .. }) = queue.pop() else { panic!("no repair") };
         assert_eq!((all.pid, all.to_string()), (7, "change 7; and 2 more transactions".into()));
-        assert_eq!(queue.pop().map(|(work, _)| work), Some(Work::FilesChanged));
+        assert_eq!(queue.pop().map(|task| task.work), Some(Work::FilesChanged));
         assert!(queue.pop().is_none());
         // Nothing waits any more that it could be one with.
-        queue.push(foreign(4), None);
-        assert_eq!(queue.pop().map(|(work, _)| work), Some(foreign(4)));
+        queue.push(foreign(4));
+        assert_eq!(queue.pop().map(|task| task.work), Some(foreign(4)));
     }
 }

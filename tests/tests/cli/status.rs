@@ -14,13 +14,16 @@ fn says_what_the_daemon_holds() {
         &status,
         &[
             "allows",
+            "differs",
             "drift",
             "enforcement",
             "generation",
             "input",
+            "kernel_generation",
             "kernel_problem",
             "last_commit",
             "output",
+            "pending",
             "pid",
             "policy_file",
             "problem",
@@ -38,7 +41,7 @@ fn says_what_the_daemon_holds() {
     );
     assert_eq!(status["pid"], daemon.id());
     assert_eq!(status["policy_file"], server.config().to_str().unwrap());
-    assert_eq!(status["generation"], kernel(&server).generation);
+    assert_eq!(status["kernel_generation"], kernel(&server).generation);
     assert_eq!(
         (&status["enforcement"], &status["input"]),
         (&value!("committed"), &value!("enforce"))
@@ -55,6 +58,7 @@ fn says_what_the_daemon_holds() {
             "bytes",
             "duration_us",
             "generation",
+            "kernel_generation",
             "reason",
             "rules_added",
             "rules_deleted",
@@ -92,7 +96,7 @@ fn says_that_nothing_is_filtered_any_more() {
     assert_text!("status-torn-down", server, run(&server, &["status"], 0));
     let status = json(&server, &["status"], 0);
     assert_eq!(status["enforcement"], "torn-down");
-    assert_eq!(status["generation"], kernel(&server).generation);
+    assert_eq!(status["kernel_generation"], kernel(&server).generation);
     daemon.stop().unwrap();
 }
 

@@ -49,7 +49,7 @@ fn every_batch_is_one_line() {
     for (fields, kernel, reason) in
         [(start, &first, "start"), (restart, &second, "start"), (teardown, &third, "teardown")]
     {
-        assert_eq!(number(fields, "generation"), u64::from(kernel.generation), "{log}");
+        assert_eq!(number(fields, "kernel_generation"), u64::from(kernel.generation), "{log}");
         assert_eq!(fields["reason"], reason, "{log}");
         assert!(number(fields, "bytes") > 0 && number(fields, "duration_us") > 0, "{log}");
     }
@@ -64,7 +64,7 @@ fn every_batch_is_one_line() {
     assert!(teardown["sets"].contains("web_v4 +0 -1"), "{log}");
     let commit = &status(&server)["last_commit"];
     assert_eq!(commit["reason"], "teardown");
-    assert_eq!(commit["generation"], third.generation);
+    assert_eq!(commit["kernel_generation"], third.generation);
     daemon.stop().unwrap();
 }
 

@@ -32,7 +32,7 @@ fn an_unchanged_state_is_sent_nothing() {
     assert_eq!(log.matches(" committed ").count(), 2, "{log}");
     assert!(log.contains("nothing was sent"), "{log}");
     let status = status(&server);
-    assert_eq!(status["generation"], before.generation);
+    assert_eq!(status["kernel_generation"], before.generation);
     assert!(status["last_commit"].is_null(), "{status}");
     daemon.kill().unwrap();
 

@@ -161,7 +161,7 @@ fn of_several_started_together_one_stays() {
     wait_until("an answer", || answers(&server, &server.runtime_directory()));
     assert_eq!(status(&server)["pid"], daemons[0].0.id());
     // One batch, whoever sent it.
-    assert_eq!(status(&server)["generation"], kernel(&server).generation);
+    assert_eq!(status(&server)["kernel_generation"], kernel(&server).generation);
 }
 
 #[test]

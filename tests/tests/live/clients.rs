@@ -36,7 +36,7 @@ fn everybody_gets_an_answer_while_reloads_run() {
             scope.spawn(move || ask(server, &request))
         };
         let asked: Vec<_> = (0..50)
-            .map(|_| (ask(Request::Reload { force: false }), ask(Request::Status)))
+            .map(|_| (ask(Request::Reload(control::Reload::default())), ask(Request::Status)))
             .collect();
         for (reload, status) in asked {
             let (reload, status) = (reload.join().unwrap(), status.join().unwrap());
@@ -56,7 +56,7 @@ fn reloads_that_wait_are_one() {
     daemon.signal(Signal::SIGSTOP).unwrap();
     let mut clients: Vec<UnixStream> = (0..50).map(|_| connect(&server)).collect();
     for client in &mut clients {
-        client.write_all(&encode(&Request::Reload { force: false })).unwrap();
+        client.write_all(&encode(&Request::Reload(control::Reload::default()))).unwrap();
     }
     daemon.signal(Signal::SIGCONT).unwrap();
     for mut client in clients {
@@ -73,7 +73,7 @@ fn reloads_that_wait_are_one() {
 fn a_client_that_goes_away_disturbs_nobody() {
     let server = alone(POLICY);
     let daemon = start(&server);
-    let request = encode(&Request::Reload { force: false });
+    let request = encode(&Request::Reload(control::Reload::default()));
     for length in [0, 1, request.len() / 2, request.len() - 1] {
         connect(&server).write_all(&request[..length]).unwrap();
     }

@@ -1,53 +1,128 @@
 //! Steps that bring the kernel to what the files say.
 
+use super::settle::Terms;
 use super::{Candidate, Engine, Inputs, Step, StepError};
 use crate::host::Server;
 use crate::memory::Changed;
 use crate::options::Options;
+use crate::refusal::digest;
 use crate::state::StateDirectory;
 use control::Enforcement;
 use policy::model::Watch;
-use policy::{Diagnostics, ListCache, Loaded, Policy, Style};
+use policy::{ConfirmTime, Diagnostics, ListCache, Loaded, Policy, Style};
 use std::time::SystemTime;
 use watch::LoadStart;
 
 impl Engine {
     /// Reads the files again and applies all of them.
-    /// Refused where it would be a lockout, unless by `force`.
-    pub(crate) fn reload(&mut self, force: bool) -> Result<Step, StepError> {
+    /// Refused where it would be a lockout, unless by `force`, and while a change waits to be
+    /// confirmed, unless in its place. Waits itself for `time`, or as the policies say.
+    pub(crate) fn reload(
+        &mut self,
+        force: bool,
+        time: Option<ConfirmTime>,
+        replace: bool,
+    ) -> Result<Step, StepError> {
+        let waits = self.pending.as_ref().map(|pending| pending.record.time);
+        if waits.is_some() && !replace {
+            let error = self.is_pending();
+            tracing::warn!("no reload: {error}");
+            return Err(error);
+        }
         let candidate = self.read_files()?;
-        self.apply(candidate, "reload", force)
+        let time = time.or_else(|| self.rule(&candidate.policy)).or(waits);
+        let proposal = time.map(|time| self.proposal(time, Some(self.read_digest())));
+        self.apply(candidate, "reload", Terms { force, proposal, ..Terms::default() })
     }
 
     /// Reads the files again, and applies what applies by itself.
     pub(crate) fn files_changed(&mut self) -> Result<Step, StepError> {
+        let read = self.read.clone();
         let candidate = self.read_files()?;
-        if let Some(why) = self.refused_before() {
-            return Err(StepError::Lockout(why));
-        }
-        self.take_members(candidate)
+        self.take_edit(&read, candidate)
     }
 
-    /// Applies what of an edit applies by itself.
-    pub(super) fn take_members(&mut self, mut candidate: Candidate) -> Result<Step, StepError> {
+    /// Applies what applies by itself of an edit of the policy of the files, which was `read`
+    /// before. One that is held back stays so until more than its members change: of those, what
+    /// changed is what applies.
+    pub(super) fn take_edit(
+        &mut self,
+        read: &Policy,
+        candidate: Candidate,
+    ) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {
             return Ok(Step::default());
         }
-        if self.applied.watch == Watch::All {
-            return self.apply(candidate, "files changed", false);
+        if let Some(why) = self.refused_before() {
+            return Err(StepError::Lockout(why));
         }
-        let edited = candidate.policy;
-        candidate.policy = self.applied.with_members_of(&edited);
-        let waiting = candidate.policy.waiting(&edited);
+        let was_held_back =
+            self.refusal.as_ref().is_some_and(|refusal| refusal.is_of(digest(read)));
+        if was_held_back && !self.held && read.waiting(&candidate.policy).is_empty() {
+            return self.take_difference(read, candidate);
+        }
+        if self.applied.watch == Watch::All && self.pending.is_none() {
+            let time = self.rule(&candidate.policy);
+            let proposal = time.map(|time| self.proposal(time, Some(self.read_digest())));
+            let terms = Terms { proposal, ..Terms::default() };
+            return self.apply(candidate, "files changed", terms);
+        }
+        let next = self.applied.with_members_of(&candidate.policy);
+        self.take_members(candidate, next, false)
+    }
+
+    /// Applies what a text that is held back gained and lost in members.
+    fn take_difference(&mut self, read: &Policy, candidate: Candidate) -> Result<Step, StepError> {
+        let edited = &candidate.policy;
+        let next = self.applied.with_member_changes(read, edited);
+        if next.has_members_of(edited) && next.waiting(edited).is_empty() {
+            // Nothing is left that was held back.
+            let next = edited.clone();
+            return self.take_members(candidate, next, false);
+        }
+        let (digest, refusal) = (self.read_digest(), self.refusal.clone());
+        let step = self.take_members(candidate, next, true)?;
+        self.refusal = refusal.map(|refusal| refusal.moved_to(digest));
+        self.record_refusal();
+        Ok(step)
+    }
+
+    /// Applies `next`, which differs from what is applied in members only; the rest of the files
+    /// waits.
+    fn take_members(
+        &mut self,
+        candidate: Candidate,
+        next: Policy,
+        holds_back: bool,
+    ) -> Result<Step, StepError> {
+        let Candidate { policy: edited, warnings, .. } = candidate;
+        let mut waiting = next.waiting(&edited);
+        let proposal = self.rule(&next).map(|t| self.proposal(t, Some(self.read_digest())));
+        if proposal.is_some() && self.pending.is_some() {
+            waiting.push("a member that a session comes from is removed".to_owned());
+            self.now_waits(waiting);
+            return Ok(Step::default());
+        }
+        let (server, _) = Server::resolve(&next, self.so_far(), self.state.as_ref());
+        let before = self.applied.clone();
+        let is_followed = self.pending.is_some();
+        let terms = Terms { proposal, holds_back, ..Terms::default() };
+        let candidate = Candidate { policy: next, server, warnings };
+        let step = self.apply(candidate, "members changed", terms)?;
+        if is_followed {
+            self.follow(&before);
+        }
+        self.now_waits(waiting);
+        Ok(step)
+    }
+
+    /// What of the files waits for a reload.
+    fn now_waits(&mut self, waiting: Vec<String>) {
         if !waiting.is_empty() && waiting != self.waiting {
             let what = waiting.join("; ");
             tracing::info!(waiting = what, "an edit waits for `tierwall reload`");
         }
-        let (server, _) = Server::resolve(&candidate.policy, self.so_far(), self.state.as_ref());
-        candidate.server = server;
-        let step = self.apply(candidate, "members changed", false)?;
         self.waiting = waiting;
-        Ok(step)
     }
 
     /// What holds of this server, and under which policy.
@@ -61,6 +136,8 @@ impl Engine {
         self.inputs = inputs;
         let candidate = candidate.map_err(|problem| self.refuse(problem))?;
         self.read = candidate.policy.clone();
+        self.read_digest.take();
+        self.problem = None;
         Ok(candidate)
     }
 
@@ -78,7 +155,7 @@ impl Engine {
         &mut self,
         candidate: Candidate,
         reason: &'static str,
-        force: bool,
+        terms: Terms,
     ) -> Result<Step, StepError> {
         let Candidate { policy, server, warnings } = candidate;
         let differs = policy != self.applied;
@@ -87,8 +164,8 @@ impl Engine {
             std::mem::replace(&mut self.applied, policy),
             std::mem::replace(&mut self.server, server),
         );
-        self.problem = None;
-        match self.settle(reason, force) {
+        let is_proposed = terms.proposal.is_some();
+        match self.settle(reason, terms) {
             Ok(step) => {
                 for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
                     tracing::warn!("{warning}");
@@ -106,6 +183,9 @@ impl Engine {
             Err(error) => {
                 (self.applied, self.server) = before;
                 self.trouble.is_of_edit = differs;
+                if is_proposed {
+                    self.withdraw();
+                }
                 Err(error)
             }
         }

@@ -1,5 +1,7 @@
 //! Steps that change members by command.
 
+use super::confirm::Proposal;
+use super::settle::Terms;
 use super::{Engine, Step, StepError};
 use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
 use control::Enforcement;
@@ -9,10 +11,11 @@ impl Engine {
     pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
         let members = self.members.with(&self.applied, member)?;
         // More pass than before: nobody is locked out.
-        self.change_members(members, "member added", !self.held)
+        self.change_members(members, "member added", !self.held, None)
     }
 
-    /// Removes a member that was added by command.
+    /// Removes a member that was added by command. Where the policy has changes confirmed, so has
+    /// one that a guarded session comes from.
     pub(crate) fn remove_member(
         &mut self,
         tier: &str,
@@ -24,17 +27,23 @@ impl Engine {
             // Typed into the files since: from now on it is in the tier by these alone.
             self.keep_policy().map_err(MemberFailure::NotRecorded)?;
         }
-        self.change_members(members, "member removed", force)
+        let removed = self.members.members.iter().find(|own| !members.members.contains(own));
+        let proposal = removed.and_then(|removed| self.rule_of_removal(removed));
+        if proposal.is_some() && self.pending.is_some() {
+            return Err(self.is_pending());
+        }
+        self.change_members(members, "member removed", force, proposal)
     }
 
     /// Takes over from the files a member that was added by command: one step, so that it never
     /// leaves the tier.
     pub(crate) fn promoted(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
+        let read = self.read.clone();
         let candidate = self.read_files()?;
         self.members.check_promoted(&candidate.policy, tier, member)?;
         let members = self.members.without(&self.applied, tier, member)?;
         let before = std::mem::replace(&mut self.members, members);
-        let step = self.take_members(candidate);
+        let step = self.take_edit(&read, candidate);
         if step.is_err() {
             self.members = before;
             return step;
@@ -61,6 +70,7 @@ impl Engine {
         members: CommandMembers,
         reason: &'static str,
         force: bool,
+        proposal: Option<Proposal>,
     ) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {
             return Err(MemberFailure::TornDown.into());
@@ -68,11 +78,15 @@ impl Engine {
         members.save(self.state.as_ref())?;
         let before = std::mem::replace(&mut self.members, members);
         self.memory.is_old();
-        let step = self.settle(reason, force);
+        let is_proposed = proposal.is_some();
+        let step = self.settle(reason, Terms { force, proposal, ..Terms::default() });
         if step.is_err() {
             self.members = before;
             if let Err(error) = self.members.save(self.state.as_ref()) {
                 tracing::error!(%error, "a member that was refused is still recorded");
+            }
+            if is_proposed {
+                self.withdraw();
             }
         }
         step

@@ -1,20 +1,45 @@
-//! The one way to the kernel: a policy is judged by who would be locked out, then committed.
+//! The one way to the kernel: a policy is judged by who would be locked out, then committed, and
+//! counted where it is another than before.
 
+use super::confirm::Proposal;
 use super::{Engine, Step, StepError};
-use crate::guard;
+use crate::guard::{self, Guarded};
 use crate::host::Server;
 use crate::kernel::{Kernel, KernelError, Settled};
+use crate::last_good;
 use crate::proof::Proof;
 use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
-use control::Enforcement;
+use control::{ChangeLine, Confirmation, Enforcement, Generation, HeldBack};
 use netlink::Adopted;
 use policy::model::{Mode, Modes};
-use policy::{Host, Policy, compile};
+use policy::{Host, Policy, Sign, compile};
 
 /// Steps that bring the kernel to what the files say.
 const FILES: [&str; 4] = ["start", "reload", "files changed", "members changed"];
+
+/// The step that takes back a change that wasn't confirmed: nobody has to insist on it.
+pub(super) const WENT_BACK: &str = "went back";
+
+/// On what terms a step is made.
+#[derive(Debug, Default)]
+pub(super) struct Terms {
+    /// Whether also where that is a lockout.
+    pub(super) force: bool,
+    /// How it is gone back from, where it has to be confirmed.
+    pub(super) proposal: Option<Proposal>,
+    /// The generation that it goes back to.
+    pub(super) back_to: Option<u64>,
+    /// Whether the files stay held back.
+    pub(super) holds_back: bool,
+}
+
+impl Terms {
+    pub(super) fn force(force: bool) -> Self {
+        Self { force, ..Self::default() }
+    }
+}
 
 impl Engine {
     /// Brings the kernel to what is applied.
@@ -22,7 +47,11 @@ impl Engine {
     /// What others changed is put back whoever is in by it: by `force`, too.
     /// A first enforcement that would be a lockout is held back: the table observes until a change
     /// of the policy or of the sessions makes it none. Any other step of that kind is refused.
-    pub(super) fn settle(&mut self, reason: &'static str, force: bool) -> Result<Step, StepError> {
+    ///
+    /// Where it has to be confirmed, that is on the disk before the kernel is asked. On an error
+    /// the record stays for the caller to [withdraw](Engine::withdraw).
+    pub(super) fn settle(&mut self, reason: &'static str, terms: Terms) -> Result<Step, StepError> {
+        let Terms { force, proposal, back_to, holds_back } = terms;
         if self.members.expire(report::now()) {
             self.memory.is_old();
         }
@@ -30,19 +59,46 @@ impl Engine {
         let lockout = if force { None } else { self.lockout(&policy)? };
         if let Some(why) = lockout {
             if FILES.contains(&reason) {
-                self.refusal = Some(Refusal::of(&self.read, &why));
+                let refusal = Refusal::of(self.read_digest(), HeldBack::Refused, &why);
+                self.refusal = Some(refusal);
                 self.record_refusal();
             }
             return self.hold(reason, why);
         }
-        self.prepare_enforcement(&policy)?;
+        let wait = match proposal {
+            Some(proposal) => Some(self.propose(reason, proposal)?),
+            None => None,
+        };
+        let is_own = wait.is_some() || back_to.is_some();
+        let is_new = self.is_new(&self.applied);
+        let number = self.history.current() + u64::from(is_own || is_new);
+        self.prepare_enforcement(&policy, number)?;
+        let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
         (self.held, self.refused) = (false, None);
-        if FILES.contains(&reason) && self.refusal.take().is_some() {
+        if FILES.contains(&reason) && !holds_back && self.refusal.take().is_some() {
             self.record_refusal();
         }
-        let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
         self.enforced = policy;
-        Ok(self.settled(reason, settled))
+        let step = self.settled(reason, number, settled);
+        let happened = is_new || (is_own && step.commit.is_some());
+        let waits = happened && wait.is_some();
+        let confirmation = waits.then_some(Confirmation::Waiting);
+        self.count(
+            happened,
+            &step,
+            Generation {
+                forced: force && self.asked.by.is_some() && reason != WENT_BACK,
+                confirmation,
+                back_to,
+                ..self.generation(reason)
+            },
+        );
+        match wait {
+            Some(pending) if waits => self.wait(pending),
+            Some(_) => self.withdraw(),
+            None => {}
+        }
+        Ok(step)
     }
 
     /// Refuses a step, or holds a first enforcement back.
@@ -56,15 +112,18 @@ impl Engine {
         }
         let mut policy = self.members.added_to(&self.applied);
         policy.mode = observed(policy.mode);
+        let is_new = self.is_new(&self.effective());
+        let number = self.history.current() + u64::from(is_new);
         let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
         self.enforced = policy;
-        Ok(self.settled(reason, settled))
+        let step = self.settled(reason, number, settled);
+        self.count(is_new, &step, self.generation(reason));
+        Ok(step)
     }
 
     /// Why the files as they were last read were refused before, if they were.
     pub(super) fn refused_before(&self) -> Option<String> {
-        let refusal = self.refusal.as_ref().filter(|refusal| refusal.is_of(&self.read));
-        refusal.map(|refusal| refusal.why.clone())
+        self.held_back().map(|refusal| refusal.why.clone())
     }
 
     pub(super) fn record_refusal(&self) {
@@ -77,8 +136,9 @@ impl Engine {
     }
 
     /// The lockout that bringing the kernel to `policy` would be, if it is one.
-    pub(super) fn lockout(&mut self, policy: &Policy) -> Result<Option<String>, KernelError> {
-        let sessions = match guard::sessions(&policy.guarded) {
+    fn lockout(&mut self, policy: &Policy) -> Result<Option<String>, KernelError> {
+        let guarded = Guarded { services: &[&policy.guarded], asker: self.asked.over.as_ref() };
+        let sessions = match guard::sessions(guarded) {
             Ok(sessions) => sessions,
             Err(error) => {
                 tracing::warn!(%error, "can't tell who has a session here; nobody is guarded");
@@ -100,7 +160,7 @@ impl Engine {
     /// table that only observes, which starts the tracking. One that observes already may have
     /// seen no packet yet of a connection that is older and idle, also where it was left by a
     /// start that was killed at this point.
-    pub(super) fn prepare_enforcement(&mut self, policy: &Policy) -> Result<(), KernelError> {
+    fn prepare_enforcement(&mut self, policy: &Policy, number: u64) -> Result<(), KernelError> {
         if self.kernel.is_foreign()? {
             // Nothing is touched, connections neither.
             return Err(KernelError::Foreign);
@@ -114,7 +174,7 @@ impl Engine {
         if !standing.tracks {
             let observing = Policy { mode: observed(policy.mode), ..policy.clone() };
             let settled = commit(&mut self.kernel, &observing, &self.server, self.state.as_ref())?;
-            self.settled("before the first enforcement", settled);
+            self.settled("before the first enforcement", number, settled);
         }
         match netlink::adopt_connections() {
             Ok(Adopted { found, inserted, existed, failed }) => {
@@ -130,11 +190,11 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn settled(&mut self, reason: &'static str, settled: Settled) -> Step {
-        self.generation = settled.generation;
+    fn settled(&mut self, reason: &'static str, generation: u64, settled: Settled) -> Step {
+        self.kernel_generation = settled.generation;
         self.enforcement = Enforcement::Committed;
         self.trouble.settled();
-        let commit = report::committed(reason, &settled);
+        let commit = report::committed(reason, generation, &settled);
         let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
         if let (Some(recorder), Some(proof)) = (self.memory.recorder(), proof) {
             recorder.record("generation", move |state| proof.save(state));
@@ -144,6 +204,55 @@ impl Engine {
             self.drift = None;
         }
         Step { commit, change: settled.change }
+    }
+
+    /// The policy of the files as it is in the kernel: one that is held back observes.
+    pub(super) fn effective(&self) -> Policy {
+        Policy { mode: self.mode(), ..self.applied.clone() }
+    }
+
+    /// Whether enforcing `policy` begins a generation.
+    fn is_new(&self, policy: &Policy) -> bool {
+        let is_alike = |counted: &Policy| counted.is_alike_but_for_members(policy);
+        // The usual case costs a comparison.
+        !self.counted.as_ref().is_some_and(is_alike) && self.history.is_new(policy)
+    }
+
+    fn generation(&self, reason: &str) -> Generation {
+        Generation {
+            number: 0,
+            time: report::now(),
+            reason: reason.to_owned(),
+            by: self.asked.by.clone(),
+            changes: Vec::new(),
+            edits: Vec::new(),
+            more: 0,
+            forced: false,
+            confirmation: None,
+            back_to: None,
+            rolled_back: false,
+        }
+    }
+
+    /// Takes note of what is enforced: as the next generation, where one `happened`.
+    fn count(&mut self, happened: bool, step: &Step, mut generation: Generation) {
+        let policy = self.effective();
+        let previous = self.counted.replace(policy.clone());
+        if !happened {
+            return;
+        }
+        let previous = previous.or_else(|| {
+            // A start: the one before ended with what was kept for this.
+            let last = last_good::load(self.state.as_ref()?)?.policy;
+            self.history.lacks(&last).then_some(last)
+        });
+        let lines = step.change.lines(&self.applied, &self.server.role);
+        let line =
+            |line: policy::Line| ChangeLine { more: line.sign == Sign::More, text: line.text };
+        generation.changes = lines.into_iter().map(line).collect();
+        generation.edits = previous.iter().flat_map(|before| before.waiting(&policy)).collect();
+        self.history.begin(generation, &policy, previous);
+        self.history.record(self.memory.recorder());
     }
 }
 

@@ -1,18 +1,34 @@
-//! A start: from the files, or where they can't or mustn't be applied, from the last good policy.
+//! A start: from the files; or where they can't or mustn't be applied, from the last good policy;
+//! or from a change that waits to be confirmed, or is gone back from.
 
+use super::confirm::Why;
 use super::files::{lines, load};
-use super::{Candidate, Engine, StepError};
+use super::settle::Terms;
+use super::{Asked, Candidate, Engine, StepError};
+use crate::history::History;
 use crate::host::Server;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, in_full};
 use crate::last_good;
 use crate::member_file;
 use crate::memory::{Changed, Memory};
 use crate::options::Options;
+use crate::pending::{self, Damage, Found, Pending};
 use crate::refusal::Refusal;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
-use control::{Enforcement, TableState};
-use policy::{Host, ListCache, compile};
+use control::{Enforcement, HeldBack, TableState};
+use policy::{Host, ListCache, Policy, compile};
+use std::cell::OnceCell;
+
+/// What a start begins with.
+enum Beginning {
+    /// What the files say, or the last good policy where they say nothing.
+    Usual,
+    /// The change that waited when the daemon ended, in the kernel since then.
+    Change(Box<Pending>),
+    /// The last good policy, since nobody knows what waited.
+    Last(Damage),
+}
 
 impl Engine {
     /// Reads the policy and brings the kernel there. Where the files are bad, the last good policy
@@ -29,23 +45,10 @@ impl Engine {
             })
             .ok();
         let mut lists = ListCache::default();
-        let (inputs, candidate) = load(&options, &mut lists, None, state.as_ref());
-        let (candidate, problem) = match candidate {
-            Ok(candidate) => (candidate, None),
-            Err(problem) => match state.as_ref().and_then(last_good::load) {
-                Some(last) => {
-                    let since = last.time;
-                    tracing::error!(
-                        since,
-                        "the policy has errors; the last good one is enforced\n{problem}"
-                    );
-                    let (server, found) = Server::resolve(&last.policy, None, state.as_ref());
-                    let warnings = lines(&found);
-                    (Candidate { policy: last.policy, server, warnings }, Some(problem))
-                }
-                None => return Err(StepError::BadPolicy(problem)),
-            },
-        };
+        let (inputs, files) = load(&options, &mut lists, None, state.as_ref());
+        let read = files.as_ref().ok().map(|candidate| candidate.policy.clone());
+        let problem = files.as_ref().err().cloned();
+        let (beginning, candidate) = begin(files, state.as_ref())?;
         let Candidate { policy, server, warnings } = candidate;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut engine = Self {
@@ -53,13 +56,21 @@ impl Engine {
             members: state.as_ref().map(member_file::load).unwrap_or_default(),
             enforced: policy.clone(),
             held: true,
-            read: policy.clone(),
+            history: History::load(state.as_ref()),
+            counted: None,
+            pending: None,
+            go_back_again: None,
+            record_stays: false,
+            recheck: false,
+            asked: Asked::default(),
+            read: read.unwrap_or_else(|| policy.clone()),
+            read_digest: OnceCell::new(),
             refusal: state.as_ref().and_then(Refusal::load),
             refused: None,
             applied: policy,
             waiting: Vec::new(),
             enforcement: Enforcement::Committed,
-            generation: 0,
+            kernel_generation: 0,
             last_commit: None,
             drift: None,
             trouble: Trouble::default(),
@@ -78,14 +89,18 @@ impl Engine {
         let compile =
             |previous: Option<&ruleset::Ruleset>| compile(&policy, Host { role, users, previous });
         engine.kernel.recognise(compile, engine.state.as_ref())?;
-        let again = engine.refused_before();
-        let first = match again {
-            Some(why) => engine.hold("start", why),
-            None => engine.settle("start", false),
-        };
-        match first {
-            Err(StepError::Lockout(why)) => engine.start_with_the_last(why)?,
-            step => drop(step?),
+        match beginning {
+            Beginning::Usual => engine.start_usual()?,
+            Beginning::Change(pending) => engine.start_with_a_change(*pending)?,
+            Beginning::Last(damage) => {
+                let why =
+                    format!("the record of a change that waited is lost: {}", in_full(&damage));
+                engine.refusal = Some(Refusal::of(engine.read_digest(), HeldBack::Reverted, &why));
+                engine.start_with_the_last(why)?;
+                if let Err(error) = engine.keep_refusal().and_then(|()| engine.forget_record()) {
+                    tracing::warn!(%error, "can't remove the record of a change that waited");
+                }
+            }
         }
         if !engine.held {
             engine.memory.policy_is_old(&engine.applied, Changed::Rules);
@@ -93,16 +108,98 @@ impl Engine {
         Ok(engine)
     }
 
-    /// The kernel enforces an earlier policy, and that of the files would be a lockout.
-    pub(super) fn start_with_the_last(&mut self, why: String) -> Result<(), StepError> {
-        let refusal = self.refusal.take();
+    fn start_usual(&mut self) -> Result<(), StepError> {
+        let first = match self.refused_before() {
+            None => self.settle("start", Terms::default()),
+            Some(why) => match self.start_with_the_last(why) {
+                Ok(()) => return Ok(()),
+                Err(StepError::Lockout(why)) => self.hold("start", why),
+                Err(error) => return Err(error),
+            },
+        };
+        match first {
+            Err(StepError::Lockout(why)) => self.start_with_the_last(why),
+            step => step.map(drop),
+        }
+    }
+
+    /// The policy of the files mustn't be applied: the last good one is enforced.
+    fn start_with_the_last(&mut self, why: String) -> Result<(), StepError> {
+        let refusal = self.refusal.clone();
         let Some(last) = self.state.as_ref().and_then(last_good::load) else {
             return Err(StepError::Lockout(why));
         };
+        tracing::error!("the policy files aren't applied; the last good policy is enforced: {why}");
         let (server, found) = Server::resolve(&last.policy, None, self.state.as_ref());
         (self.applied, self.server, self.warnings) = (last.policy, server, lines(&found));
-        self.settle("start", true)?;
-        (self.refused, self.refusal) = (Some(why), refusal);
+        let terms = Terms { force: true, holds_back: true, ..Terms::default() };
+        self.settle("start", terms)?;
+        self.waiting = self.applied.waiting(&self.read);
+        if refusal.is_none_or(|refusal| refusal.kind == HeldBack::Refused) {
+            self.refused = Some(why);
+        }
         Ok(())
     }
+
+    /// A change waited when the daemon ended. As long as it has time it goes on waiting; else it is
+    /// gone back, and so is one of which nobody knows whether it was made.
+    fn start_with_a_change(&mut self, pending: Pending) -> Result<(), StepError> {
+        let generation = pending.record.generation;
+        let left = pending.record.deadline.left();
+        let is_known = pending.record.sessions.is_some();
+        let is_listed = self.history.current() >= generation;
+        self.history.skip_to(generation - u64::from(!is_listed));
+        self.counted = is_listed.then(|| self.applied.clone());
+        self.held = false;
+        self.pending = Some(pending);
+        if !is_known || left.is_zero() {
+            let why = if is_known { Why::Late } else { Why::Unknown };
+            return self.go_back(why).map(drop);
+        }
+        let seconds = left.as_secs();
+        tracing::warn!(generation, seconds, "still waiting for `tierwall confirm`");
+        self.settle("start", Terms { force: true, holds_back: true, ..Terms::default() })?;
+        self.waiting = self.applied.waiting(&self.read);
+        // They may have been edited meanwhile.
+        self.recheck = true;
+        Ok(())
+    }
+}
+
+/// What to begin with, and the policy that is in the kernel by then, as far as it is known.
+fn begin(
+    files: Result<Candidate, String>,
+    state: Option<&StateDirectory>,
+) -> Result<(Beginning, Candidate), StepError> {
+    let of = |policy: Policy| {
+        let (server, found) = Server::resolve(&policy, None, state);
+        Candidate { policy, server, warnings: lines(&found) }
+    };
+    let last = || state.and_then(last_good::load);
+    match state.and_then(pending::load) {
+        Some(Found::Change(pending, new)) => return Ok((Beginning::Change(pending), of(*new))),
+        Some(Found::Damaged(damage)) => {
+            if let Some(last) = last() {
+                return Ok((Beginning::Last(damage), of(last.policy)));
+            }
+            let error = in_full(&damage);
+            tracing::error!(error, "a change waited to be confirmed, and there is no way back");
+        }
+        None => {}
+    }
+    let candidate = match files {
+        Ok(candidate) => candidate,
+        Err(problem) => match last() {
+            Some(last) => {
+                let since = last.time;
+                tracing::error!(
+                    since,
+                    "the policy has errors; the last good one is enforced\n{problem}"
+                );
+                of(last.policy)
+            }
+            None => return Err(StepError::BadPolicy(problem)),
+        },
+    };
+    Ok((Beginning::Usual, candidate))
 }

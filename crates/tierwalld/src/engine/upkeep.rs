@@ -1,6 +1,7 @@
 //! Steps that nobody asks for: others changed the table, this server's addresses or users changed,
 //! the kernel failed something.
 
+use super::settle::Terms;
 use super::{Engine, Step, StepError};
 use crate::drift::Foreign;
 use crate::kernel::KernelError;
@@ -45,7 +46,7 @@ impl Engine {
             return Ok(Step::default());
         }
         tracing::warn!(process, pid, what, "another process changed the table; putting it back");
-        self.settle("repair", !self.held)
+        self.settle("repair", Terms::force(!self.held))
     }
 
     /// Tries again what the kernel failed.
@@ -56,8 +57,8 @@ impl Engine {
         }
         match self.files_changed() {
             // They are no reason to leave the kernel as it is.
-            Err(StepError::BadPolicy(_)) => {
-                let step = self.settle("repair", !self.held)?;
+            Err(StepError::BadPolicy(_) | StepError::Lockout(_)) => {
+                let step = self.settle("repair", Terms::force(!self.held))?;
                 self.look_again()?;
                 Ok(step)
             }
@@ -77,7 +78,7 @@ impl Engine {
         if is_same {
             return Ok(Step::default());
         }
-        match self.settle("addresses or users changed", false) {
+        match self.settle("addresses or users changed", Terms::default()) {
             Ok(step) => {
                 let (old, new) = (before.role.to_string(), self.server.role.to_string());
                 if old != new {

@@ -1,0 +1,126 @@
+//! `tierwall history` and `tierwall diff`: the policies that were committed on this server.
+
+use crate::error::Error;
+use crate::options::{Common, Diff};
+use crate::output::{BAD, GOOD, HEADING, columns, print, print_json, styled};
+use crate::status::ago;
+use control::{
+    ChangeLine, Client, Confirmation, Difference, Generation, MemberDifference, Past, Request,
+    Requester, Response, socket_path,
+};
+use nix::unistd::{Uid, User};
+use serde_json::json;
+
+/// Lines of a generation that the list shows.
+const SHOWN: usize = 3;
+
+pub(crate) fn list(common: &Common) -> Result<u8, Error> {
+    match ask(common, &Request::History)? {
+        Response::History(past) if common.json => print_json(&json!(past))?,
+        Response::History(past) if past.is_empty() => print("no policy was committed yet\n")?,
+        Response::History(past) => {
+            let text: String = past.iter().rev().map(as_text).collect();
+            print(&text)?;
+        }
+        other => return Err(crate::unexpected(other)),
+    }
+    Ok(control::exit::OK)
+}
+
+pub(crate) fn diff(common: &Common, diff: &Diff) -> Result<u8, Error> {
+    match ask(common, &Request::Difference { from: diff.from, to: diff.to })? {
+        Response::Difference(difference) if common.json => print_json(&json!(difference))?,
+        Response::Difference(difference) => print(&difference_as_text(&difference))?,
+        other => return Err(crate::unexpected(other)),
+    }
+    Ok(control::exit::OK)
+}
+
+fn ask(common: &Common, request: &Request) -> Result<Response, Error> {
+    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
+    client.ask(request).map_err(Error::Client)
+}
+
+fn as_text(past: &Past) -> String {
+    let Past { generation, current, kept } = past;
+    let Generation { number, time, reason, by, changes, edits, more, .. } = generation;
+    let reason = match generation.back_to {
+        Some(number) => format!("{reason} to {number}"),
+        None => reason.clone(),
+    };
+    let mut notes = Vec::new();
+    if *current {
+        notes.push(styled(GOOD, "enforced"));
+    }
+    if generation.forced {
+        notes.push(styled(BAD, "by force"));
+    }
+    match generation.confirmation {
+        Some(Confirmation::Waiting) => notes.push(styled(BAD, "waits to be confirmed")),
+        Some(Confirmation::Confirmed) => notes.push("confirmed".into()),
+        Some(Confirmation::Forced) => notes.push(styled(BAD, "confirmed by force")),
+        Some(Confirmation::Reverted) => notes.push(styled(BAD, "gone back from")),
+        None => {}
+    }
+    if generation.rolled_back {
+        notes.push("rolled back from".into());
+    }
+    if !kept {
+        notes.push("no longer kept".into());
+    }
+    let by = by.as_ref().map(|by| format!(", by {}", who(by))).unwrap_or_default();
+    let notes = notes.into_iter().map(|note| format!(", {note}")).collect::<String>();
+    let head = styled(HEADING, &number.to_string());
+    let mut text = format!("{head}  {reason}, {} ago{by}{notes}\n", ago(*time));
+    let lines: Vec<String> = match changes.is_empty() {
+        false => changes.iter().map(change_as_text).collect(),
+        true => edits.clone(),
+    };
+    lines.iter().take(SHOWN).for_each(|line| text += &format!("    {line}\n"));
+    let hidden = lines.len().saturating_sub(SHOWN) + if changes.is_empty() { 0 } else { *more };
+    if hidden > 0 {
+        text += &format!("    and {hidden} more: see --json\n");
+    }
+    text
+}
+
+/// Users by their names, as far as they have one.
+fn who(by: &Requester) -> String {
+    let name = |uid: u32| match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        _ => format!("uid {uid}"),
+    };
+    let process = if by.process.is_empty() { "a process" } else { &by.process };
+    match by.login.filter(|login| *login != by.uid) {
+        Some(login) => format!("{} as {} ({process})", name(login), name(by.uid)),
+        None => format!("{} ({process})", name(by.uid)),
+    }
+}
+
+fn difference_as_text(difference: &Difference) -> String {
+    let Difference { from, to, changes, edits, members } = difference;
+    let mut text = styled(HEADING, &format!("generation {from} to {to}")) + "\n";
+    if changes.is_empty() && edits.is_empty() && members.is_empty() {
+        return text + "no difference on this server\n";
+    }
+    changes.iter().for_each(|change| text += &format!("{}\n", change_as_text(change)));
+    if !edits.is_empty() {
+        text += &format!("\n{}\n", styled(HEADING, "in the policy"));
+        edits.iter().for_each(|edit| text += &format!("  {edit}\n"));
+    }
+    if !members.is_empty() {
+        text += &format!("\n{}\n", styled(HEADING, "members"));
+        let rows = members.iter().map(|MemberDifference { tier, gained, lost }| {
+            vec![tier.clone(), format!("+{gained}"), format!("-{lost}")]
+        });
+        text += &columns(&rows.collect::<Vec<_>>());
+    }
+    text
+}
+
+fn change_as_text(change: &ChangeLine) -> String {
+    match change.more {
+        true => styled(GOOD, &format!("+ {}", change.text)),
+        false => styled(BAD, &format!("- {}", change.text)),
+    }
+}

@@ -1,0 +1,420 @@
+//! A change that has to be confirmed: proposed on the disk, committed, then confirmed or gone back
+//! from.
+//!
+//! The way back is always there before the way out. Going back is by the same path to the kernel as
+//! any change, by force, and is tried again until it is done.
+
+use super::settle::{Terms, WENT_BACK, observed};
+use super::{Engine, Step, StepError};
+use crate::guard::{self, Guarded};
+use crate::host::Server;
+use crate::members::CommandMember;
+use crate::memory::Changed;
+use crate::pending::{self, Deadline, Pending, Record, Sessions};
+use crate::refusal::Refusal;
+use crate::requester::in_words;
+use crate::state::StateDirectory;
+use control::{Confirmation, Enforcement, HeldBack};
+use policy::{ConfirmTime, Policy};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long after going back failed it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How a step is gone back from unless it is confirmed.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    back: Policy,
+    time: ConfirmTime,
+    /// The digest of the policy of the files that is applied.
+    text: Option<u64>,
+    /// The member by command that is removed.
+    removed: Option<CommandMember>,
+    /// What of the files is held back before.
+    refusal: Option<Refusal>,
+}
+
+/// Why it is gone back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Nobody confirmed in time.
+    Late,
+    /// Somebody asked for it.
+    Asked,
+    /// The daemon ended before anybody could be told that it waits.
+    Unknown,
+}
+
+impl Engine {
+    /// The way back from what holds now. A table that is gone or held back is gone back to as one
+    /// that observes.
+    pub(super) fn proposal(&self, time: ConfirmTime, text: Option<u64>) -> Proposal {
+        let mut back = self.effective();
+        if self.enforcement == Enforcement::TornDown {
+            back.mode = observed(back.mode);
+        }
+        Proposal { back, time, text, removed: None, refusal: self.refusal.clone() }
+    }
+
+    /// How long the step to `next` has to wait for a confirmation by the policies' own rule: that
+    /// in force and the next one. Members aren't asked for, but for one that a guarded session
+    /// comes from.
+    pub(super) fn rule(&self, next: &Policy) -> Option<ConfirmTime> {
+        let time = next.confirm.or(self.applied.confirm)?;
+        let before = self.effective();
+        let is_decision = !before.waiting(next).is_empty();
+        let (old, new) = (self.members.added_to(&before), self.members.added_to(next));
+        (is_decision || self.loses_session(&old, &new)).then_some(time)
+    }
+
+    /// The same for the removal of a member by command.
+    pub(super) fn rule_of_removal(&self, removed: &CommandMember) -> Option<Proposal> {
+        let time = self.applied.confirm?;
+        let before = self.members.added_to(&self.applied);
+        let mut members = self.members.clone();
+        members.members.retain(|member| member != removed);
+        let is_asked = self.loses_session(&before, &members.added_to(&self.applied));
+        let removed = Some(removed.clone());
+        is_asked.then(|| Proposal { removed, ..self.proposal(time, None) })
+    }
+
+    /// Whether a guarded session comes from an address that a tier loses.
+    pub(super) fn loses_session(&self, before: &Policy, after: &Policy) -> bool {
+        let services = [&before.guarded, &after.guarded];
+        let guarded = Guarded { services: &services, asker: self.asked.over.as_ref() };
+        // Who can't be seen isn't guarded; the lockout guard has said so.
+        let sessions = guard::sessions(guarded).unwrap_or_default();
+        let is_in = |policy: &Policy, tier: &str, address: IpAddr| {
+            policy.tiers.get(tier).is_some_and(|tier| tier.holds(address))
+        };
+        let addresses: BTreeSet<IpAddr> =
+            sessions.iter().map(|session| session.peer.ip()).collect();
+        addresses.into_iter().any(|address| {
+            before
+                .tiers
+                .keys()
+                .any(|tier| is_in(before, tier, address) && !is_in(after, tier, address))
+        })
+    }
+
+    /// Puts on the disk how the step that follows is gone back from. One that takes the place of
+    /// another that waits has the same way back.
+    pub(super) fn propose(
+        &mut self,
+        reason: &str,
+        proposal: Proposal,
+    ) -> Result<Pending, StepError> {
+        let Proposal { mut back, time, text, removed, refusal } = proposal;
+        let generation = self.history.current() + 1;
+        let mut record = Record {
+            generation,
+            back_to: self.history.current(),
+            deadline: Deadline::after(time),
+            time,
+            reason: reason.to_owned(),
+            by: self.asked.by.clone(),
+            asker: self.asked.over,
+            text,
+            refusal,
+            removed,
+            sessions: None,
+        };
+        if let Some(earlier) = &self.pending {
+            back = earlier.back.clone();
+            record.back_to = earlier.record.back_to;
+            record.refusal.clone_from(&earlier.record.refusal);
+            record.removed = record.removed.or_else(|| earlier.record.removed.clone());
+        }
+        let pending = Pending { record, back };
+        self.save_pending(&pending).map_err(StepError::NotRecorded)?;
+        Ok(pending)
+    }
+
+    /// Writes a change that waits, and what is applied as its policy.
+    fn save_pending(&self, pending: &Pending) -> io::Result<()> {
+        let (pending, new) = (pending.clone(), self.applied.clone());
+        self.write_record(move |state| pending.save(&new, state))
+    }
+
+    /// Has the record written now. One that comes too late isn't written at all.
+    fn write_record(
+        &self,
+        write: impl FnOnce(&StateDirectory) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let Some(recorder) = self.memory.recorder() else {
+            return Err(io::Error::other("the state directory can't be used"));
+        };
+        let is_late = Arc::new(AtomicBool::new(false));
+        let late = Arc::clone(&is_late);
+        let written = recorder.record_now("a change that waits", move |state| {
+            if late.load(Ordering::Acquire) { Ok(()) } else { write(state) }
+        });
+        is_late.store(true, Ordering::Release);
+        written
+    }
+
+    /// Has it recorded now that nothing waits.
+    pub(super) fn forget_record(&self) -> io::Result<()> {
+        match self.memory.recorder() {
+            Some(recorder) => recorder.record_now("a change that waits", pending::forget),
+            None => Err(io::Error::other("the state directory can't be used")),
+        }
+    }
+
+    /// Takes back what was proposed: nothing waits, or what did before.
+    pub(super) fn withdraw(&mut self) {
+        let earlier = self.pending.clone();
+        let outcome = match &earlier {
+            Some(earlier) => self.save_pending(earlier),
+            None => self.forget_record(),
+        };
+        self.record_stays = earlier.is_none() && outcome.is_err() && self.state.is_some();
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "can't take back the record of a change that isn't made");
+        }
+    }
+
+    /// The change is committed: it waits from now on.
+    pub(super) fn wait(&mut self, mut pending: Pending) {
+        let services = [&self.applied.guarded, &pending.back.guarded];
+        let guarded = Guarded { services: &services, asker: pending.record.asker.as_ref() };
+        let found = guard::sessions(guarded).and_then(|sessions| {
+            let from: BTreeSet<IpAddr> = sessions.iter().map(|session| session.peer.ip()).collect();
+            Ok(Sessions { from, older: guard::any_state(guarded)? })
+        });
+        let mut sessions = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "can't tell who has a session here; nobody is guarded");
+            Sessions::default()
+        });
+        if let Some(earlier) = self.pending.as_ref().and_then(|p| p.record.sessions.as_ref()) {
+            sessions.from.extend(&earlier.from);
+            sessions.older.extend(&earlier.older);
+        }
+        let Record { generation, back_to, time, .. } = pending.record;
+        let from: Vec<String> = sessions.from.iter().map(ToString::to_string).collect();
+        pending.record.sessions = Some(sessions);
+        pending.record.deadline = Deadline::after(time);
+        if let Some(earlier) = &self.pending {
+            self.history.settle(earlier.record.generation, Confirmation::Reverted);
+        }
+        let record = pending.record.clone();
+        if let Err(error) = self.write_record(move |state| record.save(state)) {
+            tracing::warn!(%error, "can't record who has a session here; a restart would go back");
+        }
+        let (seconds, from) = (time.seconds(), from.join(", "));
+        tracing::warn!(
+            generation,
+            back_to,
+            seconds,
+            from,
+            "waiting for `tierwall confirm`; going back unless it comes in time"
+        );
+        self.pending = Some(pending);
+        self.go_back_again = None;
+    }
+
+    /// Takes along into the policy to go back to what members changed from `before` to what is
+    /// applied now.
+    pub(super) fn follow(&mut self, before: &Policy) {
+        let text = self.read_digest();
+        let Some(pending) = &mut self.pending else { return };
+        pending.back = pending.back.with_member_changes(before, &self.applied);
+        if pending.record.text.is_some() {
+            pending.record.text = Some(text);
+        }
+        let (pending, new) = (pending.clone(), self.applied.clone());
+        if let Some(recorder) = self.memory.recorder() {
+            recorder.record("a change that waits", move |state| pending.save(&new, state));
+        }
+    }
+
+    /// The refusal of another change while one waits.
+    pub(super) fn is_pending(&self) -> StepError {
+        let Some(Pending { record, .. }) = &self.pending else { return StepError::NothingPending };
+        let left = record.deadline.left().as_secs();
+        StepError::Pending(format!(
+            "generation {} waits for `tierwall confirm` for another {left} s\n  hint: confirm it, \
+             go back with `tierwall rollback`, or put the files as they are now in its place with \
+             `tierwall reload --replace`",
+            record.generation
+        ))
+    }
+
+    /// When it is gone back unless it is confirmed.
+    pub(crate) fn go_back_due(&self) -> Option<Instant> {
+        let pending = self.pending.as_ref()?;
+        Some(self.go_back_again.unwrap_or_else(|| Instant::now() + pending.record.deadline.left()))
+    }
+
+    /// Goes back, if the time is over.
+    pub(crate) fn go_back_if_due(&mut self) -> Result<Step, StepError> {
+        let is_due = |pending: &Pending| pending.record.deadline.left().is_zero();
+        match self.pending.as_ref().is_some_and(is_due) {
+            true => self.go_back(Why::Late),
+            false => Ok(Step::default()),
+        }
+    }
+
+    /// Goes back from the change that waits.
+    pub(super) fn go_back(&mut self, why: Why) -> Result<Step, StepError> {
+        let Some(pending) = self.pending.take() else { return Err(StepError::NothingPending) };
+        let Record { generation, back_to, time, ref by, .. } = pending.record;
+        let (server, _) = Server::resolve(
+            &pending.back,
+            Some((&self.server, &self.applied)),
+            self.state.as_ref(),
+        );
+        let before = (
+            std::mem::replace(&mut self.applied, pending.back.clone()),
+            std::mem::replace(&mut self.server, server),
+            self.members.clone(),
+            std::mem::replace(&mut self.held, false),
+        );
+        if let Some(removed) = &pending.record.removed {
+            self.restore(removed);
+        }
+        let terms = Terms { force: true, back_to: Some(back_to), ..Terms::default() };
+        let step = match self.settle(WENT_BACK, terms) {
+            Ok(step) => step,
+            Err(error) => {
+                (self.applied, self.server, self.members, self.held) = before;
+                self.pending = Some(pending);
+                self.go_back_again = Some(Instant::now() + AGAIN);
+                return Err(error);
+            }
+        };
+        let (asked, now) = (in_words(self.asked.by.as_ref()), in_words(by.as_ref()));
+        let (kind, why) = match why {
+            Why::Late => (
+                HeldBack::Reverted,
+                format!(
+                    "nobody confirmed generation {generation} within {time}; {now} asked for it"
+                ),
+            ),
+            Why::Asked => (
+                HeldBack::RolledBack,
+                format!("{asked} went back from generation {generation} before it was confirmed"),
+            ),
+            Why::Unknown => (
+                HeldBack::Reverted,
+                format!("tierwalld ended while generation {generation} was being committed"),
+            ),
+        };
+        tracing::error!(generation, back_to, "went back: {why}");
+        self.over(&pending, kind, &why);
+        Ok(step)
+    }
+
+    /// A change that waited is taken back: what of the files it was is held back from now on.
+    fn over(&mut self, pending: &Pending, kind: HeldBack, why: &str) {
+        let Record { generation, text, refusal, .. } = &pending.record;
+        self.history.settle(*generation, Confirmation::Reverted);
+        self.history.record(self.memory.recorder());
+        self.refusal = match text {
+            Some(text) => Some(Refusal::of(*text, kind, why)),
+            None => refusal.clone(),
+        };
+        self.waiting = self.applied.waiting(&self.read);
+        // Until both are known a start has to find the record.
+        let kept = self.keep_policy().and_then(|()| self.keep_refusal());
+        let forgotten = kept.and_then(|()| self.forget_record());
+        self.record_stays = forgotten.is_err() && self.state.is_some();
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, "can't record that it was gone back; a restart goes back once more");
+        }
+        self.memory.is_old();
+        self.recheck = true;
+    }
+
+    /// Puts back a member by command.
+    fn restore(&mut self, removed: &CommandMember) {
+        let is_there =
+            |own: &CommandMember| (&own.tier, &own.member) == (&removed.tier, &removed.member);
+        if !self.members.members.iter().any(is_there) {
+            self.members.members.push(removed.clone());
+            if let Err(error) = self.members.save(self.state.as_ref()) {
+                tracing::error!(%error, "a member that holds again isn't recorded");
+            }
+        }
+    }
+
+    /// The table is taken away: what waited is over, and isn't applied by itself later.
+    pub(super) fn drop_pending(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        let generation = pending.record.generation;
+        self.applied = pending.back.clone();
+        if let Some(removed) = &pending.record.removed {
+            self.restore(removed);
+        }
+        let asked = in_words(self.asked.by.as_ref());
+        let why =
+            format!("{asked} took the table away before generation {generation} was confirmed");
+        self.over(&pending, HeldBack::Reverted, &why);
+    }
+
+    /// The change that waits stays, where somebody can get in after it or insists. Returns its
+    /// generation.
+    pub(crate) fn confirm(&mut self, force: bool) -> Result<u64, StepError> {
+        let Some(pending) = &self.pending else { return Err(StepError::NothingPending) };
+        if !force {
+            self.prove(pending)?;
+        }
+        // Nobody is told before a restart knows.
+        self.forget_record().map_err(StepError::NotConfirmed)?;
+        let Some(pending) = self.pending.take() else { return Err(StepError::NothingPending) };
+        let generation = pending.record.generation;
+        let confirmation = if force { Confirmation::Forced } else { Confirmation::Confirmed };
+        self.history.settle(generation, confirmation);
+        self.history.record(self.memory.recorder());
+        self.memory.policy_is_old(&self.applied, Changed::Rules);
+        self.go_back_again = None;
+        self.recheck = true;
+        let by = in_words(self.asked.by.as_ref());
+        match force {
+            true => tracing::warn!(generation, by, "confirmed by force, without proof"),
+            false => tracing::info!(generation, by, "confirmed"),
+        }
+        Ok(generation)
+    }
+
+    /// That somebody who administered this server at the commit has come in since.
+    fn prove(&self, pending: &Pending) -> Result<(), StepError> {
+        let Record { generation, asker, sessions, .. } = &pending.record;
+        let Some(sessions) = sessions.as_ref().filter(|sessions| !sessions.from.is_empty()) else {
+            return Ok(());
+        };
+        let services = [&self.applied.guarded, &pending.back.guarded];
+        let guarded = Guarded { services: &services, asker: asker.as_ref() };
+        let open = guard::established(guarded).map_err(|error| {
+            StepError::Unproven(format!("can't tell who has a session here: {error}"))
+        })?;
+        let mut newer = open.difference(&sessions.older).peekable();
+        let stranger = newer.peek().map(|session| session.peer.ip());
+        if newer.any(|session| sessions.from.contains(&session.peer.ip())) {
+            return Ok(());
+        }
+        let from: Vec<String> = sessions.from.iter().map(ToString::to_string).collect();
+        let from = from.join(" or ");
+        let found = match stranger {
+            None => "every open session is older than it".to_owned(),
+            Some(stranger) => format!("the newer session is from {stranger}"),
+        };
+        Err(StepError::Unproven(format!(
+            "nothing shows that one can still get in after generation {generation}: {found}\n  \
+             hint: open a new connection from {from} and confirm while it is open; `tierwall \
+             confirm --force` insists"
+        )))
+    }
+
+    /// Tries again to remove a record that is over.
+    pub(crate) fn forget_again(&mut self) {
+        if self.record_stays && self.pending.is_none() && self.forget_record().is_ok() {
+            self.record_stays = false;
+        }
+    }
+}

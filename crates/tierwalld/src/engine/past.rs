@@ -1,0 +1,120 @@
+//! Earlier generations: back to one of them, and what differs between two.
+
+use super::confirm::Why;
+use super::settle::Terms;
+use super::{Candidate, Engine, Step, StepError};
+use crate::host::Server;
+use crate::refusal::Refusal;
+use crate::requester::in_words;
+use control::{ChangeLine, Difference, HeldBack, MemberDifference};
+use policy::{Addresses, Change, ConfirmTime, Host, Policy, Sign, compile};
+use ruleset::Ruleset;
+use std::collections::BTreeMap;
+use std::io;
+
+impl Engine {
+    /// Goes back to an earlier generation, as a change like any other. Without a number, from the
+    /// change that waits, or else to the generation before.
+    pub(crate) fn rollback(
+        &mut self,
+        number: Option<u64>,
+        force: bool,
+        time: Option<ConfirmTime>,
+    ) -> Result<Step, StepError> {
+        if self.pending.is_some() {
+            return match number {
+                None => self.go_back(Why::Asked),
+                Some(_) => Err(self.is_pending()),
+            };
+        }
+        let number = number.map_or_else(|| self.history.before(), Ok)?;
+        let policy = self.history.policy(number)?;
+        let current = self.history.current();
+        let (server, found) = Server::resolve(&policy, self.so_far(), self.state.as_ref());
+        let time = time.or_else(|| self.rule(&policy));
+        let is_of_files =
+            policy.waiting(&self.read).is_empty() && policy.has_members_of(&self.read);
+        let by = in_words(self.asked.by.as_ref());
+        let why = format!("{by} rolled back from generation {current} to generation {number}");
+        let refusal =
+            (!is_of_files).then(|| Refusal::of(self.read_digest(), HeldBack::RolledBack, &why));
+        let proposal = time.map(|time| self.proposal(time, None));
+        // Before the commit: a start in between finds the last good policy, and goes on with it.
+        let before = std::mem::replace(&mut self.refusal, refusal);
+        if let Err(error) = self.keep_refusal() {
+            tracing::warn!(%error, "can't record what was rolled back from; a restart may apply it");
+        }
+        let warnings = super::files::lines(&found);
+        let terms = Terms { force, proposal, back_to: Some(number), holds_back: true };
+        let step = self.apply(Candidate { policy, server, warnings }, "rollback", terms);
+        let Ok(step) = step else {
+            self.refusal = before;
+            self.record_refusal();
+            return step;
+        };
+        self.history.left(current);
+        self.history.record(self.memory.recorder());
+        self.waiting = self.applied.waiting(&self.read);
+        tracing::warn!("{why}");
+        if let Err(error) = self.keep_policy() {
+            tracing::warn!(%error, "can't record what was rolled back to; a restart may not know it");
+        }
+        Ok(step)
+    }
+
+    /// What differs on this server between two generations; none for what is enforced.
+    pub(crate) fn difference(&self, from: u64, to: Option<u64>) -> Result<Difference, StepError> {
+        let to = to.unwrap_or_else(|| self.history.current());
+        let policy = |number: u64| -> Result<Policy, StepError> {
+            match number == self.history.current() {
+                true => Ok(self.effective()),
+                false => Ok(self.history.policy(number)?),
+            }
+        };
+        let (before, after) = (policy(from)?, policy(to)?);
+        let (old, _) = self.compiled(&before);
+        let (new, server) = self.compiled(&after);
+        let mut change = Change::of(&old, &old.diff(&new), &new);
+        // They are counted.
+        change.members = BTreeMap::new();
+        let lines = change.lines(&after, &server.role).into_iter();
+        let changes =
+            lines.map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
+        let members = before.tiers.iter().filter_map(|(name, tier)| {
+            let other = after.tiers.get(name)?;
+            let lost = Addresses { v4: tier.v4.minus(&other.v4), v6: tier.v6.minus(&other.v6) };
+            let gained = Addresses { v4: other.v4.minus(&tier.v4), v6: other.v6.minus(&tier.v6) };
+            let count = |addresses: &Addresses| addresses.v4.len() + addresses.v6.len();
+            let (gained, lost) = (count(&gained), count(&lost));
+            let tier = name.clone();
+            (gained + lost > 0).then_some(MemberDifference { tier, gained, lost })
+        });
+        let members = members.collect();
+        Ok(Difference {
+            from,
+            to,
+            changes: changes.collect(),
+            edits: before.waiting(&after),
+            members,
+        })
+    }
+
+    fn compiled(&self, policy: &Policy) -> (Ruleset, Server) {
+        let (server, _) = Server::resolve(policy, self.so_far(), self.state.as_ref());
+        let host = Host { role: &server.role, users: &server.users, previous: None };
+        (compile(policy, host), server)
+    }
+
+    /// Keeps what of the files is held back, and returns when a start would know.
+    pub(super) fn keep_refusal(&self) -> io::Result<()> {
+        let refusal = self.refusal.clone();
+        let save = move |state: &crate::state::StateDirectory| match &refusal {
+            Some(refusal) => refusal.save(state),
+            None => Refusal::forget(state),
+        };
+        match self.memory.recorder() {
+            Some(recorder) => recorder.record_now("refusal", save),
+            None => Err(io::Error::other("nothing can be kept in the state directory")),
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //! A [`network::Network`] is a segment of hosts, each in a network namespace of its own. On some
 //! of them a [`server::Server`] runs a real `tierwalld`; [`listener`]s answer on every host, and
 //! [`probe`]s are real connections between them. A [`scenario`] is all of that from three files.
+//! A [`site::Site`] is the smallest of these with somebody who administers the server.
 //! While something changes, a [`conversation`] goes on and [`knocking`] tries new connections.
 //!
 //! Nothing here touches the network of the machine. What counts is which packets arrive; for what
@@ -31,4 +32,5 @@ pub mod probe;
 pub mod scenario;
 pub mod server;
 pub mod service;
+pub mod site;
 pub mod verdict;

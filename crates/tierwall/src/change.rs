@@ -43,8 +43,9 @@ fn as_text(done: &Done, nothing: &str) -> String {
     for warning in &done.warnings {
         tell(&format!("{} {warning}\n", styled(WARNING, "warning:")));
     }
-    let Some(commit) = &done.commit else { return format!("{nothing}\n") };
     let mut text = String::new();
+    let waits = done.pending.as_ref().map(confirm::as_text).unwrap_or_default();
+    let Some(commit) = &done.commit else { return format!("{nothing}\n{waits}") };
     for line in &done.changes {
         text += &match line.more {
             true => styled(GOOD, &format!("+ {}", line.text)),
@@ -67,8 +68,5 @@ fn as_text(done: &Done, nothing: &str) -> String {
     );
     text += &styled(FAINT, &summary);
     text.push('\n');
-    if let Some(pending) = &done.pending {
-        text += &confirm::as_text(pending);
-    }
-    text
+    text + &waits
 }

@@ -1,0 +1,110 @@
+//! `confirm` in the policy file: which changes have to be confirmed without being asked to.
+
+use super::{SHORT, gone_back, history, with_more};
+use tierwall_tests::site::{ADMIN, OTHER, Site, policy};
+
+/// With the rule.
+fn ruled(text: &str, time: &str) -> String {
+    text.replace("[tiers]", &format!("confirm = \"{time}\"\n[tiers]"))
+}
+
+#[test]
+fn rules_have_to_be_confirmed_and_members_only_where_a_session_comes_from_one() {
+    let site = Site::new(&ruled(&policy(ADMIN), SHORT));
+    let daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    assert!(site.status()["pending"].is_null(), "a start waits for nothing");
+    // Other members, in files and by command.
+    let members = ruled(&policy(&format!("{ADMIN}\", \"10.0.0.9")), SHORT);
+    site.server.replace("tierwall.toml", &members).unwrap();
+    site.status_when(|status| status["tiers"][0]["v4"] == 2);
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    assert_eq!(site.tierwall(&["member", "add", "admin", "10.0.0.77"]).0, 0);
+    assert_eq!(site.tierwall(&["member", "remove", "admin", "10.0.0.77"]).0, 0);
+    assert!(site.status()["pending"].is_null());
+
+    // A text that drops the rule, too.
+    site.server.replace("tierwall.toml", policy(ADMIN)).unwrap();
+    let (code, told) = site.tierwall(&["reload"]);
+    assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");
+    gone_back(&site);
+
+    site.server.replace("tierwall.toml", ruled(&with_more(), SHORT)).unwrap();
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    let _newer = site.session("admin", 22);
+    assert_eq!(site.tierwall(&["confirm"]).0, 0);
+    assert_eq!(history(&site).pop().unwrap()["confirmation"], "confirmed");
+    daemon.stop().unwrap();
+}
+
+/// By two tiers, so that the guard has nothing to say.
+#[test]
+fn the_member_that_a_session_comes_from_comes_back() {
+    let both = policy("10.0.0.98")
+        .replace("app = [", "other = [\"10.0.0.97\"]\napp = [")
+        .replace("from = \"admin\"", "from = [\"admin\", \"other\"]");
+    let site = Site::new(&ruled(&both, SHORT));
+    let daemon = site.server.start(&[]).unwrap();
+    for tier in ["admin", "other"] {
+        assert_eq!(site.tierwall(&["member", "add", tier, ADMIN]).0, 0);
+    }
+    let _session = site.session("admin", 22);
+    let (code, told) = site.tierwall(&["member", "remove", "admin", ADMIN]);
+    assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");
+    // One that is removed meanwhile would have to wait itself.
+    let (code, told) = site.tierwall(&["member", "remove", "other", ADMIN, "--force"]);
+    assert_eq!(code, 7, "{told}");
+    site.status_when(|status| status["pending"].is_null());
+    let (_, told) = site.tierwall(&["member", "list"]);
+    assert_eq!(told.matches(ADMIN).count(), 2, "{told}");
+    let past = history(&site);
+    assert_eq!(past[1]["reason"], "member removed");
+    assert_eq!((&past[1]["confirmation"], &past[2]["back_to"]), (&"reverted".into(), &1.into()));
+    daemon.stop().unwrap();
+
+    // In the files: one that the guard would refuse isn't even proposed; this one is.
+    let text = policy(&format!("{ADMIN}\", \"10.0.0.98"))
+        .replace("from = \"admin\"", "from = [\"admin\", \"10.0.0.0/24\"]");
+    let site = Site::new(&ruled(&text, SHORT));
+    let daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    site.server
+        .replace("tierwall.toml", ruled(&text, SHORT).replace(&format!("\"{ADMIN}\", "), ""))
+        .unwrap();
+    site.status_when(|status| !status["pending"].is_null());
+    gone_back(&site);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn members_change_while_a_change_waits_and_stay_when_it_is_gone_back() {
+    let text = |rule: &str, members: &str, port: u16| {
+        let policy = policy(&format!("{ADMIN}\"{members}, \"10.0.0.1"));
+        let policy = policy.replace("[tiers]", &format!("{rule}[tiers]"));
+        policy.replace("tcp/80", &format!("tcp/{port}"))
+    };
+    for watch in ["", "watch = \"all\"\n"] {
+        let rule = format!("confirm = \"{SHORT}\"\n{watch}");
+        let site = Site::new(&text(&rule, "", 80));
+        let daemon = site.server.start(&[]).unwrap();
+        let _session = site.session("admin", 22);
+        site.server.replace("tierwall.toml", text(&rule, "", 81)).unwrap();
+        if watch.is_empty() {
+            assert_eq!(site.tierwall(&["reload"]).0, 0);
+        }
+        site.status_when(|status| status["pending"]["generation"] == 2);
+        // In a file, with a rule that has to wait, and by command.
+        let more = text(&rule, &format!(", \"{OTHER}\""), 82);
+        site.server.replace("tierwall.toml", more).unwrap();
+        let status = site.status_when(|status| status["waiting"] != serde_json::json!([]));
+        assert!(!status["pending"].is_null(), "{status}");
+        assert!(site.is_let_in("other"), "{}", daemon.log());
+        assert_eq!(site.tierwall(&["member", "add", "admin", "10.0.0.77"]).0, 0);
+        let status = site.status_when(|status| {
+            status["pending"].is_null() || status["pending"]["generation"] != 2
+        });
+        assert!(site.is_let_in("other"), "{status}\n{}", daemon.log());
+        assert_eq!(status["tiers"][0]["by_command"], 1);
+        daemon.stop().unwrap();
+    }
+}

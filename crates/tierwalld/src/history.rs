@@ -195,7 +195,8 @@ impl History {
         let (Some(recorder), Some(directory)) = (recorder, &self.directory) else { return };
         let (directory, shelf) = (directory.clone(), self.shelf.clone());
         let generations = self.generations.clone();
-        let first = generations.front().map_or(self.last, |entry| entry.generation.number);
+        // Also where the list was lost.
+        let first = self.last.saturating_sub(KEPT as u64 - 1);
         recorder.record("history", move |_| {
             directory.write_synced(LIST, &serde_json::to_vec_pretty(&generations)?)?;
             shelf.write(&directory, first)

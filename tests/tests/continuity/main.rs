@@ -12,6 +12,7 @@ mod kernel;
 mod kills;
 mod load;
 mod random;
+mod rollback;
 mod stream;
 mod under_load;
 

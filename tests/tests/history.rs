@@ -1,0 +1,279 @@
+//! The generations of policies: numbered, listed, compared, and gone back to.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+use tierwall_tests::site::{ADMIN, OTHER, Site, policy};
+
+/// The policy number so much: on tcp/80 and this port.
+fn numbered(number: u16) -> String {
+    format!(
+        "{}[[allow]]\nfrom = \"admin\"\nto = \"app\"\nservice = \"tcp/{number}\"\n",
+        policy(ADMIN)
+    )
+}
+
+fn json(site: &Site, arguments: &[&str]) -> Value {
+    let output = site.server.tierwall(arguments).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn history(site: &Site) -> Vec<Value> {
+    json(site, &["history", "--json"]).as_array().unwrap().clone()
+}
+
+fn generation(site: &Site) -> u64 {
+    site.status()["generation"].as_u64().unwrap()
+}
+
+fn reload(site: &Site, text: &str) {
+    site.server.replace("tierwall.toml", text).unwrap();
+    let (code, told) = site.tierwall(&["reload"]);
+    assert_eq!(code, 0, "{told}");
+}
+
+/// What the table lets in, without its numbers.
+fn allows(site: &Site) -> Vec<String> {
+    let listing = site.kernel().listing;
+    let comments = listing.lines().filter_map(|line| line.split_once("comment \"allow "));
+    comments.map(|(_, comment)| comment.split('"').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn members_are_no_generation_and_rules_are() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!(generation(&site), 1);
+    assert!(daemon.log().contains("generation=1 kernel_generation="), "{}", daemon.log());
+    let kernel = site.status()["kernel_generation"].as_u64().unwrap();
+    assert_eq!(kernel, u64::from(site.kernel().generation));
+
+    assert_eq!(site.tierwall(&["member", "add", "admin", OTHER]).0, 0);
+    site.server.replace("tierwall.toml", policy(&format!("{ADMIN}\", \"10.7.0.1"))).unwrap();
+    site.status_when(|status| status["tiers"][0]["v4"] == 2);
+    // Moved text neither.
+    reload(&site, &format!("# moved\n\n{}", policy(&format!("{ADMIN}\", \"10.7.0.1"))));
+    assert_eq!((generation(&site), history(&site).len()), (1, 1));
+
+    reload(&site, &numbered(8001));
+    reload(&site, &format!("watch = \"all\"\n{}", numbered(8001)));
+    let past = history(&site);
+    assert_eq!(past.len(), 3);
+    let [first, second, third] = &past[..] else { panic!("{past:?}") };
+    assert_eq!((&first["reason"], &first["by"]), (&"start".into(), &Value::Null));
+    assert_eq!((&second["reason"], &second["by"]["uid"]), (&"reload".into(), &0.into()));
+    assert_eq!(second["by"]["process"], "tierwall");
+    assert!(second["by"]["pid"].as_u64().unwrap() > 1);
+    let change = second["changes"][0]["text"].as_str().unwrap();
+    assert!(change.contains("now reachable from admin on tcp/8001"), "{change}");
+    assert!(second["edits"][0].as_str().unwrap().contains("new allow"), "{second}");
+    assert_eq!(third["edits"][0], "the setting watch changes");
+    assert!(third["current"] == true && third["kept"] == true && second["kept"] == true);
+    let (_, told) = site.tierwall(&["history"]);
+    let newest = told.lines().next().unwrap();
+    assert!(
+        newest.starts_with("3  reload, ") && newest.ends_with("(tierwall), enforced"),
+        "{told}"
+    );
+
+    // A restart counts nothing; one that finds other rules does.
+    daemon.stop().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!((generation(&site), history(&site).len()), (3, 3));
+    daemon.stop().unwrap();
+    site.server.replace("tierwall.toml", numbered(8003)).unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let past = history(&site);
+    assert_eq!((generation(&site), &past[3]["reason"]), (4, &"start".into()));
+    assert!(past.iter().all(|past| past["kept"] == true), "{past:?}");
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn there_is_a_way_back_and_forth() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    let first = allows(&site);
+    // Members of its time go back with it; those by command are beside it.
+    site.server.replace("tierwall.toml", policy(&format!("{ADMIN}\", \"{OTHER}"))).unwrap();
+    site.status_when(|status| status["tiers"][0]["v4"] == 2);
+    reload(&site, &numbered(8001).replace(ADMIN, &format!("{ADMIN}\", \"{OTHER}")));
+    reload(&site, &numbered(8002));
+    assert!(!site.is_let_in("other"));
+    let third = allows(&site);
+
+    let difference = json(&site, &["diff", "1", "--json"]);
+    assert_eq!((&difference["from"], &difference["to"]), (&1.into(), &3.into()));
+    assert_eq!(
+        difference["members"],
+        serde_json::json!([{"tier": "admin", "gained": 0, "lost": 1}])
+    );
+    assert_eq!(difference["changes"].as_array().unwrap().len(), 1);
+    let (_, told) = site.tierwall(&["diff", "2", "3"]);
+    assert!(told.contains("+ app is now reachable from admin on tcp/8002"), "{told}");
+    assert!(told.contains("- app is no longer reachable from admin on tcp/8001"), "{told}");
+    let (_, told) = site.tierwall(&["diff", "3", "3"]);
+    assert!(told.contains("no difference"), "{told}");
+
+    let (code, told) = site.tierwall(&["rollback", "1"]);
+    assert_eq!(code, 0, "{told}");
+    assert_eq!((generation(&site), allows(&site)), (4, first.clone()));
+    assert!(site.is_let_in("other"), "a member of its time");
+    let status = site.status();
+    assert_eq!(status["differs"]["kind"], "rolled-back", "{status}");
+    assert!(status["waiting"].as_array().unwrap().len() == 1, "{status}");
+    let (_, told) = site.tierwall(&["status"]);
+    assert!(told.contains("rolled back from generation 3 to generation 1"), "{told}");
+    let past = history(&site);
+    assert_eq!((&past[3]["back_to"], &past[2]["rolled_back"]), (&1.into(), &true.into()));
+
+    // Nobody applies it by itself: not a touched file, nor a restart.
+    site.server.replace("tierwall.toml", numbered(8002)).unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(allows(&site), first);
+    daemon.kill().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!((generation(&site), allows(&site)), (4, first.clone()));
+    assert!(site.is_let_in("other"));
+    // Members of the text that is held back that change apply, and nothing else of it.
+    let edited = numbered(8002).replace("\"10.0.0.5\"", "\"10.0.0.5\", \"10.7.0.1\"");
+    site.server.replace("tierwall.toml", edited).unwrap();
+    site.status_when(|status| status["tiers"][0]["v4"] == 3);
+    assert_eq!(allows(&site), first);
+    assert!(site.is_let_in("other"), "the member of that time stays");
+    daemon.stop().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!(allows(&site), first, "it is still the same text but for a member");
+    assert_eq!(site.status()["differs"]["kind"], "rolled-back");
+
+    // A reload asks for it.
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    assert_eq!(allows(&site), third);
+    assert!(site.status()["differs"].is_null());
+    for (number, told) in
+        [("5", "the one enforced"), ("17", "no generation 17"), ("0", "no generation 0")]
+    {
+        let (code, message) = site.tierwall(&["rollback", number]);
+        assert!(code == 1 && message.contains(told), "{message}");
+    }
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn without_a_number_it_is_the_one_before() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    let (code, told) = site.tierwall(&["rollback"]);
+    assert!(code == 1 && told.contains("no earlier generation"), "{told}");
+    let first = allows(&site);
+    reload(&site, &numbered(8001));
+    let second = allows(&site);
+    reload(&site, &numbered(8002));
+    for before in [second, first] {
+        let (code, told) = site.tierwall(&["rollback"]);
+        assert_eq!(code, 0, "{told}");
+        assert_eq!(allows(&site), before, "{told}");
+    }
+    assert_eq!(site.tierwall(&["rollback"]).0, 1);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn the_guard_is_asked() {
+    let site = Site::new(&policy(ADMIN).replace("tcp/22", "tcp/23"));
+    let daemon = site.server.start(&[]).unwrap();
+    reload(&site, &policy(ADMIN));
+    let _session = site.session("admin", 22);
+    let (code, told) = site.tierwall(&["rollback"]);
+    assert!(code == 6 && told.contains(ADMIN), "{told}");
+    let status = site.status();
+    assert!(site.is_let_in("admin") && status["generation"] == 2, "{status}");
+    assert!(status["differs"].is_null(), "{status}");
+    assert_eq!(site.tierwall(&["rollback", "--force"]).0, 0);
+    assert!(!site.is_let_in("admin"));
+    assert_eq!(history(&site)[2]["forced"], true);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn sixty_changes_are_fifty_generations() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    for number in 2..=60 {
+        reload(&site, &numbered(8000 + number));
+    }
+    let past = history(&site);
+    let numbers: Vec<u64> = past.iter().map(|past| past["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (11..=60).collect::<Vec<_>>());
+    assert!(past.iter().all(|past| past["kept"] == true));
+    let (code, told) = site.tierwall(&["rollback", "10"]);
+    assert!(code == 1 && told.contains("no longer kept"), "{told}");
+    daemon.stop().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!(history(&site), past);
+    let directory = fs::read_dir(site.server.state_directory().join("history")).unwrap();
+    assert_eq!(directory.count(), 50, "49 policies and the list");
+    assert_eq!(site.tierwall(&["rollback", "11"]).0, 0);
+    assert!(allows(&site).iter().any(|allow| allow.contains("tcp/8011")));
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_disk_that_is_full_costs_the_history_and_nothing_else() {
+    let site = Site::new(&policy(ADMIN));
+    let state = site.server.state_directory();
+    fs::create_dir(state.join("history")).unwrap();
+    let names = (1..9).map(|number| format!(".policy-{number}.new"));
+    for name in names.chain([".generations.json.new".into()]) {
+        symlink("/dev/full", state.join("history").join(name)).unwrap();
+    }
+    let daemon = site.server.start(&[]).unwrap();
+    let first = allows(&site);
+    reload(&site, &numbered(8001));
+    let second = allows(&site);
+    for number in 2..5 {
+        reload(&site, &numbered(8000 + number));
+    }
+    assert_eq!((generation(&site), history(&site).len()), (5, 5));
+    assert!(daemon.log().contains("can't keep the history in the state directory"));
+    // The last are still in memory.
+    let (code, told) = site.tierwall(&["rollback", "3"]);
+    assert_eq!(code, 0, "{told}");
+    assert_ne!((allows(&site) == first, allows(&site) == second), (true, true));
+    daemon.stop().unwrap();
+
+    // None at all.
+    let site = Site::new(&policy(ADMIN));
+    fs::remove_dir(site.server.state_directory()).unwrap();
+    fs::write(site.server.state_directory(), "").unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    reload(&site, &numbered(8001));
+    assert_eq!(generation(&site), 2);
+    let (code, told) = site.tierwall(&["rollback"]);
+    assert_eq!(code, 0, "{told}");
+    assert_eq!((allows(&site), generation(&site)), (first, 3));
+    let (code, told) = site.tierwall(&["reload", "--confirm"]);
+    assert!(code == 1 && told.contains("nothing was changed"), "{told}");
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_history_that_is_damaged_begins_anew_and_no_number_comes_again() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    reload(&site, &numbered(8001));
+    reload(&site, &numbered(8002));
+    daemon.stop().unwrap();
+    let list = site.server.state_directory().join("history/generations.json");
+    fs::write(&list, "[{\"number\":").unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    assert!(daemon.log().contains("the history can't be read"), "{}", daemon.log());
+    assert_eq!((generation(&site), history(&site).len()), (4, 1));
+    // The policies are still there.
+    assert_eq!(site.tierwall(&["rollback", "1"]).0, 0);
+    daemon.stop().unwrap();
+}

@@ -4,10 +4,10 @@
 
 mod change;
 mod check;
-mod doctor;
-mod documents;
 mod confirm;
 mod connection;
+mod doctor;
+mod documents;
 mod error;
 mod export;
 mod history;

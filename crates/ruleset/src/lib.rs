@@ -12,6 +12,7 @@ mod diff;
 pub mod evaluate;
 mod fingerprint;
 mod json;
+pub mod listing;
 mod plan;
 mod render;
 mod statement;

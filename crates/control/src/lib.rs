@@ -56,6 +56,8 @@ pub mod exit {
     /// A change waits to be confirmed: no other may be made, or nothing shows yet that somebody
     /// can get in.
     pub const UNCONFIRMED: u8 = 7;
+    /// `import`: the policy doesn't say all that the table did.
+    pub const INCOMPLETE: u8 = 8;
     /// The command line can't be understood (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
 }

@@ -321,7 +321,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Control characters, line separators and marks that reorder text.
-pub(crate) fn is_invisible(character: char) -> bool {
+pub fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -64,6 +64,11 @@ pub(crate) fn check(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// Whether a tier or service may be called this.
+pub fn is_name(name: &str) -> bool {
+    check(name).is_ok()
+}
+
 /// The known name that is most like `name`, if one is like it at all.
 pub(crate) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Long words may differ more, but every third character at most.

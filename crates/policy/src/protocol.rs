@@ -42,7 +42,7 @@ const RATHER_PORTS: [u8; 17] =
     [20, 21, 22, 23, 25, 53, 67, 68, 69, 80, 110, 119, 123, 161, 162, 179, 194];
 
 /// The number of a protocol's name.
-pub(crate) fn number(name: &str) -> Option<u8> {
+pub fn number(name: &str) -> Option<u8> {
     PROTOCOLS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
@@ -50,6 +50,12 @@ pub(crate) fn number(name: &str) -> Option<u8> {
 pub(crate) fn name(number: u8) -> String {
     let known = PROTOCOLS.iter().find(|(_, known)| *known == number);
     known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
+/// How a policy names a whole protocol: its name or its number; none where a number would be taken
+/// for a port.
+pub fn service_word(number: u8) -> Option<String> {
+    (!is_rather_a_port(number)).then(|| name(number))
 }
 
 /// Every known name.

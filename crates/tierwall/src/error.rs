@@ -24,6 +24,8 @@ pub(crate) enum Error {
     Refused(control::Failure),
     /// The policy file can't be edited.
     Edit(String),
+    /// There is nothing to import.
+    Import(String),
     /// Standard output.
     Output(io::Error),
 }
@@ -75,7 +77,7 @@ impl Error {
             ),
             Self::Client(error) => in_full(error),
             Self::Refused(failure) => failure.message.clone(),
-            Self::Edit(message) => message.clone(),
+            Self::Edit(message) | Self::Import(message) => message.clone(),
             Self::Output(error) => format!("can't write to standard output: {error}"),
         })
     }

@@ -11,6 +11,7 @@ mod documents;
 mod error;
 mod export;
 mod history;
+mod import_command;
 mod judge;
 mod member;
 mod options;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Rollback(rollback) => change::rollback(common, rollback),
         Command::Member(member) => member::run(common, member),
         Command::Doctor(doctor) => doctor::run(common, doctor),
+        Command::Import(import) => import_command::run(common, import),
         Command::Teardown => teardown::run(common),
         Command::Completions(completions) => documents::completions(completions),
         Command::Manual(manual) => documents::manual(manual),

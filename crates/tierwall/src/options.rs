@@ -13,7 +13,7 @@ use std::time::Duration;
     after_help = "Exit codes: 0 done; 1 something failed; 2 `plan --detailed-exitcode` found \
                   changes, or `doctor` something to see to; 3 the policy has errors; 4 no right to do \
                   that; 5 a table `inet filter` that tierwall did not make; 6 a session would be \
-                  locked out; 7 a change waits to be confirmed; 64 usage."
+                  locked out; 7 a change waits to be confirmed; 8 `import` couldn't say all; 64 usage."
 )]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -88,6 +88,9 @@ pub(crate) enum Command {
     Member(Member),
     /// Look at this host: what stands in tierwall's way or beside it, and what to do
     Doctor(Doctor),
+    /// Write a policy to start from, out of an existing nftables table
+    #[command(after_help = IMPORT_HELP)]
+    Import(Import),
     /// Take the table away: nothing is filtered until the next reload or start
     Teardown,
     /// Print completions for a shell
@@ -268,6 +271,32 @@ pub(crate) struct Manual {
     /// Where to
     pub(crate) directory: PathBuf,
 }
+pub(crate) struct Import {
+    /// What `nft -j list ruleset` printed: a file, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: String,
+
+    /// The table to import; several make one policy (ip/filter and ip6/filter)
+    #[arg(long = "table", value_name = "FAMILY/NAME", default_value = "inet/filter")]
+    pub(crate) tables: Vec<import::TableName>,
+
+    /// This server's tier: one of the table's sets, or a new one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) role: Option<String>,
+
+    /// Write the policy into this file, which must not exist, and not on standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+const IMPORT_HELP: &str = "\
+Sets of addresses become tiers (web_v4 and web_v6 one tier, web), accepts become allows in the \
+order of their rules, with their comments as names; jumps and verdict maps are followed. What \
+tierwall lets through anyway needs no allow. What a policy can't say (interfaces, marks, rates, \
+NAT, source ports) stays as a comment `not imported` where the rule was; a drop in front of an \
+accept is taken out of the allow where that is exact, else the allow is marked `WIDER`.
+
+Exits with 8 where anything wasn't imported or is wider.";
 
 /// The languages of an export.
 #[derive(Debug, Clone, Copy, ValueEnum)]

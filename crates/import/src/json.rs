@@ -1,0 +1,393 @@
+//! From the JSON of `nft -j list ruleset` to a [`Listing`] (libnftables-json(5)).
+//!
+//! Objects that aren't known are passed over where they filter nothing (counters, quotas), and
+//! statements that aren't known are kept as text: what a rule says is never lost, at worst it isn't
+//! understood.
+
+use crate::words::{icmp_type, protocol, words};
+use ruleset::listing::{
+    Domain, ListedBase, ListedChain, ListedElement, ListedRule, ListedSet, ListedTable, Listing,
+    Operand, Refusal, Selector, Step, TableFamily, Value, VerdictMap,
+};
+use ruleset::{Family, States, Transport, Verdict};
+use serde_json::Value as Json;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Why a text is no listing.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// It is no JSON.
+    #[error("this is not JSON")]
+    NotJson(#[source] serde_json::Error),
+    /// It is another JSON.
+    #[error("this is not what `nft -j list ruleset` prints: there is no list `nftables`")]
+    NotNft,
+    /// An object is not as it is documented.
+    #[error("object {number} of the list `nftables`, a {kind}, has no {missing}")]
+    Object {
+        /// Counted from 1.
+        number: usize,
+        /// What it calls itself.
+        kind: String,
+        /// What is not there.
+        missing: &'static str,
+    },
+}
+
+/// Reads what `nft -j list ruleset` prints.
+///
+/// # Errors
+/// When the text is something else.
+pub fn parse(text: &str) -> Result<Listing, ParseError> {
+    let json: Json = serde_json::from_str(text).map_err(ParseError::NotJson)?;
+    let objects = json.get("nftables").and_then(Json::as_array).ok_or(ParseError::NotNft)?;
+    let mut listing = Listing::default();
+    for (index, object) in objects.iter().enumerate() {
+        let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
+            continue;
+        };
+        object_into(&mut listing, kind, body).map_err(|missing| ParseError::Object {
+            number: index + 1,
+            kind: kind.clone(),
+            missing,
+        })?;
+    }
+    Ok(listing)
+}
+
+/// Adds an object. What it should have and hasn't is the error.
+fn object_into(listing: &mut Listing, kind: &str, body: &Json) -> Result<(), &'static str> {
+    match kind {
+        "table" => {
+            table(listing, required(body, "family")?, required(body, "name")?);
+        }
+        "chain" => {
+            let chain = chain(body)?;
+            let table = table_of(listing, body)?;
+            table.chains.push(chain);
+        }
+        "set" | "map" => {
+            let name = required(body, "name")?.to_owned();
+            let set = set(body);
+            table_of(listing, body)?.sets.insert(name, set);
+        }
+        "rule" => {
+            let chain = required(body, "chain")?;
+            let table = table_of(listing, body)?;
+            // nft 1.0.6 doesn't say that a set is dynamic.
+            for name in filled(body) {
+                if let Some(set) = table.sets.get_mut(name) {
+                    set.dynamic = true;
+                }
+            }
+            let chain = table.chains.iter_mut().find(|known| known.name == chain);
+            chain.ok_or("chain that was listed before")?.rules.push(rule(body));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn required<'a>(body: &'a Json, key: &'static str) -> Result<&'a str, &'static str> {
+    body.get(key).and_then(Json::as_str).ok_or(key)
+}
+
+fn table_of<'l>(
+    listing: &'l mut Listing,
+    body: &Json,
+) -> Result<&'l mut ListedTable, &'static str> {
+    Ok(table(listing, required(body, "family")?, required(body, "table")?))
+}
+
+/// The table, made where it is named for the first time.
+fn table<'l>(listing: &'l mut Listing, family: &str, name: &str) -> &'l mut ListedTable {
+    let family = TableFamily::named(family);
+    let known = listing.tables.iter().position(|t| t.family == family && t.name == name);
+    let index = known.unwrap_or_else(|| {
+        listing.tables.push(ListedTable::new(family, name));
+        listing.tables.len() - 1
+    });
+    &mut listing.tables[index]
+}
+
+fn chain(body: &Json) -> Result<ListedChain, &'static str> {
+    let text = |key| body.get(key).and_then(Json::as_str);
+    let base = text("hook").map(|hook| ListedBase {
+        kind: text("type").unwrap_or("filter").to_owned(),
+        hook: hook.to_owned(),
+        priority: body.get("prio").and_then(Json::as_i64).unwrap_or(0).clamp(-9999, 9999) as i32,
+        accepts: text("policy") != Some("drop"),
+    });
+    Ok(ListedChain { name: required(body, "name")?.to_owned(), base, rules: Vec::new() })
+}
+
+fn set(body: &Json) -> ListedSet {
+    let domains = match body.get("type") {
+        Some(Json::Array(types)) => types.iter().flat_map(domains).collect(),
+        Some(one) => domains(one),
+        None => vec![Domain::Other],
+    };
+    let flag = |name: &str| match body.get("flags") {
+        Some(Json::Array(flags)) => flags.iter().any(|flag| flag == name),
+        Some(flag) => flag == name,
+        None => false,
+    };
+    let elements = body.get("elem").and_then(Json::as_array).map(Vec::as_slice);
+    let elements = elements.unwrap_or_default().iter().map(|json| element(&domains, json));
+    ListedSet {
+        elements: elements.collect(),
+        dynamic: flag("dynamic"),
+        other_map: body.get("map").is_some_and(|map| map != "verdict"),
+        domains,
+    }
+}
+
+/// The domains of a set's type, or of what `typeof` names.
+fn domains(json: &Json) -> Vec<Domain> {
+    match json {
+        Json::String(name) => vec![match name.as_str() {
+            "ipv4_addr" => Domain::Address(Family::V4),
+            "ipv6_addr" => Domain::Address(Family::V6),
+            "inet_service" => Domain::Port,
+            "inet_proto" => Domain::Protocol,
+            "icmp_type" => Domain::IcmpType(Family::V4),
+            "icmpv6_type" => Domain::IcmpType(Family::V6),
+            "ct_state" => Domain::CtState,
+            "uid" => Domain::Uid,
+            "ifname" | "iface_index" => Domain::Interface,
+            "nf_proto" => Domain::NfProto,
+            _ => Domain::Other,
+        }],
+        Json::Object(object) => match object.get("typeof") {
+            Some(typeof_) => selectors(typeof_).iter().map(Selector::domain).collect(),
+            None => selectors(json).iter().map(Selector::domain).collect(),
+        },
+        _ => vec![Domain::Other],
+    }
+}
+
+fn element(domains: &[Domain], json: &Json) -> ListedElement {
+    if let Json::Array(pair) = json {
+        if let [key, data] = pair.as_slice() {
+            return ListedElement { verdict: verdict(data), ..element(domains, key) };
+        }
+    }
+    let inner = json.get("elem");
+    let timed = inner.is_some_and(|inner| inner.get("expires").is_some());
+    let key = inner.and_then(|inner| inner.get("val")).unwrap_or(json);
+    ListedElement { key: key_parts(domains, key), verdict: None, timed }
+}
+
+/// The sets that a rule adds to.
+fn filled(rule: &Json) -> impl Iterator<Item = &str> {
+    let steps = rule.get("expr").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+    let sets = steps.iter().filter_map(|step| step.get("set")?.get("set")?.as_str());
+    sets.filter_map(|name| name.strip_prefix('@'))
+}
+
+fn rule(body: &Json) -> ListedRule {
+    let comment = body.get("comment").and_then(Json::as_str).map(str::to_owned);
+    let steps = body.get("expr").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+    ListedRule { comment, steps: steps.iter().map(step).collect() }
+}
+
+fn step(json: &Json) -> Step {
+    let other = || Step::Other(words(json));
+    let Some((kind, body)) = json.as_object().and_then(|object| object.iter().next()) else {
+        return other();
+    };
+    match kind.as_str() {
+        "match" => matching(body).unwrap_or_else(other),
+        "vmap" => dispatch(body).unwrap_or_else(other),
+        "counter" => Step::Counter,
+        "log" => Step::Log,
+        "limit" => Step::Limit(limit(body)),
+        "reject" => Step::Reject(refusal(body)),
+        _ => verdict(json).map_or_else(other, Step::Verdict),
+    }
+}
+
+fn matching(body: &Json) -> Option<Step> {
+    let (left, right) = (body.get("left")?, body.get("right")?);
+    let negated = match body.get("op").and_then(Json::as_str).unwrap_or("==") {
+        "==" | "in" => false,
+        "!=" => true,
+        operator => {
+            let text = format!("{} {operator} {}", words(left), words(right));
+            return Some(Step::Other(text));
+        }
+    };
+    let selectors = selectors(left);
+    let domains: Vec<Domain> = selectors.iter().map(Selector::domain).collect();
+    let operand = match right {
+        Json::String(name) if name.starts_with('@') => Operand::Named(name[1..].to_owned()),
+        _ => Operand::Keys(set_of(right).iter().map(|key| key_parts(&domains, key)).collect()),
+    };
+    Some(Step::Match { selectors, negated, operand })
+}
+
+/// The elements of an anonymous set; one for what is none. States stand in a plain list.
+fn set_of(json: &Json) -> &[Json] {
+    match json.get("set").unwrap_or(json) {
+        Json::Array(elements) => elements,
+        one => std::slice::from_ref(one),
+    }
+}
+
+fn dispatch(body: &Json) -> Option<Step> {
+    let selectors = selectors(body.get("key")?);
+    let domains: Vec<Domain> = selectors.iter().map(Selector::domain).collect();
+    let map = match body.get("data")? {
+        Json::String(name) => VerdictMap::Named(name.strip_prefix('@')?.to_owned()),
+        data => {
+            let entries = data.get("set")?.as_array()?.iter();
+            let entry = |json: &Json| {
+                let element = element(&domains, json);
+                Some((element.key, element.verdict?))
+            };
+            VerdictMap::Entries(entries.map(entry).collect::<Option<_>>()?)
+        }
+    };
+    Some(Step::Dispatch { selectors, map })
+}
+
+fn selectors(json: &Json) -> Vec<Selector> {
+    match json.get("concat").and_then(Json::as_array) {
+        Some(parts) => parts.iter().map(selector).collect(),
+        None => vec![selector(json)],
+    }
+}
+
+fn selector(json: &Json) -> Selector {
+    let other = || Selector::Other(words(json));
+    let part = |outer: &str, inner: &str| json.get(outer)?.get(inner)?.as_str();
+    if let Some(key) = part("meta", "key") {
+        return match key {
+            "l4proto" => Selector::L4Proto,
+            "nfproto" => Selector::NfProto,
+            "iif" | "iifname" => Selector::Iif,
+            "oif" | "oifname" => Selector::Oif,
+            "skuid" => Selector::SkUid,
+            _ => other(),
+        };
+    }
+    if part("ct", "key") == Some("state") {
+        return Selector::CtState;
+    }
+    let (Some(protocol), Some(field)) = (part("payload", "protocol"), part("payload", "field"))
+    else {
+        return other();
+    };
+    let transport = Transport::ALL.into_iter().find(|transport| transport.name() == protocol);
+    match (protocol, field) {
+        ("ip", "saddr") => Selector::Saddr(Family::V4),
+        ("ip", "daddr") => Selector::Daddr(Family::V4),
+        ("ip", "protocol") => Selector::Protocol(Family::V4),
+        ("ip6", "saddr") => Selector::Saddr(Family::V6),
+        ("ip6", "daddr") => Selector::Daddr(Family::V6),
+        ("ip6", "nexthdr") => Selector::Protocol(Family::V6),
+        ("ip6", "hoplimit") => Selector::HopLimit,
+        ("icmp", "type") => Selector::IcmpType(Family::V4),
+        ("icmpv6", "type") => Selector::IcmpType(Family::V6),
+        ("th", "sport") => Selector::Sport(None),
+        ("th", "dport") => Selector::Dport(None),
+        (_, "sport") if transport.is_some() => Selector::Sport(transport),
+        (_, "dport") if transport.is_some() => Selector::Dport(transport),
+        _ => other(),
+    }
+}
+
+fn key_parts(domains: &[Domain], json: &Json) -> Vec<Value> {
+    // An element may be wrapped to carry a comment.
+    let json = json.get("elem").and_then(|inner| inner.get("val")).unwrap_or(json);
+    let domain = |index: usize| domains.get(index).copied().unwrap_or(Domain::Other);
+    match json.get("concat").and_then(Json::as_array) {
+        Some(parts) => {
+            parts.iter().enumerate().map(|(index, part)| value(domain(index), part)).collect()
+        }
+        None => vec![value(domain(0), json)],
+    }
+}
+
+fn value(domain: Domain, json: &Json) -> Value {
+    let word = || Value::Word(words(json));
+    if let Some([first, last]) = json.get("range").and_then(Json::as_array).map(Vec::as_slice) {
+        return match (number(domain, first), number(domain, last)) {
+            (Some(first), Some(last)) if first <= last => Value::Range(first, last),
+            _ => word(),
+        };
+    }
+    if let Some(prefix) = json.get("prefix") {
+        return prefix_value(domain, prefix).unwrap_or_else(word);
+    }
+    number(domain, json).map_or_else(word, Value::number)
+}
+
+fn prefix_value(domain: Domain, json: &Json) -> Option<Value> {
+    let Domain::Address(family) = domain else { return None };
+    let width = if family == Family::V4 { 32 } else { 128 };
+    let length = u32::try_from(json.get("len")?.as_u64()?).ok().filter(|l| *l <= width)?;
+    // Ones where the host is.
+    let host = if length == 0 { u128::MAX >> (128 - width) } else { (1 << (width - length)) - 1 };
+    let address = number(domain, json.get("addr")?)?;
+    Some(Value::Range(address & !host, address | host))
+}
+
+fn number(domain: Domain, json: &Json) -> Option<u128> {
+    if let Some(number) = json.as_u64() {
+        return Some(number.into());
+    }
+    let text = json.as_str()?;
+    match domain {
+        Domain::Address(Family::V4) => Some(u32::from(text.parse::<Ipv4Addr>().ok()?).into()),
+        Domain::Address(Family::V6) => Some(text.parse::<Ipv6Addr>().ok()?.into()),
+        Domain::Protocol => protocol(text).map(u128::from),
+        Domain::IcmpType(family) => icmp_type(family, text).map(u128::from),
+        Domain::CtState => state(text).map(u128::from),
+        Domain::NfProto => match text {
+            "ipv4" => Some(2),
+            "ipv6" => Some(10),
+            _ => None,
+        },
+        Domain::Port | Domain::Uid | Domain::Other => text.parse().ok(),
+        Domain::Interface => None,
+    }
+}
+
+fn state(name: &str) -> Option<u32> {
+    let all =
+        [States::INVALID, States::ESTABLISHED, States::RELATED, States::NEW, States::UNTRACKED];
+    all.into_iter().find(|state| state.names().eq([name])).map(|state| state.0)
+}
+
+fn verdict(json: &Json) -> Option<Verdict> {
+    let (kind, body) = json.as_object()?.iter().next()?;
+    let target = || body.get("target").and_then(Json::as_str).map(str::to_owned);
+    match kind.as_str() {
+        "accept" => Some(Verdict::Accept),
+        "drop" => Some(Verdict::Drop),
+        "return" => Some(Verdict::Return),
+        "jump" => target().map(Verdict::Jump),
+        "goto" => target().map(Verdict::Goto),
+        _ => None,
+    }
+}
+
+fn refusal(body: &Json) -> Refusal {
+    let text = |key| body.get(key).and_then(Json::as_str);
+    let kind = text("type").unwrap_or_default();
+    let family = match kind {
+        "icmp" => Some(Family::V4),
+        "icmpv6" => Some(Family::V6),
+        _ => None,
+    };
+    let how = [kind, text("expr").unwrap_or_default()].join(" ").trim().to_owned();
+    Refusal { family, how }
+}
+
+fn limit(body: &Json) -> String {
+    let over = body.get("inv").and_then(Json::as_bool).unwrap_or_default();
+    let rate = body.get("rate").map(words).unwrap_or_default();
+    let per = body.get("per").and_then(Json::as_str).unwrap_or("second");
+    format!("limit rate {}{rate}/{per}", if over { "over " } else { "" })
+}

@@ -9,6 +9,9 @@
 //! 3. after the daemons have ended, when nothing may have changed.
 
 mod files;
+mod imported;
+
+pub use imported::Import;
 
 use crate::daemon::Daemon;
 use crate::listener::Listener;

@@ -20,6 +20,8 @@ mod json;
 mod owner;
 mod region;
 mod service;
+#[cfg(test)]
+mod tests;
 mod tier;
 mod walk;
 mod words;

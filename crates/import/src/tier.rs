@@ -88,7 +88,7 @@ impl Tiers {
         let name = self.free(name);
         let of = |family| {
             let of_family = sets.iter().filter(|set| set.family == family);
-            of_family.fold(Intervals::default(), |all, set| all.union(&members(set.set)))
+            of_family.fold(Intervals::default(), |all, set| all.union(&members(set.set, family)))
         };
         let timed = |set: &&AddressSet<'_>| set.set.elements.iter().filter(|e| e.timed).count();
         for set in sets {
@@ -143,13 +143,14 @@ fn address_sets(tables: &[ListedTable]) -> Vec<AddressSet<'_>> {
 }
 
 /// The members that are there to stay.
-fn members(set: &ListedSet) -> Intervals {
+fn members(set: &ListedSet, family: Family) -> Intervals {
     let range = |value: &Value| match value {
         Value::Range(first, last) => Some((*first, *last)),
         Value::Word(_) => None,
     };
     let stay = set.elements.iter().filter(|element| !element.timed);
-    Intervals::new(stay.filter_map(|element| element.key.first().and_then(range)).collect())
+    let ranges = stay.filter_map(|element| element.key.first().and_then(range)).collect();
+    Intervals::new(ranges).intersection(&Intervals::all(width(family)))
 }
 
 /// Whether one tier can stand for both: no allow would gain the other's members by it.
@@ -160,8 +161,8 @@ fn are_one(one: &AddressSet<'_>, other: &AddressSet<'_>, entries: &[Entry]) -> b
     allows(entries).all(|allow| {
         let (first, second) = (names(allow, &one.id), names(allow, &other.id));
         first == second
-            || (first && members(other.set).is_empty())
-            || (second && members(one.set).is_empty())
+            || (first && members(other.set, other.family).is_empty())
+            || (second && members(one.set, one.family).is_empty())
     })
 }
 
@@ -194,5 +195,12 @@ pub(crate) fn member_words(ranges: &Intervals, family: Family) -> Vec<String> {
             false => format!("{}-{}", text(*first), text(*last)),
         }
     };
+    let mut ranges = ranges.clone();
+    // No packet has such an address, and a policy names none; what is around them may be one range.
+    let is_end =
+        |&(first, last): &(u128, u128)| [first, last].iter().any(|end| end >> 32 == 0xffff);
+    if family == Family::V6 && ranges.ranges().iter().any(is_end) {
+        ranges = ranges.minus(&Intervals::range(0xffff << 32, (0xffff << 32) | 0xffff_ffff));
+    }
     ranges.ranges().iter().map(word).collect()
 }

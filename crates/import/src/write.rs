@@ -175,6 +175,9 @@ impl Policy<'_> {
         }
         let own = self.role.to_vec();
         let peers = self.peers(allow);
+        if peers.is_empty() {
+            return None;
+        }
         let (from, to) = match allow.direction {
             Direction::Input => (peers, own),
             Direction::Output => (own, peers),

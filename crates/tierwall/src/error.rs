@@ -22,6 +22,8 @@ pub(crate) enum Error {
     Client(ClientError),
     /// The daemon refused.
     Refused(control::Failure),
+    /// The daemon refused, which was told already.
+    Told(FailureKind),
     /// The policy file can't be edited.
     Edit(String),
     /// There is nothing to import.
@@ -38,17 +40,8 @@ impl Error {
             Self::Kernel(netlink::Error::NotPermitted) => exit::NOT_PERMITTED,
             Self::Commit(netlink::CommitError::NotPermitted) => exit::NOT_PERMITTED,
             Self::Client(ClientError::NotPermitted { .. }) => exit::NOT_PERMITTED,
-            Self::Refused(failure) => match failure.kind {
-                FailureKind::NotPermitted => exit::NOT_PERMITTED,
-                FailureKind::ForeignTable => exit::FOREIGN_TABLE,
-                FailureKind::BadPolicy => exit::BAD_POLICY,
-                FailureKind::Lockout => exit::LOCKOUT,
-                FailureKind::Pending | FailureKind::Unproven => exit::UNCONFIRMED,
-                FailureKind::BadRequest
-                | FailureKind::NothingPending
-                | FailureKind::NoGeneration
-                | FailureKind::Failed => exit::FAILED,
-            },
+            Self::Refused(failure) => refused(failure.kind),
+            Self::Told(kind) => refused(*kind),
             Self::Foreign => exit::FOREIGN_TABLE,
             _ => exit::FAILED,
         }
@@ -59,7 +52,7 @@ impl Error {
         const NO_RIGHT: &str =
             "no right to read or change the firewall: run as root, or with CAP_NET_ADMIN";
         Some(match self {
-            Self::BadPolicy => return None,
+            Self::BadPolicy | Self::Told(_) => return None,
             Self::As(error) => match error.hint() {
                 Some(hint) => format!("{error}\n  hint: {hint}"),
                 None => error.to_string(),
@@ -80,6 +73,20 @@ impl Error {
             Self::Edit(message) | Self::Import(message) => message.clone(),
             Self::Output(error) => format!("can't write to standard output: {error}"),
         })
+    }
+}
+
+fn refused(kind: FailureKind) -> u8 {
+    match kind {
+        FailureKind::NotPermitted => exit::NOT_PERMITTED,
+        FailureKind::ForeignTable => exit::FOREIGN_TABLE,
+        FailureKind::BadPolicy => exit::BAD_POLICY,
+        FailureKind::Lockout => exit::LOCKOUT,
+        FailureKind::Pending | FailureKind::Unproven => exit::UNCONFIRMED,
+        FailureKind::BadRequest
+        | FailureKind::NothingPending
+        | FailureKind::NoGeneration
+        | FailureKind::Failed => exit::FAILED,
     }
 }
 

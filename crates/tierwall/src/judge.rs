@@ -30,11 +30,23 @@ impl Judged {
 /// Loads the policy and judges it. Errors are told: with `--json` on standard output, as the
 /// answer. Warnings are left to the caller.
 pub(crate) fn judge(common: &Common, judgement: &Judgement) -> Result<Judged, Error> {
-    let options = policy::Options {
-        check_permissions: !common.insecure_permissions,
-        strict: judgement.strict,
-    };
-    let Loaded { policy, mut diagnostics, sources, .. } = policy::load(&common.config, &options);
+    let loaded = policy::load(&common.config, &options(common, judgement));
+    judge_loaded(common, judgement, loaded)
+}
+
+/// The same for this server, of a text that is to be the policy file.
+pub(crate) fn judge_text(common: &Common, text: Vec<u8>) -> Result<Judged, Error> {
+    let judgement = Judgement { as_: None, strict: false };
+    let loaded = policy::load_text(&common.config, text, &options(common, &judgement));
+    judge_loaded(common, &judgement, loaded)
+}
+
+fn options(common: &Common, judgement: &Judgement) -> policy::Options {
+    policy::Options { check_permissions: !common.insecure_permissions, strict: judgement.strict }
+}
+
+fn judge_loaded(common: &Common, judgement: &Judgement, loaded: Loaded) -> Result<Judged, Error> {
+    let Loaded { policy, mut diagnostics, sources, .. } = loaded;
     let Some(policy) = policy else {
         return Err(bad_policy(common, diagnostics));
     };

@@ -8,6 +8,7 @@ mod confirm;
 mod connection;
 mod doctor;
 mod documents;
+mod edit;
 mod error;
 mod export;
 mod history;
@@ -17,9 +18,11 @@ mod member;
 mod options;
 mod output;
 mod plan;
+mod policy_text;
 mod promote;
 mod status;
 mod teardown;
+mod terminal;
 
 use anstream::ColorChoice;
 use clap::Parser;
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Rollback(rollback) => change::rollback(common, rollback),
         Command::Member(member) => member::run(common, member),
         Command::Doctor(doctor) => doctor::run(common, doctor),
+        Command::Edit(edit) => edit::run(common, edit),
         Command::Import(import) => import_command::run(common, import),
         Command::Teardown => teardown::run(common),
         Command::Completions(completions) => documents::completions(completions),

@@ -5,6 +5,7 @@ use crate::connection;
 use crate::error::Error;
 use crate::options::{Common, ListMembers, Member};
 use crate::output::{columns, print, print_json};
+use crate::policy_text;
 use crate::promote;
 use crate::status::{ago, left};
 use control::{Client, Request, Response, socket_path};
@@ -23,7 +24,7 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         Member::Promote(promote) => {
             let (tier, member) = (promote.tier.clone(), promote.member.clone());
             // Until the daemon has answered.
-            let turn = promote::turn(common)?;
+            let turn = policy_text::turn(&common.config)?;
             promote::write(common, &turn, &tier, &member)?;
             let request = Request::PromotedMember { tier, member };
             change(common, &request, "written into the policy file; the kernel held it already")

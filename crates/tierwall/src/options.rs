@@ -24,7 +24,7 @@ pub(crate) struct Options {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Common {
     /// The policy file
     #[arg(long, global = true, value_name = "FILE", default_value = control::POLICY_FILE)]
@@ -88,6 +88,9 @@ pub(crate) enum Command {
     Member(Member),
     /// Look at this host: what stands in tierwall's way or beside it, and what to do
     Doctor(Doctor),
+    /// Edit the policy file: checked and compared with the kernel before it is saved, and put back
+    /// where the daemon refuses it
+    Edit(Edit),
     /// Write a policy to start from, out of an existing nftables table
     #[command(after_help = IMPORT_HELP)]
     Import(Import),
@@ -271,6 +274,30 @@ pub(crate) struct Manual {
     /// Where to
     pub(crate) directory: PathBuf,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Edit {
+    /// Apply a good policy without a question
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
+    /// none is given
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s"
+    )]
+    pub(crate) confirm: Option<ConfirmTime>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Import {
     /// What `nft -j list ruleset` printed: a file, or - for standard input
     #[arg(long, value_name = "FILE")]

@@ -47,6 +47,21 @@ pub(crate) fn run(common: &Common, options: &Plan) -> Result<u8, Error> {
     }
 }
 
+/// What a policy would change, in words.
+pub(crate) fn told(judged: &Judged) -> Result<String, Error> {
+    tell_diagnostics(&judged.warnings);
+    let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
+    let found = connection.dump().map_err(Error::Kernel)?;
+    let ours = found.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
+    let wanted = judged.compile(ours.then_some(&found.ruleset)).noted();
+    let plan = found.ruleset.diff(&wanted);
+    if plan.is_empty() {
+        return Ok("nothing would change: the kernel holds this policy\n".into());
+    }
+    let foreign = found.ruleset.table.as_ref().is_some_and(|t| !t.is_ours() && !t.is_inert());
+    Ok(as_text(&Change::of(&found.ruleset, &plan, &wanted), judged, foreign))
+}
+
 fn as_text(change: &Change, judged: &Judged, foreign: bool) -> String {
     let mut lines = Vec::new();
     if foreign {

@@ -1,45 +1,19 @@
 //! Writing a member into the policy file that defines its tier, or into the tier's list file.
 //!
-//! The file is edited as text: comments, order and layout stay. It is replaced as a whole, with
-//! the owner and the permissions it had, and only as long as it is the one that was read. Two
-//! promotions take turns.
+//! The file is edited as text: comments, order and layout stay. It is replaced as a whole, and only
+//! as long as it is the one that was read. Two promotions take turns.
 
 use crate::error::Error;
 use crate::judge::bad_policy;
 use crate::options::Common;
+use crate::policy_text::{Original, Turn, read, replace};
 use control::{Client, Request, Response, socket_path};
-use nix::fcntl::{Flock, FlockArg};
 use policy::{Loaded, Member, Options, Policy};
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, RawString, Value};
 
 /// How often a file is read anew that somebody else writes at the same time.
 const ATTEMPTS: usize = 5;
-
-/// One promotion at a time, as long as this lives: until the daemon has taken the files over,
-/// since a second one would otherwise take away what it hasn't read.
-pub(crate) struct Turn(#[expect(dead_code, reason = "held")] Flock<File>);
-
-/// Waits for one's turn.
-pub(crate) fn turn(common: &Common) -> Result<Turn, Error> {
-    let path = common.runtime_directory.join("promote.lock");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let lock = match options.open(&path) {
-        Ok(file) => Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into()),
-        // Without its directory there is no daemon, which asking it will tell.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
-            Err(error)
-        }
-        Err(error) => Err(error),
-    };
-    let cannot = |error| Error::Edit(format!("can't lock {}: {error}", path.display()));
-    lock.map(Turn).map_err(cannot)
-}
 
 /// Writes `member`, which was added to `tier` by command. Where the files name it already, they
 /// stay as they are.
@@ -87,15 +61,6 @@ fn defining_file(policy: &Policy, tier: &str) -> Result<PathBuf, Error> {
     let definition = policy.tiers.get(tier);
     let definition = definition.ok_or_else(|| Error::Edit(format!("no tier is named `{tier}`")))?;
     Ok(definition.location.file.as_path().to_owned())
-}
-
-/// A file as it was read.
-#[derive(Debug)]
-struct Original {
-    /// Where a symbolic link leads to.
-    path: PathBuf,
-    text: String,
-    metadata: Metadata,
 }
 
 /// The file to replace and its new text.
@@ -166,51 +131,10 @@ fn push(members: &mut Array, member: &str) {
     members.set_trailing(format!("\n{closing}"));
 }
 
-fn read(path: &Path) -> Result<Original, Error> {
-    let read = || {
-        let path = fs::canonicalize(path)?;
-        let mut file = File::open(&path)?;
-        // Before its text: what is written after this differs from it.
-        let metadata = file.metadata()?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Ok(Original { path, text, metadata })
-    };
-    read()
-        .map_err(|error: io::Error| Error::Edit(format!("can't read {}: {error}", path.display())))
-}
-
-/// Replaces a file in one step. Whether it was still the one that was read.
-fn replace(original: &Original, text: &str) -> io::Result<bool> {
-    let Original { path, metadata, .. } = original;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut beside = tempfile::NamedTempFile::new_in(directory)?;
-    beside.write_all(text.as_bytes())?;
-    let file = beside.as_file();
-    fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
-    // After the owner, which takes some permissions away.
-    file.set_permissions(metadata.permissions())?;
-    file.sync_all()?;
-    if stamp(&fs::metadata(path)?) != stamp(metadata) {
-        return Ok(false);
-    }
-    beside.persist(path).map_err(|error| error.error)?;
-    Ok(true)
-}
-
-/// What is another after any change of a file.
-fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
-    (
-        (metadata.dev(), metadata.ino(), metadata.size()),
-        (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()),
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{edited, read, replace};
+    use super::edited;
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
     fn promote(text: &str) -> String {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -261,28 +185,5 @@ mod tests {
     fn a_list_file_gets_a_line() {
         let text = "[tiers]\nweb = { file = \"web.list\" }\n";
         assert_eq!(promote(text), "10.0.0.1 # one\n10.0.0.9\n");
-    }
-
-    #[test]
-    fn a_file_keeps_its_owner_and_is_replaced_only_as_it_was_read() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let file = directory.path().join("tierwall.toml");
-        fs::write(&file, "one").expect("written");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("set");
-        // Root may give files away; who isn't keeps them.
-        let _ = chown(&file, None, Some(4));
-        let owner = |metadata: fs::Metadata| (metadata.uid(), metadata.gid(), metadata.mode());
-        let before = owner(fs::metadata(&file).expect("there"));
-        let old = read(&file).expect("readable");
-        assert!(replace(&old, "two").expect("replaced"));
-        assert_eq!(owner(fs::metadata(&file).expect("there")), before);
-        assert!(!replace(&old, "three").expect("checked"), "it is another one now");
-        assert_eq!(fs::read_to_string(&file).expect("readable"), "two");
-
-        let two = read(&file).expect("readable");
-        fs::write(&file, "2wo").expect("written in place");
-        assert!(!replace(&two, "three").expect("checked"));
-        assert_eq!(fs::read_to_string(&file).expect("readable"), "2wo");
-        assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1);
     }
 }

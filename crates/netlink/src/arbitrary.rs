@@ -46,6 +46,10 @@ fn any_match() -> impl Strategy<Value = Statement> {
     prop_oneof![number, prefix, any::<u32>().prop_map(|m| Statement::states(States(m)))]
 }
 
+fn any_limit() -> impl Strategy<Value = Limit> {
+    (1u64..1000, 1u32..1000).prop_map(|(rate, burst)| Limit { rate, burst })
+}
+
 pub(crate) fn any_statement() -> impl Strategy<Value = Statement> {
     let group = (any::<u16>(), any::<u16>(), any::<u32>())
         .prop_map(|(group, threshold, snaplen)| LogTarget::Group { group, threshold, snaplen });
@@ -63,7 +67,9 @@ pub(crate) fn any_statement() -> impl Strategy<Value = Statement> {
         2 => (any_field(), "[a-z]{1,8}").prop_map(|(f, s)| Statement::lookup(f, s)),
         2 => (any_field(), "[a-z]{1,8}").prop_map(|(f, s)| Statement::dispatch(f, s)),
         1 => "[a-z]{1,8}".prop_map(Statement::Counter),
-        1 => (1u64..1000, 1u32..1000).prop_map(|(r, b)| Statement::Limit(Limit { rate: r, burst: b })),
+        1 => any_limit().prop_map(Statement::Limit),
+        1 => (any_field(), "[a-z]{1,8}", any_limit())
+            .prop_map(|(field, set, limit)| Statement::Over { field, set, limit }),
         1 => log,
         1 => Just(Statement::Reject(Reject::TcpReset)),
         1 => Just(Statement::Reject(Reject::AdminProhibited)),
@@ -98,6 +104,7 @@ fn any_spec() -> impl Strategy<Value = SetSpec> {
             interval: interval && key != KeyType::Uid,
             timeout,
             size,
+            dynamic: None,
             foreign: Vec::new(),
         },
     )

@@ -68,7 +68,9 @@ impl Collector {
             }
             Elements::Keys(_) => Points::Keys(Vec::new()),
             Elements::Verdicts(_) => Points::Verdicts(Vec::new(), BTreeMap::new()),
-            Elements::Opaque(_) | Elements::Unread => Points::Opaque(BTreeSet::new()),
+            Elements::Opaque(_) | Elements::Dynamic | Elements::Unread => {
+                Points::Opaque(BTreeSet::new())
+            }
         };
         Self { spec: spec.clone(), points }
     }

@@ -190,7 +190,19 @@ impl Connection {
                 table.sets.remove(STATE_SET);
             }
         }
+        let is_ours = table.is_ours();
         for (name, set) in &mut table.sets {
+            match set.spec.dynamic {
+                Some(_) if is_ours => continue,
+                // What somebody else's holds is read, since it may have to be saved.
+                Some(seconds) => {
+                    set.spec.dynamic = None;
+                    let timeout = format!("a default timeout of {} ms", seconds * 1000);
+                    set.spec.foreign.extend(["the flag dynamic".to_owned(), timeout]);
+                    set.elements = Elements::empty(&set.spec);
+                }
+                None => {}
+            }
             self.fill(name, set, limit)?;
         }
         Ok(Attempt::Read(KernelTable {

@@ -76,6 +76,8 @@ pub(crate) fn encode(
                 writer.interval(interval.first, interval.last, Extra::Verdict(verdict));
             }
         }
+        // Its rules fill it.
+        (Elements::Dynamic, _) if spec.dynamic.is_some() => {}
         _ => return Err("they are of another kind than the set".into()),
     }
     writer.finish();

@@ -32,6 +32,8 @@ pub(crate) enum Expression {
     Counter(String),
     /// Go on only below a rate.
     Limit(Limit),
+    /// Add the register to a dynamic set, with a rate of its own; go on only above that.
+    Over { set: String, limit: Limit },
     /// Log.
     Log(Log),
     /// End with a refusal.
@@ -62,6 +64,7 @@ pub(crate) mod name {
     pub(crate) const IMMEDIATE: &str = "immediate";
     pub(crate) const OBJREF: &str = "objref";
     pub(crate) const LIMIT: &str = "limit";
+    pub(crate) const DYNSET: &str = "dynset";
     pub(crate) const LOG: &str = "log";
     pub(crate) const REJECT: &str = "reject";
 }
@@ -120,7 +123,8 @@ fn recognise(name: &str, data: &[u8]) -> Option<Expression> {
         name::LOOKUP => lookup(&table),
         name::IMMEDIATE => immediate(&table),
         name::OBJREF => counter(&table),
-        name::LIMIT => limit(&table),
+        name::LIMIT => limit(&table, 0).map(Expression::Limit),
+        name::DYNSET => over(&table),
         name::LOG => log(&table),
         name::REJECT => reject(&table),
         _ => None,
@@ -251,15 +255,42 @@ fn counter(fields: &Fields<'_>) -> Option<Expression> {
     (is_counter && known).then_some(Expression::Counter(name))
 }
 
-fn limit(fields: &Fields<'_>) -> Option<Expression> {
+/// A rate limit by packets, with just these flags.
+fn limit(fields: &Fields<'_>, flags: u32) -> Option<Limit> {
     let long = |kind| fields.get(kind)?.u64().ok();
     let limit = Limit { rate: long(NFTA_LIMIT_RATE)?, burst: number(fields, NFTA_LIMIT_BURST)? };
     // The unit is in seconds; a flag inverts the limit. Attribute 6 is padding.
     let plain = long(NFTA_LIMIT_UNIT)? == 1
         && fields.u32_or_zero(NFTA_LIMIT_TYPE) == Ok(NFT_LIMIT_PKTS)
-        && fields.u32_or_zero(NFTA_LIMIT_FLAGS) == Ok(0)
+        && fields.u32_or_zero(NFTA_LIMIT_FLAGS) == Ok(flags)
         && fields.only(&[1, 2, 3, 4, 5, 6]);
-    plain.then_some(Expression::Limit(limit))
+    plain.then_some(limit)
+}
+
+fn over(fields: &Fields<'_>) -> Option<Expression> {
+    is_register(fields, NFTA_DYNSET_SREG_KEY)?;
+    let set = fields.get(NFTA_DYNSET_SET_NAME)?.text();
+    let element = fields.get(NFTA_DYNSET_EXPR)?.table::<3>().ok()?;
+    let rate = Table::new(element.get(NFTA_EXPR_DATA)?.payload).ok()?;
+    let limit = limit(&rate, NFT_LIMIT_F_INV)?;
+    // Of the set's own timeout the kernel says 0 here.
+    let timeout = fields.get(NFTA_DYNSET_TIMEOUT).map_or(Ok(0), Attribute::u64);
+    let known = [
+        NFTA_DYNSET_SET_NAME,
+        NFTA_DYNSET_SET_ID,
+        NFTA_DYNSET_OP,
+        NFTA_DYNSET_SREG_KEY,
+        NFTA_DYNSET_TIMEOUT,
+        NFTA_DYNSET_EXPR,
+        NFTA_DYNSET_PAD,
+        NFTA_DYNSET_FLAGS,
+    ];
+    let plain = element.get(NFTA_EXPR_NAME)?.is_text(name::LIMIT)
+        && number(fields, NFTA_DYNSET_OP)? == NFT_DYNSET_OP_ADD
+        && timeout == Ok(0)
+        && fields.u32_or_zero(NFTA_DYNSET_FLAGS) == Ok(0)
+        && fields.only(&known);
+    plain.then_some(Expression::Over { set, limit })
 }
 
 fn log(fields: &Fields<'_>) -> Option<Expression> {

@@ -114,6 +114,9 @@ fn field(expressions: &[Expression], context: &Context) -> Option<(Vec<Statement
     let (statement, consumed) = match rest {
         [Expression::Lookup(set), ..] if whole => (Statement::lookup(field, set), 1),
         [Expression::Dispatch(map), ..] if whole => (Statement::dispatch(field, map), 1),
+        [Expression::Over { set, limit }, ..] if whole => {
+            (Statement::Over { field, set: set.clone(), limit: *limit }, 1)
+        }
         [Expression::Mask(mask), Expression::Compare { equal: false, bytes }, ..]
             if field == Field::CtState =>
         {

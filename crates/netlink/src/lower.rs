@@ -140,7 +140,8 @@ impl Context {
         match statement {
             Statement::Match { field, .. }
             | Statement::Lookup { field, .. }
-            | Statement::Dispatch { field, .. } => self.missing_for(*field),
+            | Statement::Dispatch { field, .. }
+            | Statement::Over { field, .. } => self.missing_for(*field),
             Statement::Reject(Reject::TcpReset) => {
                 self.protocol_unless_known(Transport::Tcp.protocol())
             }
@@ -247,6 +248,10 @@ fn lower_one(statement: &Statement, expressions: &mut Vec<Expression>) -> Result
         Statement::Dispatch { field, map } => {
             expressions.push(load(*field).expression);
             expressions.push(Expression::Dispatch(map.clone()));
+        }
+        Statement::Over { field, set, limit } => {
+            expressions.push(load(*field).expression);
+            expressions.push(Expression::Over { set: set.clone(), limit: *limit });
         }
         Statement::Counter(name) => expressions.push(Expression::Counter(name.clone())),
         Statement::Limit(limit) => expressions.push(Expression::Limit(*limit)),

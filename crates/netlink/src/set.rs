@@ -53,15 +53,21 @@ pub(crate) fn encode(spec: &SetSpec, id: u32) -> Result<SetHead, String> {
     if spec.interval && host_order(spec.key) {
         return Err("intervals of user ids are not supported".into());
     }
+    let odd = spec.interval || spec.map || !spec.timeout || spec.size.is_none();
+    if spec.dynamic.is_some_and(|seconds| odd || seconds == 0) {
+        return Err("a dynamic set has single keys, a size, and a timeout".into());
+    }
     let flag = |flag, on| if on { flag } else { 0 };
     Ok(SetHead {
         flags: flag(NFT_SET_INTERVAL, spec.interval)
             | flag(NFT_SET_MAP, spec.map)
-            | flag(NFT_SET_TIMEOUT, spec.timeout),
+            | flag(NFT_SET_TIMEOUT, spec.timeout)
+            | flag(NFT_SET_EVAL, spec.dynamic.is_some()),
         key_type,
         key_length: spec.key.length() as u32,
         verdicts: spec.map,
         size: spec.size,
+        timeout: spec.dynamic.map(|seconds| seconds.saturating_mul(1000)),
         id,
         userdata: key_userdata(spec).unwrap_or_default(),
     })
@@ -79,6 +85,7 @@ pub(crate) fn marks(id: u32) -> SetHead {
         key_length: MARK.length() as u32,
         verdicts: false,
         size: None,
+        timeout: None,
         id,
         userdata: Userdata::default().with(UDATA_KEYBYTEORDER, &order).unwrap_or_default(),
     }
@@ -105,15 +112,26 @@ pub(crate) fn decode(set: &Table<'_, 20>) -> Result<(String, SetSpec), Malformed
         Some(desc) => desc.table::<2>()?.get(NFTA_SET_DESC_SIZE).map(Attribute::u32).transpose()?,
         None => None,
     };
+    let dynamic = dynamic(set, flags, size)?;
     let spec = SetSpec {
         key: key_type(datatype, length),
         map: flags & NFT_SET_MAP != 0,
         interval: flags & NFT_SET_INTERVAL != 0,
         timeout: flags & NFT_SET_TIMEOUT != 0,
         size: size.filter(|size| *size != 0),
-        foreign: foreign(set, flags)?,
+        dynamic,
+        foreign: foreign(set, flags, dynamic.is_some())?,
     };
     Ok((name, spec))
+}
+
+/// After how many seconds the elements are forgotten that rules add; none where it is no set as
+/// ours are.
+fn dynamic(set: &Table<'_, 20>, flags: u32, size: Option<u32>) -> Result<Option<u64>, Malformed> {
+    let timeout = set.get(NFTA_SET_TIMEOUT).map(Attribute::u64).transpose()?;
+    let ours = flags == NFT_SET_TIMEOUT | NFT_SET_EVAL && size.is_some_and(|size| size != 0);
+    let whole = timeout.filter(|timeout| ours && *timeout != 0 && timeout % 1000 == 0);
+    Ok(whole.map(|milliseconds| milliseconds / 1000))
 }
 
 fn key_type(datatype: u32, length: u32) -> KeyType {
@@ -130,7 +148,7 @@ fn key_type(datatype: u32, length: u32) -> KeyType {
 
 /// What our sets never have. Attributes that say nothing about what the set holds or lists as
 /// (handle, count, implementation) are passed over, so that a newer kernel's don't disturb.
-fn foreign(set: &Table<'_, 20>, flags: u32) -> Result<Vec<String>, Malformed> {
+fn foreign(set: &Table<'_, 20>, flags: u32, is_dynamic: bool) -> Result<Vec<String>, Malformed> {
     let mut foreign = Vec::new();
     for (flag, name) in [
         (NFT_SET_ANONYMOUS, "the flag anonymous"),
@@ -139,7 +157,7 @@ fn foreign(set: &Table<'_, 20>, flags: u32) -> Result<Vec<String>, Malformed> {
         (NFT_SET_OBJECT, "objects"),
         (NFT_SET_CONCAT, "concatenated intervals"),
     ] {
-        if flags & flag != 0 {
+        if flags & flag != 0 && !(flag == NFT_SET_EVAL && is_dynamic) {
             foreign.push(name.to_owned());
         }
     }
@@ -169,7 +187,7 @@ fn foreign(set: &Table<'_, 20>, flags: u32) -> Result<Vec<String>, Malformed> {
             foreign.push(format!("{what} {number}"));
         }
     }
-    if let Some(timeout) = set.get(NFTA_SET_TIMEOUT) {
+    if let Some(timeout) = set.get(NFTA_SET_TIMEOUT).filter(|_| !is_dynamic) {
         foreign.push(format!("a default timeout of {} ms", timeout.u64()?));
     }
     for kind in [NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS] {

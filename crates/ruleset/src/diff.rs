@@ -242,6 +242,7 @@ impl Elements {
                 Self::Opaque(old.difference(new).cloned().collect()),
                 Self::Opaque(new.difference(old).cloned().collect()),
             ),
+            (Self::Dynamic, Self::Dynamic) => (Self::Dynamic, Self::Dynamic),
             (old, new) => (old.clone(), new.clone()),
         }
     }

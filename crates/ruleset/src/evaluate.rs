@@ -2,8 +2,9 @@
 //!
 //! This is nf_tables' own walk (kernel `nft_do_chain`) over values: rules in order, jumps with a
 //! stack, the policy of the base chain at the end. Rate limits let every packet through, since a
-//! value has no clock; in our tables they stand only before logs. For the same reason no element has
-//! expired: who wants to know drops those first ([`Table::expire`]).
+//! value has no clock; in our tables they stand only before logs. What counts behind a limit is left
+//! out, since nobody can tell. For the same reason no element has expired: who wants to know drops
+//! those first ([`Table::expire`]).
 
 use crate::statement::{Family, Field, Reject, Statement, States, Transport, Value, Verdict};
 use crate::table::{Elements, Hook, Interval, Policy, Table};
@@ -103,7 +104,7 @@ pub struct Evaluation<'a> {
     pub rule: Option<RuleRef<'a>>,
     /// The rules that led to it, from the base chain's on: each jumped to the chain of the next.
     pub via: Vec<RuleRef<'a>>,
-    /// The counters the packet counted in, in order.
+    /// The counters the packet counted in, in order, but for those behind a rate limit.
     pub counters: Vec<&'a str>,
     /// The rules with a log statement that it matched.
     pub logged: Vec<RuleRef<'a>>,
@@ -164,7 +165,13 @@ impl<'a> Walk<'a, '_> {
         let Some(chain) = self.table.chains.get(name) else { return End::Exhausted };
         for (index, rule) in chain.rules.iter().enumerate() {
             let place = RuleRef { chain: name, index, comment: &rule.comment };
-            for statement in &rule.statements {
+            let limited = rule.statements.iter().position(|s| matches!(s, Statement::Limit(_)));
+            for (step, statement) in rule.statements.iter().enumerate() {
+                if limited.is_some_and(|limit| limit < step)
+                    && matches!(statement, Statement::Counter(_))
+                {
+                    continue;
+                }
                 match self.statement(statement, place) {
                     Step::Next => {}
                     Step::NoMatch => break,
@@ -231,6 +238,7 @@ impl<'a> Walk<'a, '_> {
                 true
             }
             Statement::Limit(_) => true,
+            Statement::Over { .. } => false,
             Statement::Log(_) => {
                 self.evaluation.logged.push(place);
                 true
@@ -301,7 +309,7 @@ impl Elements {
                 up_to.next_back().is_some_and(|interval| key <= interval.last)
             }
             Self::Verdicts(_) => self.verdict(key).is_some(),
-            Self::Opaque(_) | Self::Unread => false,
+            Self::Opaque(_) | Self::Dynamic | Self::Unread => false,
         }
     }
 

@@ -15,14 +15,14 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
 /// To be raised with every change of the encoding.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// How much is collected before it is hashed.
 const CHUNK: usize = 1 << 16;
 
 impl Table {
-    /// The fingerprint of everything in the table but its state, and but the elements of timed
-    /// sets, which change by themselves: 32 hexadecimal digits.
+    /// The fingerprint of everything in the table but its state, and but the elements of timed and
+    /// dynamic sets, which change by themselves: 32 hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         let mut encoder = Encoder { hasher: SipHasher13::new(), buffer: Vec::new() };
         encoder.tag(VERSION);
@@ -95,11 +95,13 @@ impl Encoder {
     }
 
     fn set(&mut self, set: &Set) {
-        let SetSpec { key, map, interval, timeout, size, foreign } = &set.spec;
+        let SetSpec { key, map, interval, timeout, size, dynamic, foreign } = &set.spec;
         self.key(*key);
         self.bytes(&[u8::from(*map), u8::from(*interval), u8::from(*timeout)]);
         // No set is declared to have no element.
         self.number(size.unwrap_or(0));
+        // Nothing is forgotten at once.
+        self.number(dynamic.unwrap_or(0));
         self.texts(foreign.iter());
         self.elements(&set.elements);
     }
@@ -145,6 +147,7 @@ impl Encoder {
                 }
             }
             Elements::TimedIpv4(_) | Elements::TimedIpv6(_) => {}
+            Elements::Dynamic => self.tag(6),
             // Equal to nothing that was compiled.
             Elements::Unread => self.tag(5),
             Elements::Opaque(elements) => {
@@ -217,6 +220,13 @@ impl Encoder {
             }
             Statement::Limit(limit) => {
                 self.tag(4);
+                self.number(limit.rate);
+                self.number(limit.burst);
+            }
+            Statement::Over { field, set, limit } => {
+                self.tag(9);
+                self.field(*field);
+                self.text(set);
                 self.number(limit.rate);
                 self.number(limit.burst);
             }

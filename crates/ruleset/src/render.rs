@@ -8,7 +8,7 @@ use crate::table::{
     Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, STATE_SET, Set, SetSpec,
     TABLE, Table,
 };
-use crate::timed::TimedSet;
+use crate::timed::{Seconds, TimedSet};
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -88,13 +88,17 @@ impl SetSpec {
         if let Some(size) = self.size {
             write!(f, "{indent}size {size}{end}")?;
         }
-        let flags: Vec<&str> = [(self.interval, "interval"), (self.timeout, "timeout")]
+        let dynamic = (self.dynamic.is_some(), "dynamic");
+        let flags: Vec<&str> = [dynamic, (self.interval, "interval"), (self.timeout, "timeout")]
             .into_iter()
             .filter_map(|(set, name)| set.then_some(name))
             .chain(self.foreign.iter().map(String::as_str))
             .collect();
         if !flags.is_empty() {
             write!(f, "{indent}flags {}{end}", flags.join(","))?;
+        }
+        if let Some(seconds) = self.dynamic {
+            write!(f, "{indent}timeout {}{end}", Seconds(seconds))?;
         }
         Ok(())
     }
@@ -143,6 +147,7 @@ impl Elements {
                 separate(f)?;
                 element.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }),
+            Self::Dynamic => Ok(()),
             Self::Unread => f.write_str(" [not read]"),
         }
     }
@@ -262,6 +267,12 @@ impl Display for Statement {
             Self::Counter(name) => write!(f, "counter name {}", Quoted(name)),
             Self::Limit(Limit { rate, burst }) => {
                 write!(f, "limit rate {rate}/second burst {burst} packets")
+            }
+            Self::Over { field, set, limit: Limit { rate, burst } } => {
+                write!(
+                    f,
+                    "add @{set} {{ {field} limit rate over {rate}/second burst {burst} packets }}"
+                )
             }
             Self::Log(log) => log.fmt(f),
             Self::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),

@@ -307,6 +307,18 @@ pub enum Statement {
     Counter(String),
     /// `limit rate 10/second burst 5 packets`: matches below the rate.
     Limit(Limit),
+    /// `add @input.logged_v4 { ip saddr limit rate over 10/second burst 5 packets }`: matches what
+    /// comes above a rate of its own that each value of the field has, remembered in a
+    /// [dynamic](crate::SetSpec::dynamic) set. Where that is full, a value that isn't in it never
+    /// matches.
+    Over {
+        /// What has a rate each.
+        field: Field,
+        /// The name of a dynamic set.
+        set: String,
+        /// The rate.
+        limit: Limit,
+    },
     /// `log prefix "…"`
     Log(Log),
     /// `reject with …`
@@ -348,10 +360,10 @@ impl Statement {
         Self::Verdict(Verdict::Jump(chain.into()))
     }
 
-    /// The set or map that the statement looks in.
+    /// The set or map that the statement looks in or adds to.
     pub fn set(&self) -> Option<&str> {
         match self {
-            Self::Lookup { set, .. } => Some(set),
+            Self::Lookup { set, .. } | Self::Over { set, .. } => Some(set),
             Self::Dispatch { map, .. } => Some(map),
             _ => None,
         }

@@ -204,6 +204,9 @@ pub struct SetSpec {
     /// The declared size: the hard limit of elements, and for exact keys what makes the kernel
     /// choose a fixed hash table.
     pub size: Option<u32>,
+    /// Whether rules add elements to it as packets come (`flags dynamic`), and after how many
+    /// seconds the kernel forgets one. Then `timeout` is set too.
+    pub dynamic: Option<u64>,
     /// Flags and data types that we never use, as the kernel gave them; empty for ours.
     pub foreign: Vec<String>,
 }
@@ -243,6 +246,9 @@ pub enum Elements {
     Verdicts(BTreeMap<Interval, Verdict>),
     /// Elements of a foreign set that the kinds above can't hold, encoded as the kernel sent them.
     Opaque(BTreeSet<Vec<u8>>),
+    /// Whatever the rules of a dynamic set have put there: it is never read or compared, and equal
+    /// to itself whatever it is.
+    Dynamic,
     /// Whatever a large set in the kernel holds: reading it would cost more than filling it anew.
     Unread,
 }
@@ -253,6 +259,7 @@ impl Elements {
         match spec.key {
             _ if !spec.foreign.is_empty() => Self::Opaque(BTreeSet::new()),
             KeyType::Other { length, .. } if length > 16 => Self::Opaque(BTreeSet::new()),
+            _ if spec.dynamic.is_some() => Self::Dynamic,
             _ if spec.map => Self::Verdicts(BTreeMap::new()),
             KeyType::Address(Family::V4) if spec.timeout => Self::TimedIpv4(TimedSet::default()),
             KeyType::Address(Family::V6) if spec.timeout => Self::TimedIpv6(TimedSet::default()),
@@ -272,7 +279,7 @@ impl Elements {
             Self::Keys(keys) => keys.len(),
             Self::Verdicts(verdicts) => verdicts.len(),
             Self::Opaque(elements) => elements.len(),
-            Self::Unread => 0,
+            Self::Dynamic | Self::Unread => 0,
         }
     }
 
@@ -335,15 +342,35 @@ impl Set {
     }
 }
 
+impl Set {
+    /// A set to which rules add up to `size` keys, each of which is forgotten `seconds` later.
+    pub fn dynamic(key: KeyType, size: u32, seconds: u64) -> Self {
+        Self { spec: SetSpec::dynamic(key, size, seconds), elements: Elements::Dynamic }
+    }
+}
+
 impl SetSpec {
     /// A set of intervals of `key`.
     pub fn intervals(key: KeyType) -> Self {
-        Self { key, map: false, interval: true, timeout: false, size: None, foreign: Vec::new() }
+        Self { interval: true, ..Self::exact(key, None) }
     }
 
     /// A set of exact keys, with a declared size.
     pub fn exact(key: KeyType, size: Option<u32>) -> Self {
-        Self { key, map: false, interval: false, timeout: false, size, foreign: Vec::new() }
+        Self {
+            key,
+            map: false,
+            interval: false,
+            timeout: false,
+            size,
+            dynamic: None,
+            foreign: Vec::new(),
+        }
+    }
+
+    /// A set to which rules add up to `size` keys, each of which is forgotten `seconds` later.
+    pub fn dynamic(key: KeyType, size: u32, seconds: u64) -> Self {
+        Self { timeout: true, dynamic: Some(seconds), ..Self::exact(key, Some(size)) }
     }
 
     /// The same with elements that may expire.

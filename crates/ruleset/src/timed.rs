@@ -37,18 +37,25 @@ impl Lifetime {
     }
 }
 
-/// As `nft` writes durations: `1d2h`.
 impl fmt::Display for Lifetime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("timeout ")?;
-        let mut rest = self.timeout;
+        write!(f, "timeout {} comment \"{}\"", Seconds(self.timeout), self.comment())
+    }
+}
+
+/// As `nft` writes durations: `1d2h`.
+pub(crate) struct Seconds(pub(crate) u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
         for (length, unit) in [(86_400, 'd'), (3_600, 'h'), (60, 'm'), (1, 's')] {
             if rest >= length {
                 write!(f, "{}{unit}", rest / length)?;
             }
             rest %= length;
         }
-        write!(f, " comment \"{}\"", self.comment())
+        Ok(())
     }
 }
 

@@ -293,6 +293,6 @@ fn fingerprints_stay_the_same() {
     let rules = vec![Rule::new("ssh", statements)];
     let base = Some(Base::filter(Hook::Input, Policy::Drop));
     table.chains.insert("input".into(), Chain { base, rules });
-    insta::assert_snapshot!(table.fingerprint(), @"7c15a24d46392f2a76b9d783b8480c17");
-    insta::assert_snapshot!(Table::default().fingerprint(), @"1379db17417eaaac4083d664ba445b47");
+    insta::assert_snapshot!(table.fingerprint(), @"3fe81f78758f136672a479f9cc497c6d");
+    insta::assert_snapshot!(Table::default().fingerprint(), @"a94810aa195b33b1834d577120636021");
 }

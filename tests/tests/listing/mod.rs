@@ -1,8 +1,8 @@
 //! What `nft -j list ruleset` prints and what we say it should, brought to one form.
 //!
 //! Only this is taken out, and nothing else, so that no real difference is lost: what `nft` says of
-//! itself, handles, what counters have counted, and the comment of the table, which `nft` 1.0.6
-//! doesn't print as JSON. The elements of a set are sorted, since their order means nothing; rules
+//! itself, handles, what counters have counted, the elements that rules add by themselves, which
+//! have a rate, and the comment of the table, which `nft` 1.0.6 doesn't print as JSON. The elements of a set are sorted, since their order means nothing; rules
 //! keep their order. IPv6 addresses are spelled in one way. Protocols are numbers on both sides: `nft` is asked for them (`-p`), since
 //! names depend on `/etc/protocols`.
 
@@ -59,7 +59,11 @@ impl Listing {
             }
             "set" | "map" => {
                 if let Some(Value::Array(elements)) = content.get_mut("elem") {
+                    elements.retain(|element| element.pointer("/elem/limit").is_none());
                     elements.sort_by_cached_key(Value::to_string);
+                    if elements.is_empty() {
+                        content.remove("elem");
+                    }
                 }
             }
             _ => {}

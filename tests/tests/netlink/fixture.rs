@@ -178,6 +178,8 @@ fn sets() -> BTreeMap<String, Set> {
                 Elements::Verdicts(verdicts([(0x0a00_0000, 0x0aff_ffff, to_ssh())])),
             ),
         ),
+        ("input.logged_v4", Set::dynamic(address(Family::V4), 1000, 90)),
+        ("input.logged_v6", Set::dynamic(address(Family::V6), 65_536, 3600)),
         (
             "from6",
             set(
@@ -191,6 +193,10 @@ fn sets() -> BTreeMap<String, Set> {
 
 fn prefix(field: Field, address: u128, length: u8) -> Statement {
     Statement::Match { field, value: Value::Prefix { address, length } }
+}
+
+fn over(field: Field, set: &str, rate: u64) -> Statement {
+    Statement::Over { field, set: set.into(), limit: Limit { rate, burst: 7 } }
 }
 
 /// Each kind of match and lookup, one a rule.
@@ -241,6 +247,8 @@ fn matches() -> Vec<Vec<Statement>> {
         vec![Statement::matches(Field::L4Proto, 6), Statement::states(States::NEW), tcp(8080)],
         vec![Statement::Limit(Limit { rate: 10, burst: 5 })],
         vec![Statement::Limit(Limit { rate: 1000, burst: 20 })],
+        vec![over(Field::Saddr(V4), "input.logged_v4", 100)],
+        vec![tcp(514), over(Field::Daddr(V6), "input.logged_v6", 1)],
     ]
 }
 

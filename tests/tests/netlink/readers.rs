@@ -150,6 +150,7 @@ fn compare(table: &Table) {
             let flag = |flag, on| if on { flag } else { 0 };
             let flags =
                 flag(4, set.spec.interval) | flag(8, set.spec.map) | flag(16, set.spec.timeout);
+            let flags = flags | flag(32, set.spec.dynamic.is_some());
             (name.clone(), (flags, set.spec.key.length()))
         });
         assert_eq!(sets, expected.collect());

@@ -20,7 +20,7 @@ mod shown;
 
 use kernel::Kernel;
 use listing::Listing;
-use ruleset::{Address, Elements, Family, Hook, KeyType, Set};
+use ruleset::{Address, Elements, Family, Hook, KeyType, Set, SetSpec};
 use rustables::{ChainPolicy, ChainType};
 use std::path::Path;
 
@@ -121,8 +121,10 @@ fn rustables_reads_what_was_compiled() {
                 KeyType::Other { datatype, length } => (datatype, length),
             };
             assert_eq!((seen.key_type, seen.key_length), key, "{}: {name}", case.name);
-            // NFT_SET_INTERVAL and NFT_SET_MAP
-            let flags = u32::from(set.spec.interval) << 2 | u32::from(set.spec.map) << 3;
+            // NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_TIMEOUT and NFT_SET_EVAL
+            let SetSpec { interval, map, timeout, dynamic, .. } = set.spec;
+            let flags = [interval, map, timeout, dynamic.is_some()];
+            let flags = (2..).zip(flags).map(|(bit, on)| u32::from(on) << bit).sum::<u32>();
             assert_eq!(seen.flags, flags, "{}: {name}", case.name);
             let count = second::count_elements(&kernel, name);
             assert_eq!(count, kernel_elements(set), "{}: {name}", case.name);
@@ -139,7 +141,7 @@ fn kernel_elements(set: &Set) -> usize {
         Elements::Keys(keys) => keys.last().map(|key| key.last),
         Elements::Verdicts(verdicts) => verdicts.last_key_value().map(|(key, _)| key.last),
         Elements::TimedIpv4(_) | Elements::TimedIpv6(_) | Elements::Opaque(_) => None,
-        Elements::Unread => None,
+        Elements::Dynamic | Elements::Unread => None,
     };
     match set.spec.interval {
         true => 2 * set.elements.len() - usize::from(last == Some(set.spec.key.max())),

@@ -1,8 +1,8 @@
 //! Changes that a reader must notice: one at a time, all over a table and all over a listing.
 
 use ruleset::{
-    Address, AddressRange, AddressSet, Elements, Interval, Policy, Reject, Rule, Ruleset,
-    Statement, Table, Value, Verdict,
+    Address, AddressRange, AddressSet, Elements, Family, Field, Interval, Policy, Reject, Rule,
+    Ruleset, Statement, Table, Value, Verdict,
 };
 use serde_json::Value as Json;
 
@@ -54,6 +54,7 @@ impl Mutants<'_> {
         };
         spec("interval", |spec| spec.interval = !spec.interval);
         spec("timeout", |spec| spec.timeout = !spec.timeout);
+        spec("dynamic", |spec| spec.dynamic = Some(spec.dynamic.unwrap_or(0) + 1));
         spec("size", |spec| spec.size = Some(spec.size.unwrap_or(0) + 1));
         for elements in changed(&set.elements) {
             let what = format!("{name}: {elements:?}");
@@ -141,6 +142,23 @@ fn others(statement: &Statement) -> Vec<Statement> {
                 }
             }),
         ],
+        Statement::Over { field, set, limit } => {
+            let over = |field, set: &str, rate| {
+                let limit = ruleset::Limit { rate, ..*limit };
+                Statement::Over { field, set: set.into(), limit }
+            };
+            let other = Field::Daddr(Family::V4);
+            vec![
+                over(*field, &format!("{set}x"), limit.rate),
+                over(*field, set, limit.rate + 1),
+                over(
+                    if *field == other { Field::Saddr(Family::V4) } else { other },
+                    set,
+                    limit.rate,
+                ),
+                Statement::lookup(*field, set),
+            ]
+        }
         Statement::Log(_) => {
             let group = ruleset::LogTarget::Group { group: 0, threshold: 0, snaplen: 0 };
             vec![
@@ -202,6 +220,7 @@ fn changed(elements: &Elements) -> Vec<Elements> {
         Elements::TimedIpv4(_)
         | Elements::TimedIpv6(_)
         | Elements::Opaque(_)
+        | Elements::Dynamic
         | Elements::Unread => Vec::new(),
     }
 }

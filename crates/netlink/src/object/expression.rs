@@ -58,6 +58,12 @@ impl Expr {
         unsafe { sys::nftnl_expr_set_str(self.0.as_ptr(), attribute as u16, value.as_ptr()) };
     }
 
+    unsafe fn add(&mut self, attribute: u32, inner: Self) {
+        // SAFETY: both are valid, and this expression takes the other over: `into_raw` leaves it to
+        // this one to free it. The caller gives an attribute that is an expression.
+        unsafe { sys::nftnl_expr_add_expr(self.0.as_ptr(), attribute, inner.into_raw()) };
+    }
+
     /// # Errors
     /// In words, when the value is longer than any that we write.
     unsafe fn value(&mut self, attribute: u32, value: &[u8]) -> Result<(), String> {
@@ -135,13 +141,13 @@ pub(super) fn encode(expression: &Expression) -> Result<Expr, String> {
                 expr.text(sys::NFTNL_EXPR_OBJREF_IMM_NAME, named(counter)?.as_c_str());
                 expr
             }
-            Expression::Limit(Limit { rate, burst }) => {
-                let mut expr = Expr::new(name::LIMIT);
-                expr.u64(sys::NFTNL_EXPR_LIMIT_RATE, *rate);
-                expr.u64(sys::NFTNL_EXPR_LIMIT_UNIT, 1);
-                expr.u32(sys::NFTNL_EXPR_LIMIT_BURST, *burst);
-                expr.u32(sys::NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
-                expr.u32(sys::NFTNL_EXPR_LIMIT_FLAGS, 0);
+            Expression::Limit(rate) => limit(*rate, 0),
+            Expression::Over { set, limit: rate } => {
+                let mut expr = Expr::new(name::DYNSET);
+                expr.u32(sys::NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_ADD);
+                expr.u32(sys::NFTNL_EXPR_DYNSET_SREG_KEY, NFT_REG_1);
+                expr.text(sys::NFTNL_EXPR_DYNSET_SET_NAME, named(set)?.as_c_str());
+                expr.add(sys::NFTNL_EXPR_DYNSET_EXPR, limit(*rate, NFT_LIMIT_F_INV));
                 expr
             }
             Expression::Log(log) => self::log(log)?,
@@ -160,6 +166,19 @@ pub(super) fn encode(expression: &Expression) -> Result<Expr, String> {
             Expression::Unknown => return Err("it has an unknown expression".into()),
         })
     }
+}
+
+fn limit(Limit { rate, burst }: Limit, flags: u32) -> Expr {
+    let mut expr = Expr::new(name::LIMIT);
+    // SAFETY: rate and unit are numbers of 64 bits, the others of 32.
+    unsafe {
+        expr.u64(sys::NFTNL_EXPR_LIMIT_RATE, rate);
+        expr.u64(sys::NFTNL_EXPR_LIMIT_UNIT, 1);
+        expr.u32(sys::NFTNL_EXPR_LIMIT_BURST, burst);
+        expr.u32(sys::NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+        expr.u32(sys::NFTNL_EXPR_LIMIT_FLAGS, flags);
+    }
+    expr
 }
 
 fn named(name: &str) -> Result<Text, String> {

@@ -53,6 +53,8 @@ pub(crate) struct SetHead {
     pub(crate) key_length: u32,
     pub(crate) verdicts: bool,
     pub(crate) size: Option<u32>,
+    /// Of an element that isn't given one, in milliseconds.
+    pub(crate) timeout: Option<u64>,
     /// Distinguishes the sets of a batch; the kernel demands one.
     pub(crate) id: u32,
     pub(crate) userdata: Userdata,
@@ -200,7 +202,7 @@ impl Writer {
         let mut set = Set::new();
         set.name(sys::NFTNL_SET_TABLE);
         // SAFETY: libnftnl declares the name as a string and userdata as bytes of any length, both
-        // of which it copies, all others as numbers of 32 bits.
+        // of which it copies, the timeout as a number of 64 bits, all others of 32.
         unsafe {
             set.text(sys::NFTNL_SET_NAME, name.as_c_str());
             if let Some(head) = set_head {
@@ -214,6 +216,9 @@ impl Writer {
                 }
                 if let Some(size) = head.size {
                     set.u32(sys::NFTNL_SET_DESC_SIZE, size);
+                }
+                if let Some(timeout) = head.timeout {
+                    set.u64(sys::NFTNL_SET_TIMEOUT, timeout);
                 }
                 set.bytes(sys::NFTNL_SET_USERDATA, head.userdata.bytes());
             }

@@ -24,6 +24,21 @@ fn without_state(listing: &str) -> String {
     format!("{}{rest}", &listing[..start])
 }
 
+/// The listing without the elements that rules add as packets come, and the kernel forgets: those
+/// of sets whose names say that they are of what was logged.
+fn without_elements_of_rules(listing: &str) -> String {
+    let (mut text, mut within, mut skipping) = (String::new(), false, false);
+    for line in listing.split_inclusive('\n') {
+        within = line.starts_with("\tset ") && line.contains(".logged_v")
+            || within && line.starts_with("\t\t");
+        skipping = within && (skipping || line.starts_with("\t\telements = "));
+        if !skipping {
+            text.push_str(line);
+        }
+    }
+    text
+}
+
 impl Kernel {
     /// Reads it.
     ///
@@ -33,7 +48,7 @@ impl Kernel {
         let generation = host.namespace.run(|| Connection::open()?.generation())?.0;
         let listing =
             host.namespace.command("nft", &["--handle", "--stateless", "list", "ruleset"])?;
-        Ok(Self { generation, listing: without_state(&listing) })
+        Ok(Self { generation, listing: without_elements_of_rules(&without_state(&listing)) })
     }
 
     /// What has a handle (tables, chains, sets, rules), by its table and handle: what has the same

@@ -18,6 +18,7 @@ mod dispatch;
 mod labels;
 mod tiers;
 
+pub use base::LOG_GROUP;
 pub(crate) use labels::BUILT_IN;
 pub use labels::Labels;
 

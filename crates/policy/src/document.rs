@@ -96,8 +96,18 @@ impl UserText {
 /// Keys that any file may hold.
 pub(crate) const SHARED: [&str; 4] = ["include", "tiers", "services", "allow"];
 /// Keys of the policy file only.
-pub(crate) const SETTINGS: [&str; 9] =
-    ["role", "watch", "boot", "deny", "mode", "forward", "ownership", "confirm", "guard"];
+pub(crate) const SETTINGS: [&str; 10] = [
+    "role",
+    "watch",
+    "boot",
+    "deny",
+    "mode",
+    "forward",
+    "ownership",
+    "kernel_log",
+    "confirm",
+    "guard",
+];
 pub(crate) const ALLOW: [&str; 5] = ["from", "to", "service", "user", "name"];
 
 /// What people who come from another firewall write for a key of an allow.

@@ -124,7 +124,7 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
     let settings = &reading.settings;
     let (watch, boot, deny) = (settings.watch, settings.boot, settings.deny);
     let (mode, forward, ownership) = (settings.mode, settings.forward, settings.ownership);
-    let confirm = settings.confirm;
+    let (kernel_log, confirm) = (settings.kernel_log, settings.confirm);
     let services = documents.iter().flat_map(|document| &document.services);
     let mut services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
     let guarded =
@@ -136,7 +136,20 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
         diagnostics: &mut reading.diagnostics,
     };
     let allows = resolver.allows(documents.iter().flat_map(|document| &document.allows));
-    Policy { role, watch, boot, deny, mode, forward, ownership, guarded, confirm, tiers, allows }
+    Policy {
+        role,
+        watch,
+        boot,
+        deny,
+        mode,
+        forward,
+        ownership,
+        kernel_log,
+        guarded,
+        confirm,
+        tiers,
+        allows,
+    }
 }
 
 fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {

@@ -50,6 +50,8 @@ pub struct Policy {
     pub forward: Forward,
     /// Who else may change the table.
     pub ownership: Ownership,
+    /// Whether denied packets are written to the kernel log too.
+    pub kernel_log: bool,
     /// The services by which this server is administered: TCP ports whose open sessions no change
     /// may lock out. Without any, nothing is guarded.
     pub guarded: Service,

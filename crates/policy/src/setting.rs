@@ -18,6 +18,7 @@ pub(crate) struct Settings {
     pub(crate) mode: Modes,
     pub(crate) forward: Forward,
     pub(crate) ownership: Ownership,
+    pub(crate) kernel_log: bool,
     /// Still text, since it may name services; none where the file doesn't say.
     pub(crate) guarded: Option<List<Text>>,
     pub(crate) confirm: Option<ConfirmTime>,
@@ -61,6 +62,9 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("confirm") {
             settings.confirm = self.confirm(value);
+        }
+        if let Some(value) = table.get("kernel_log") {
+            settings.kernel_log = self.switch("kernel_log", value);
         }
         if let Some(value) = table.get("guard") {
             settings.guarded = self.guard(value);
@@ -131,6 +135,15 @@ impl Reader<'_> {
             self.diagnostics.push(diagnostic);
         }
         role
+    }
+
+    /// `true` or `false`; false where it is neither.
+    fn switch(&mut self, what: &str, value: &Value<'_>) -> bool {
+        let DeValue::Boolean(on) = value.get_ref() else {
+            self.mistyped(what, value, "true or false", "");
+            return false;
+        };
+        *on
     }
 
     /// One of a few words.

@@ -48,6 +48,7 @@ impl Policy {
             && self.mode == other.mode
             && self.forward == other.forward
             && self.ownership == other.ownership
+            && self.kernel_log == other.kernel_log
             && self.guarded == other.guarded
             && self.confirm == other.confirm
             && self.tiers.keys().eq(other.tiers.keys())
@@ -92,9 +93,22 @@ impl Policy {
         let mut allows: Vec<Allow> = self.allows.iter().map(placed).collect();
         allows.sort_by_cached_key(|allow| allow.key.to_string());
         let tiers = self.tiers.keys().map(|name| (name.clone(), empty.clone())).collect();
-        let Self { watch, boot, deny, mode, forward, ownership, confirm, .. } = *self;
+        let Self { watch, boot, deny, mode, forward, ownership, kernel_log, confirm, .. } = *self;
         let guarded = self.guarded.clone();
-        Self { role, watch, boot, deny, mode, forward, ownership, guarded, confirm, tiers, allows }
+        Self {
+            role,
+            watch,
+            boot,
+            deny,
+            mode,
+            forward,
+            ownership,
+            kernel_log,
+            guarded,
+            confirm,
+            tiers,
+            allows,
+        }
     }
 
     /// What differs between this policy and `edited` beside members and places: a line each, for
@@ -109,6 +123,7 @@ impl Policy {
             ("mode", self.mode != edited.mode),
             ("forward", self.forward != edited.forward),
             ("ownership", self.ownership != edited.ownership),
+            ("kernel_log", self.kernel_log != edited.kernel_log),
             ("guard", self.guarded != edited.guarded),
             ("confirm", self.confirm != edited.confirm),
         ];

@@ -105,6 +105,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             mode: Modes { input, output },
             forward,
             ownership: Ownership::default(),
+            kernel_log: false,
             guarded: Service::default(),
             confirm: None,
             tiers: TIERS

@@ -189,7 +189,8 @@ impl Stage<'_> {
             }
         }
         let after = wire.kernel.connection.counters().unwrap();
-        for (name, (packets, _)) in after {
+        // What is logged depends on rates, which the evaluator doesn't know.
+        for (name, (packets, _)) in after.into_iter().filter(|(n, _)| !n.starts_with("logged.")) {
             let counted = packets - before[&name].0;
             let expected = expected.get(&name).copied().unwrap_or_default();
             if counted != expected {

@@ -7,19 +7,36 @@
 use super::dispatch::Dispatch;
 use super::labels::BUILT_IN;
 use super::{Compiler, Side};
+use crate::mark::{Fate, Mark};
 use crate::model::{DenyAction, Forward, Mode};
 use ruleset::evaluate::LOOPBACK;
 use ruleset::{
-    Base, Chain, Family, Field, Hook, Limit, Log, LogTarget, Policy, Reject, Rule, Statement,
-    States, Transport, Value, Verdict,
+    Base, Chain, Family, Field, Hook, KeyType, Limit, Log, LogTarget, Policy, Reject, Rule, Set,
+    Statement, States, Transport, Value, Verdict,
 };
 
 const ICMP: u128 = 1;
 const TCP: u128 = 6;
 const ICMPV6: u128 = 58;
 
-/// Denied packets logged in a second, and at once; the others are only counted.
-const LOG_LIMIT: Limit = Limit { rate: 10, burst: 20 };
+/// The NFLOG group that denied packets are logged to, for the daemon to read: a number that no
+/// other program uses by itself.
+pub const LOG_GROUP: u16 = 29_815;
+
+/// Denied packets that are logged in a second, and at once; the others are only counted. First of
+/// each peer, so that none of them hides the others, then of a side as a whole.
+const PEER_LIMIT: Limit = Limit { rate: 100, burst: 500 };
+const SIDE_LIMIT: Limit = Limit { rate: 10_000, burst: 20_000 };
+
+/// The same in the kernel log, which is for people.
+const KERNEL_LOG_LIMIT: Limit = Limit { rate: 10, burst: 20 };
+
+/// Peers of each family that a side remembers the rate of, about 200 bytes each; those beyond are
+/// under the limit of the side only.
+const PEERS: u32 = 16_384;
+
+/// After how many seconds a peer is forgotten and begins anew.
+const PEER_SECONDS: u64 = 60;
 
 /// RFC 792: destination unreachable (with fragmentation needed), time exceeded, parameter
 /// problem, echo request.
@@ -40,6 +57,22 @@ const REDIRECT_V6: u128 = 137;
 
 /// `fe80::/10`
 const LINK_LOCAL: Value = Value::Prefix { address: 0xfe80 << 112, length: 10 };
+
+/// Why a packet is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Denied,
+    Invalid,
+}
+
+impl Cause {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Invalid => "invalid",
+        }
+    }
+}
 
 impl Compiler<'_> {
     pub(super) fn base_chain(&mut self, side: Side, mode: Mode, dispatch: Dispatch) {
@@ -71,7 +104,7 @@ impl Compiler<'_> {
             Side::Input => self.policy.deny.input,
             Side::Output => self.policy.deny.output,
         };
-        rules.extend(self.closing(side.name(), mode, deny));
+        rules.extend(self.closing(side.hook(), mode, deny));
 
         let base = Base::filter(side.hook(), chain_policy(mode));
         self.add_chain(side.name(), Some(base), rules);
@@ -98,7 +131,7 @@ impl Compiler<'_> {
                 );
             }
             Forward::Drop => {
-                let rules = self.closing("forward", mode, DenyAction::Drop);
+                let rules = self.closing(Hook::Forward, mode, DenyAction::Drop);
                 let base = Base::filter(Hook::Forward, chain_policy(mode));
                 self.add_chain("forward", Some(base), rules);
             }
@@ -118,11 +151,10 @@ impl Compiler<'_> {
         counter
     }
 
-    /// Logs below a rate, then counts and drops. Two rules: a limit in front of a drop would let
-    /// the excess through.
-    fn closing(&mut self, side: &str, mode: Mode, deny: DenyAction) -> Vec<Rule> {
-        let counter = self.counter(side, mode);
-        let mut rules = vec![log(side, "denied", mode)];
+    /// Logs, then counts and drops.
+    fn closing(&mut self, hook: Hook, mode: Mode, deny: DenyAction) -> Vec<Rule> {
+        let counter = self.counter(&hook.to_string(), mode);
+        let mut rules = vec![self.log(hook, Cause::Denied, mode)];
         match (mode, deny) {
             (Mode::Observe | Mode::Off, _) => {
                 rules.push(built_in("count what would be denied", [counter]));
@@ -152,13 +184,66 @@ impl Compiler<'_> {
     fn invalid(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
         let counter = format!("invalid.{}", side.name());
         self.table.counters.insert(counter.clone());
-        dropping(side, "invalid", mode, Statement::Counter(counter))
+        self.dropping(side, Cause::Invalid, mode, Statement::Counter(counter))
     }
 
     /// What no allow may let through. It is not refused: errors are not answered with errors.
     fn never(&mut self, side: Side, mode: Mode) -> Vec<Rule> {
         let counter = self.counter(side.name(), mode);
-        dropping(side, "denied", mode, counter)
+        self.dropping(side, Cause::Denied, mode, counter)
+    }
+
+    /// Logs, then counts and drops.
+    fn dropping(&mut self, side: Side, cause: Cause, mode: Mode, counter: Statement) -> Vec<Rule> {
+        let verdict = match mode {
+            Mode::Enforce => Verdict::Drop,
+            Mode::Observe | Mode::Off => Verdict::Accept,
+        };
+        let count = built_in(cause.name(), [counter, Statement::Verdict(verdict)]);
+        vec![self.log(side.hook(), cause, mode), count]
+    }
+
+    /// Logs below the rates, in a chain of its own: a limit in front of a drop would let the excess
+    /// through. What it logs is counted, so that the closing counters say what the limits held
+    /// back.
+    fn log(&mut self, hook: Hook, cause: Cause, mode: Mode) -> Rule {
+        let chain = format!("{hook}_log_{}", cause.name());
+        let fate = match (mode, cause) {
+            (Mode::Observe, Cause::Denied) => Fate::WouldDeny,
+            (Mode::Observe, Cause::Invalid) => Fate::WouldDropInvalid,
+            (_, Cause::Denied) => Fate::Denied,
+            (_, Cause::Invalid) => Fate::Invalid,
+        };
+        let mark = Mark { hook, fate };
+        let mut rules = Vec::new();
+        if self.policy.kernel_log {
+            let log = Log { prefix: format!("{mark}: "), target: LogTarget::Kernel };
+            let limit = Statement::Limit(KERNEL_LOG_LIMIT);
+            rules.push(built_in("kernel log", [limit, Statement::Log(log)]));
+        }
+        rules.extend(Family::BOTH.map(|family| {
+            // With a dot, which no tier's name has.
+            let set = match family {
+                Family::V4 => format!("{hook}.logged_v4"),
+                Family::V6 => format!("{hook}.logged_v6"),
+            };
+            let peers = Set::dynamic(KeyType::Address(family), PEERS, PEER_SECONDS);
+            self.table.sets.insert(set.clone(), peers);
+            let field = match hook {
+                Hook::Output => Field::Daddr(family),
+                _ => Field::Saddr(family),
+            };
+            let over = Statement::Over { field, set, limit: PEER_LIMIT };
+            built_in("enough of this peer", [over, Statement::Verdict(Verdict::Return)])
+        }));
+        let counter = format!("logged.{hook}");
+        self.table.counters.insert(counter.clone());
+        let target = LogTarget::Group { group: LOG_GROUP, threshold: 0, snaplen: 0 };
+        let log = Statement::Log(Log { prefix: mark.to_string(), target });
+        let (limit, counter) = (Statement::Limit(SIDE_LIMIT), Statement::Counter(counter));
+        rules.push(built_in("log", [limit, counter, log]));
+        self.add_chain(&chain, None, rules);
+        built_in("log", [Statement::jump(chain)])
     }
 
     fn icmp(side: Side) -> Vec<Rule> {
@@ -196,16 +281,6 @@ fn built_in(what: &str, statements: impl IntoIterator<Item = Statement>) -> Rule
     Rule::new(format!("{BUILT_IN}{what}"), statements.into_iter().collect())
 }
 
-/// Logs below a rate, then counts and drops.
-fn dropping(side: Side, what: &str, mode: Mode, counter: Statement) -> Vec<Rule> {
-    let verdict = match mode {
-        Mode::Enforce => Verdict::Drop,
-        Mode::Observe | Mode::Off => Verdict::Accept,
-    };
-    let count = built_in(what, [counter, Statement::Verdict(verdict)]);
-    vec![log(side.name(), what, mode), count]
-}
-
 /// The chain of what no allow may let through.
 fn never_chain(side: Side) -> String {
     format!("{}_never", side.name())
@@ -227,16 +302,6 @@ fn no_redirects(side: Side, family: Family) -> Rule {
 fn accept_icmp(what: &str, family: Family, kind: u128) -> Rule {
     let matches = Statement::matches(Field::IcmpType(family), kind);
     built_in(what, [matches, Statement::Verdict(Verdict::Accept)])
-}
-
-fn log(side: &str, what: &str, mode: Mode) -> Rule {
-    let prefix = match (mode, what) {
-        (Mode::Observe, "invalid") => format!("tierwall {side} would drop invalid: "),
-        (Mode::Observe, _) => format!("tierwall {side} would deny: "),
-        _ => format!("tierwall {side} {what}: "),
-    };
-    let log = Log { prefix, target: LogTarget::Kernel };
-    built_in("log", [Statement::Limit(LOG_LIMIT), Statement::Log(log)])
 }
 
 /// DHCP (RFC 2131) and DHCPv6 (RFC 8415) as a client. Answers come from a server the request was

@@ -28,6 +28,9 @@
 //! tierwall is put to work: what others have on the same hooks ([`survey`], and `legacy` for the old iptables), which interfaces there
 //! are (`link`), and whether the clock is right (`clock`).
 //!
+//! What rules log is read from an NFLOG group (`packet_log`), packets by their first bytes
+//! (`headers`).
+//!
 //! Invariants: one commit is one datagram; nothing is reported as committed before the kernel
 //! acknowledged it; no bytes from the kernel make this crate panic; no handle of a C library
 //! leaves it.
@@ -56,6 +59,7 @@ mod expression;
 mod flow;
 mod inherited;
 mod legacy;
+mod headers;
 mod lift;
 mod link;
 mod lower;
@@ -63,6 +67,7 @@ mod memory;
 mod message;
 mod object;
 mod ownership;
+mod packet_log;
 mod probe;
 mod readiness;
 mod refusal;
@@ -95,8 +100,10 @@ pub use flow::{End, Entry, Flow, Stage, Tuple};
 pub use inherited::{Inherited, inherited};
 pub use legacy::{LegacyTable, legacy_tables};
 pub use link::{Link, links};
+pub use headers::Headers;
 pub use memory::{give_back, give_back_large_buffers};
 pub use ownership::{Hold, Ownership};
+pub use packet_log::{LoggedPacket, PacketLog, PacketLogError};
 pub use probe::Features;
 pub use readiness::Readiness;
 pub use refusal::{Place, Refusal, Verb};

@@ -2,7 +2,7 @@
 //! `linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`,
 //! `linux/netfilter/nfnetlink_conntrack.h`, `linux/netfilter/nf_conntrack_common.h`,
 //! `linux/netfilter/nf_conntrack_tcp.h`, `linux/sock_diag.h`, `linux/inet_diag.h`,
-//! `linux/rtnetlink.h`.
+//! `linux/rtnetlink.h`, `linux/netfilter/nfnetlink_log.h`.
 //!
 //! The `libc` crate has some of them, as `c_int`; here they have the width they have on the wire.
 
@@ -311,3 +311,24 @@ pub(crate) const IFA_F_DADFAILED: u32 = 0x08;
 pub(crate) const RT_SCOPE_LINK: u8 = 253;
 pub(crate) const RTNLGRP_IPV4_IFADDR: u32 = 5;
 pub(crate) const RTNLGRP_IPV6_IFADDR: u32 = 9;
+
+pub(crate) const NFNL_SUBSYS_ULOG: u16 = 4;
+pub(crate) const NFULNL_MSG_PACKET: u16 = 0;
+pub(crate) const NFULNL_MSG_CONFIG: u16 = 1;
+pub(crate) const NFULA_TIMESTAMP: u16 = 3;
+pub(crate) const NFULA_IFINDEX_INDEV: u16 = 4;
+pub(crate) const NFULA_IFINDEX_OUTDEV: u16 = 5;
+pub(crate) const NFULA_PAYLOAD: u16 = 9;
+pub(crate) const NFULA_PREFIX: u16 = 10;
+pub(crate) const NFULA_UID: u16 = 11;
+pub(crate) const NFULA_SEQ: u16 = 12;
+pub(crate) const NFULA_GID: u16 = 14;
+pub(crate) const NFULA_CFG_CMD: u16 = 1;
+pub(crate) const NFULA_CFG_MODE: u16 = 2;
+pub(crate) const NFULA_CFG_NLBUFSIZ: u16 = 3;
+pub(crate) const NFULA_CFG_TIMEOUT: u16 = 4;
+pub(crate) const NFULA_CFG_QTHRESH: u16 = 5;
+pub(crate) const NFULA_CFG_FLAGS: u16 = 6;
+pub(crate) const NFULNL_CFG_CMD_BIND: u8 = 1;
+pub(crate) const NFULNL_COPY_PACKET: u8 = 2;
+pub(crate) const NFULNL_CFG_F_SEQ: u16 = 1;

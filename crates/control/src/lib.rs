@@ -5,10 +5,15 @@
 //! and not with a puzzle: see [`decode`].
 
 mod client;
+mod denial;
 mod generation;
 mod message;
 
 pub use client::{Client, ClientError};
+pub use denial::{
+    DenialCount, DenialFate, DenialGroup, DenialSummary, DenialTotal, Denials, DenialsBy,
+    Direction, LimitCount, Losses, Observing,
+};
 pub use generation::{
     Confirmation, Connection, Difference, Differs, Generation, HeldBack, MemberDifference, Past,
     Pending, Requester,

@@ -1,5 +1,6 @@
 //! What is said over the socket.
 
+use crate::denial::{DenialSummary, Denials, DenialsBy, Observing};
 use crate::generation::{Connection, Difference, Differs, Past, Pending};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,15 @@ pub enum Request {
         from: u64,
         /// To that one; none for what is enforced.
         to: Option<u64>,
+    },
+    /// What was denied, or would have been.
+    Denied {
+        /// What it is summed up by.
+        by: DenialsBy,
+        /// How far back, in seconds; none for all that is remembered.
+        seconds: Option<u64>,
+        /// How many groups at most.
+        limit: usize,
     },
     /// The members that were added by command.
     Members {
@@ -114,7 +124,11 @@ impl Request {
     /// Whether it only asks, and changes nothing.
     pub fn is_read_only(&self) -> bool {
         match self {
-            Self::Status | Self::Members { .. } | Self::History | Self::Difference { .. } => true,
+            Self::Status
+            | Self::Members { .. }
+            | Self::Denied { .. }
+            | Self::History
+            | Self::Difference { .. } => true,
             Self::Reload(_)
             | Self::Confirm { .. }
             | Self::Rollback(_)
@@ -142,6 +156,8 @@ pub enum Response {
     History(Vec<Past>),
     /// To [`Request::Difference`].
     Difference(Box<Difference>),
+    /// To [`Request::Denied`].
+    Denied(Box<Denials>),
     /// To requests that change something: it holds.
     Done(Box<Done>),
     /// The request could not be fulfilled.
@@ -316,6 +332,12 @@ pub struct Status {
     /// What can't be watched at the moment, and why, a line each.
     #[serde(default)]
     pub unwatched: Vec<String>,
+    /// The sides that only observe, and since when.
+    #[serde(default)]
+    pub observing: Observing,
+    /// What was denied lately.
+    #[serde(default)]
+    pub denials: DenialSummary,
 }
 
 /// One tier in numbers.

@@ -59,7 +59,9 @@ pub use mark::{Fate, Mark};
 pub use member::{Member, MemberError};
 pub use model::Policy;
 pub use name::is_name;
-pub use protocol::{number as protocol_number, service_word as protocol_word};
+pub use protocol::{
+    name as protocol_name, number as protocol_number, service_word as protocol_word,
+};
 pub use reach::{Direction, Opening, Reach, tier_of_set};
 pub use render::Style;
 pub use role::{AsError, Role, check_role, role_of};

@@ -47,7 +47,7 @@ pub fn number(name: &str) -> Option<u8> {
 }
 
 /// The name of a protocol, its number where it has none.
-pub(crate) fn name(number: u8) -> String {
+pub fn name(number: u8) -> String {
     let known = PROTOCOLS.iter().find(|(_, known)| *known == number);
     known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
 }

@@ -6,6 +6,7 @@ mod change;
 mod check;
 mod confirm;
 mod connection;
+mod denied;
 mod doctor;
 mod documents;
 mod edit;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Plan(plan) => plan::run(common, plan),
         Command::Export(export) => export::run(common, export),
         Command::Status => status::run(common),
+        Command::Denied(denied) => denied::run(common, denied),
         Command::Reload(reload) => change::reload(common, reload),
         Command::Confirm(confirm) => confirm::run(common, confirm),
         Command::History => history::list(common),

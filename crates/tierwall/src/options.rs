@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Say what the daemon does and holds
     Status,
+    /// Say what was denied, or would have been on a side that only observes
+    Denied(Denied),
     /// Apply the policy files as they are now, and wait until the kernel has acknowledged it
     Reload(Reload),
     /// Say that a change which waits is good: it stays, where somebody has come in since
@@ -169,6 +171,40 @@ pub(crate) struct AddMember {
     /// Why: shown by `member list`
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Denied {
+    /// What to sum up by
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Flow)]
+    pub(crate) by: By,
+
+    /// How far back, such as 30m or 24h; longer than a day is all that the daemon remembers
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<Duration>,
+
+    /// How many lines at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub(crate) limit: usize,
+}
+
+/// What denials are summed up by.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum By {
+    /// Source, destination, service, user and interface
+    Flow,
+    /// Where they went
+    Destination,
+    /// Where they came from
+    Source,
+    /// Whose programs sent them, of this server's own
+    User,
+    /// Protocol and port
+    Service,
+    /// The tiers of either side
+    Tier,
+    /// What the kernel held at the time, which `status` numbers
+    Generation,
 }
 
 #[derive(Debug, Args)]

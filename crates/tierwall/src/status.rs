@@ -3,10 +3,12 @@
 use crate::confirm;
 use crate::error::Error;
 use crate::options::Common;
-use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, columns, print, print_json, styled};
+use crate::output::{
+    BAD, FAINT, GOOD, HEADING, WARNING, columns, counted, print, print_json, styled,
+};
 use control::{
-    Client, Differs, Enforcement, HeldBack, Request, Response, SideMode, Status, TableState,
-    TierSummary, socket_path,
+    Client, DenialSummary, Differs, Enforcement, HeldBack, Observing, Request, Response, SideMode,
+    Status, TableState, TierSummary, socket_path,
 };
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,6 +84,7 @@ fn as_text(status: &Status) -> String {
             styled(WARNING, heading)
         );
     }
+    text += &observing(status);
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
     }
@@ -130,6 +133,24 @@ fn as_text(status: &Status) -> String {
 /// Whether that was told as a lockout.
 fn is_refused(differs: &Differs) -> bool {
     differs.kind == HeldBack::Refused
+}
+
+/// Since when the sides observe that do, and what that came to in the last hour.
+fn observing(status: &Status) -> String {
+    let Observing { input, output } = status.observing;
+    let since = match (input, output) {
+        (None, None) => return String::new(),
+        (Some(input), Some(output)) if input == output => ago(input),
+        (Some(input), Some(output)) => format!("input {}, output {}", ago(input), ago(output)),
+        (Some(input), None) => format!("input {}", ago(input)),
+        (None, Some(output)) => format!("output {}", ago(output)),
+    };
+    let DenialSummary { would_deny_flows, at_least, .. } = status.denials;
+    let at_least = if at_least { "at least " } else { "" };
+    let flows = counted(would_deny_flows as usize, "different flow");
+    format!(
+        "observe {since}; in the last hour {at_least}{flows} would have been denied: see `tierwall denied`\n"
+    )
 }
 
 /// What a tier is to this server, where that isn't seen from its place in the list.

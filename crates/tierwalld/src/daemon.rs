@@ -3,6 +3,7 @@
 //! Work that blocks (files, the kernel) runs on a thread of its own and comes back as an event,
 //! one piece at a time, so that the loop always answers.
 
+use crate::denials;
 use crate::drift::{Foreign, Listener};
 use crate::engine::{Asked, Engine, Inputs, StepError};
 use crate::event::{Event, Reply};
@@ -89,6 +90,8 @@ struct Daemon {
     listen_at: Option<Instant>,
     listen_after: Duration,
     unwatched: Unwatched,
+    /// What was denied.
+    denials: denials::Shared,
     /// Whether the service manager was told that a reload began.
     reloading: bool,
 }
@@ -122,12 +125,14 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         listen_at: None,
         listen_after: RETRY_AFTER,
         unwatched: Unwatched::default(),
+        denials: denials::Shared::new(since),
         reloading: false,
         options,
     };
     watch_signals(&events)?;
     tokio::spawn(crate::files::watch(wanted_inputs, events.clone()));
     tokio::spawn(crate::addresses::watch(events.clone()));
+    denials::start(daemon.denials.clone(), events.clone()).map_err(anyhow::Error::from)?;
     tokio::spawn(socket::serve(control_socket, events));
     let line = status::line(&engine);
     tracing::info!("ready: {line}");
@@ -229,7 +234,17 @@ impl Daemon {
         let mut asked = Asked { by: Some(by), over: None };
         let work = match request {
             Request::Status => {
-                let _ = reply.send(Response::Status(Box::new(self.status.clone())));
+                let denials = denials::summary(&self.denials, report::now());
+                let status = Status { denials, ..self.status.clone() };
+                let _ = reply.send(Response::Status(Box::new(status)));
+                return;
+            }
+            Request::Denied { by, seconds, limit } => {
+                let denials = self.denials.clone();
+                tokio::task::spawn_blocking(move || {
+                    let answer = denials::answer(&denials, by, seconds, limit, report::now());
+                    let _ = reply.send(Response::Denied(Box::new(answer)));
+                });
                 return;
             }
             Request::Members { tier } => {
@@ -320,6 +335,7 @@ impl Daemon {
         }
         self.members = engine.members.members.iter().map(MemberSummary::from).collect();
         self.inputs.send_replace(engine.inputs.clone());
+        self.denials.note(engine.history.current(), &engine.enforced().tiers);
         self.look_at = engine.look_due().map(|due| {
             let earliest = self.looked_at.map(|at| at + LOOK_AFTER);
             earliest.unwrap_or(due.into()).max(due.into())

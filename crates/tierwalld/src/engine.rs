@@ -24,7 +24,7 @@ use crate::refusal::{Refusal, digest};
 use crate::report;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
-use control::{CommitSummary, Connection, Enforcement, Requester, TableState};
+use control::{CommitSummary, Connection, Enforcement, Observing, Requester, TableState};
 use policy::model::Modes;
 use policy::{Change, Input, ListCache, Policy};
 use settle::observed;
@@ -147,6 +147,8 @@ pub(crate) struct Engine {
     pub(crate) table: TableState,
     /// What [`Engine::remember`] has to keep.
     pub(crate) memory: Memory,
+    /// The sides that only observe, and since when.
+    pub(crate) observing: Observing,
 }
 
 impl std::fmt::Debug for Engine {
@@ -237,6 +239,11 @@ impl Engine {
         const MEMBERS: usize = 10_000;
         let tiers = self.applied.tiers.values();
         tiers.map(|tier| tier.v4.len() + tier.v6.len()).sum::<usize>() > MEMBERS
+    }
+
+    /// The policy that the kernel was brought to last, with the members by command.
+    pub(crate) fn enforced(&self) -> &Policy {
+        &self.enforced
     }
 
     /// What each side does with what no allow lets through, as it is in the kernel.

@@ -5,6 +5,7 @@
 mod addresses;
 mod boot;
 mod daemon;
+mod denials;
 mod drift;
 mod engine;
 mod event;
@@ -19,6 +20,7 @@ mod last_good;
 mod member_file;
 mod members;
 mod memory;
+mod observing;
 mod options;
 mod pending;
 mod places;

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::pending::Pending;
 use crate::refusal::Refusal;
 use crate::unwatched::Unwatched;
-use control::{Enforcement, SideMode, Status, TableState, TierSummary};
+use control::{DenialSummary, Enforcement, SideMode, Status, TableState, TierSummary};
 use policy::model::{Mode, Modes};
 use std::path::Path;
 
@@ -44,6 +44,9 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         kernel_problem: engine.trouble.problem().cloned(),
         table: engine.table,
         unwatched: unwatched.lines(),
+        observing: engine.observing,
+        // Filled in for each answer.
+        denials: DenialSummary::default(),
         refused: engine.refused.clone(),
         drift: engine.drift.clone(),
         pending: engine.pending.as_ref().map(Pending::told),

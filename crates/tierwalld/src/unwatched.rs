@@ -9,6 +9,7 @@ pub(crate) enum Watched {
     Files,
     Addresses,
     Nftables,
+    Denials,
 }
 
 impl Watched {
@@ -18,6 +19,7 @@ impl Watched {
             Self::Files => "the policy files",
             Self::Addresses => "this server's addresses",
             Self::Nftables => "nftables",
+            Self::Denials => "denied packets",
         }
     }
 
@@ -29,6 +31,7 @@ impl Watched {
                 "can't hear of address changes; until then the role follows at a reload"
             }
             Self::Nftables => "can't listen to nftables; until then changes by others go unseen",
+            Self::Denials => "can't read what is denied; until then only the counters count it",
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::guard::{self, Guarded};
 use crate::host::Server;
 use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
+use crate::observing;
 use crate::proof::Proof;
 use crate::refusal::Refusal;
 use crate::report;
@@ -190,10 +191,22 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes note of which sides only observe from now on.
+    fn observe(&mut self) {
+        let observing = observing::from_now(self.observing, self.mode(), report::now());
+        if std::mem::replace(&mut self.observing, observing) == observing {
+            return;
+        }
+        if let Some(recorder) = self.memory.recorder() {
+            recorder.record("observing", move |state| observing::save(observing, state));
+        }
+    }
+
     fn settled(&mut self, reason: &'static str, generation: u64, settled: Settled) -> Step {
         self.kernel_generation = settled.generation;
         self.enforcement = Enforcement::Committed;
         self.trouble.settled();
+        self.observe();
         let commit = report::committed(reason, generation, &settled);
         let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
         if let (Some(recorder), Some(proof)) = (self.memory.recorder(), proof) {

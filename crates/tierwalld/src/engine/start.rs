@@ -11,6 +11,7 @@ use crate::kernel::{Kernel, in_full};
 use crate::last_good;
 use crate::member_file;
 use crate::memory::{Changed, Memory};
+use crate::observing;
 use crate::options::Options;
 use crate::pending::{self, Damage, Found, Pending};
 use crate::refusal::Refusal;
@@ -76,6 +77,7 @@ impl Engine {
             trouble: Trouble::default(),
             table: TableState::Ours,
             memory: Memory::of(state.clone()),
+            observing: state.as_ref().map(observing::load).unwrap_or_default(),
             lists,
             options,
             state,

@@ -1,0 +1,169 @@
+//! The book of denials: what was denied, counted by everything that people ask for.
+//!
+//! Each way to ask has a table of its own, bounded by itself. So where an attack from a million
+//! addresses fills the table of sources, the tables of destinations and services are still exact.
+
+use super::flow::{Denial, Flow, Service};
+use super::heavy::Heavy;
+use super::history::History;
+use super::retries::Retries;
+use policy::Mark;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// How many different ones each table tells apart. An entry takes about 900 bytes.
+const FLOWS: usize = 4096;
+const ADDRESSES: usize = 1024;
+const SERVICES: usize = 1024;
+const USERS: usize = 256;
+const GENERATIONS: usize = 256;
+
+/// What was denied since the daemon began to read.
+#[derive(Debug)]
+pub(crate) struct Book {
+    retries: Retries,
+    /// Complete.
+    pub(crate) totals: BTreeMap<Mark, History>,
+    pub(crate) flows: Heavy<Flow>,
+    pub(crate) sources: Heavy<(Mark, IpAddr)>,
+    pub(crate) destinations: Heavy<(Mark, IpAddr)>,
+    pub(crate) services: Heavy<(Mark, Service)>,
+    pub(crate) users: Heavy<(Mark, Option<u32>)>,
+    pub(crate) generations: Heavy<(Mark, u64)>,
+    /// The generation in which a flow was seen last is that of its last packet: by time.
+    changes: Vec<(u64, u64)>,
+    pub(crate) reading: Reading,
+    /// When it was begun, in seconds since 1970.
+    pub(crate) began: u64,
+}
+
+/// How the reading goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reading {
+    /// Since when; none while nobody reads.
+    pub(crate) since: Option<u64>,
+    /// Packets read.
+    pub(crate) read: u64,
+    /// Packets that came too fast, in earlier readings and in this one.
+    pub(crate) lost: u64,
+    /// Packets that no rule of ours logged, or without headers.
+    pub(crate) unknown: u64,
+}
+
+impl Book {
+    /// An empty one, at this time.
+    pub(crate) fn new(now: u64) -> Self {
+        Self {
+            retries: Retries::new(),
+            totals: BTreeMap::new(),
+            flows: Heavy::new(FLOWS, now),
+            sources: Heavy::new(ADDRESSES, now),
+            destinations: Heavy::new(ADDRESSES, now),
+            services: Heavy::new(SERVICES, now),
+            users: Heavy::new(USERS, now),
+            generations: Heavy::new(GENERATIONS, now),
+            changes: Vec::new(),
+            reading: Reading::default(),
+            began: now,
+        }
+    }
+
+    /// Counts a packet. `seconds` is of a clock that goes forward only, `now` since 1970. Returns
+    /// whether it begins a connection.
+    pub(crate) fn count(
+        &mut self,
+        denial: &Denial,
+        seconds: u32,
+        now: u64,
+        generation: u64,
+    ) -> bool {
+        let Denial { flow, port } = *denial;
+        let is_new = self.retries.begins((flow, port), seconds);
+        let Flow { mark, source, destination, service, user, .. } = flow;
+        self.totals.entry(mark).or_insert_with(|| History::new(now)).count(now, is_new);
+        self.flows.count(flow, now, is_new);
+        self.sources.count((mark, source), now, is_new);
+        self.destinations.count((mark, destination), now, is_new);
+        self.services.count((mark, service), now, is_new);
+        self.users.count((mark, user), now, is_new);
+        self.generations.count((mark, generation), now, is_new);
+        if self.changes.last().is_none_or(|(_, last)| *last != generation) {
+            self.changes.push((now, generation));
+            // A flow that is older than all of them has none.
+            if self.changes.len() > GENERATIONS {
+                self.changes.remove(0);
+            }
+        }
+        is_new
+    }
+
+    /// The generation that held when something was denied at that time.
+    pub(crate) fn generation_at(&self, time: u64) -> Option<u64> {
+        let until = self.changes.partition_point(|(since, _)| *since <= time);
+        Some(self.changes.get(until.checked_sub(1)?)?.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::Fate;
+    use ruleset::Hook;
+    use std::net::Ipv4Addr;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn denial(source: u32, port: u16) -> Denial {
+        let mark = Mark { hook: Hook::Input, fate: Fate::Denied };
+        let flow = Flow {
+            mark,
+            source: Ipv4Addr::from_bits(source).into(),
+            destination: Ipv4Addr::new(192, 0, 2, 1).into(),
+            service: Service { protocol: 6, detail: Some(22) },
+            user: None,
+            interface: 2,
+        };
+        Denial { flow, port }
+    }
+
+    #[test]
+    fn retries_are_beside_the_connection() {
+        let mut book = Book::new(NOW);
+        for (second, port) in [(0, 4000), (1, 4000), (1, 4001), (3, 4000)] {
+            book.count(&denial(1, port), second, NOW + u64::from(second), 7);
+        }
+        let [entry] = book.flows.entries() else { panic!("one flow") };
+        let count = entry.history.all();
+        assert_eq!((count.connections, count.packets), (2, 4));
+        assert_eq!((entry.first, entry.last), (NOW, NOW + 3));
+        assert_eq!(book.generation_at(NOW + 3), Some(7));
+    }
+
+    /// A million sources: bounded memory, the heavy one still right, every sum exact.
+    #[test]
+    fn a_million_sources_fit_and_the_sums_are_exact() {
+        const SOURCES: u32 = 1_000_000;
+        let mut book = Book::new(NOW);
+        for source in 0..SOURCES {
+            let now = NOW + u64::from(source / 10_000);
+            book.count(&denial(source, 4000), source / 10_000, now, 3);
+            if source % 100 == 0 {
+                book.count(&denial(u32::MAX, 5000), source / 10_000, now, 3);
+            }
+        }
+        let packets = u64::from(SOURCES + SOURCES / 100);
+        assert_eq!((book.flows.entries().len(), book.sources.entries().len()), (FLOWS, ADDRESSES));
+        let totals = book.totals.values().map(|history| history.all().packets).sum::<u64>();
+        assert_eq!(totals, packets);
+        let flows = book.flows.entries().iter().map(|entry| entry.history.all().packets);
+        assert_eq!(flows.sum::<u64>() + book.flows.rest(NOW + 100, None).packets, packets);
+        let heavy = denial(u32::MAX, 5000).flow.source;
+        let source = book.sources.entries().iter().find(|entry| entry.key.1 == heavy);
+        let source = source.expect("1 % of all, where 0.1 % are enough");
+        let counted = source.history.all().packets;
+        let exact = u64::from(SOURCES / 100);
+        assert!(counted <= exact && exact <= counted + source.uncertain, "{counted}");
+        let [service] = book.services.entries() else { panic!("one service") };
+        assert_eq!(service.history.all().packets, packets);
+    }
+}

@@ -1,0 +1,258 @@
+//! The heaviest of a stream of keys, in bounded memory: *space-saving* (Metwally, Agrawal, El Abbadi,
+//! "Efficient computation of frequent and top-k elements in data streams", 2005).
+//!
+//! As long as there are no more different keys than places, everything is exact. Beyond, a new key
+//! takes the place of the lightest one, whose counts go to the rest, and starts with its weight.
+//! So: the counts of all keys and of the rest are together those of the stream, always; a key that
+//! makes up more than one part in `capacity` of the packets has a place; and what a key may have
+//! counted before it got its place is at most the weight it started with.
+
+use super::history::{Count, History, LONGEST};
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// Counts by key.
+#[derive(Debug)]
+pub(crate) struct Heavy<K> {
+    capacity: usize,
+    places: HashMap<K, u32>,
+    entries: Vec<Entry<K>>,
+    /// Indexes of entries as a binary heap, the lightest first.
+    heap: Vec<u32>,
+    /// What was counted of keys that have no place.
+    rest: History,
+    /// How often a key lost its place.
+    pub(crate) evicted: u64,
+    /// The hour in which the weights were taken anew.
+    hour: u64,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry<K> {
+    pub(crate) key: K,
+    pub(crate) history: History,
+    /// When it was counted first and last, in seconds since 1970.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// How many packets of it may be in the rest.
+    pub(crate) uncertain: u64,
+    weight: u64,
+    /// Where in the heap it is.
+    at: u32,
+}
+
+impl<K: Copy + Eq + Hash> Heavy<K> {
+    /// Room for so many keys, at this time.
+    pub(crate) fn new(capacity: usize, now: u64) -> Self {
+        Self {
+            capacity,
+            places: HashMap::new(),
+            entries: Vec::new(),
+            heap: Vec::new(),
+            rest: History::new(now),
+            evicted: 0,
+            hour: now / 3600,
+        }
+    }
+
+    /// Counts a packet, and a connection if it begins one. Returns what is known of its key.
+    pub(crate) fn count(&mut self, key: K, now: u64, is_new: bool) -> &Entry<K> {
+        if now / 3600 > self.hour {
+            self.age(now);
+        }
+        let index = match self.places.get(&key) {
+            Some(index) => *index as usize,
+            None => self.admit(key, now),
+        };
+        let entry = &mut self.entries[index];
+        entry.history.count(now, is_new);
+        entry.last = entry.last.max(now);
+        entry.weight += 1;
+        self.sink(self.entries[index].at as usize);
+        &self.entries[index]
+    }
+
+    /// All keys that have a place.
+    pub(crate) fn entries(&self) -> &[Entry<K>] {
+        &self.entries
+    }
+
+    /// What was counted of the others in the last `seconds`.
+    pub(crate) fn rest(&self, now: u64, seconds: Option<u64>) -> Count {
+        self.rest.last(now, seconds)
+    }
+
+    /// Finds a place for a key that has none.
+    fn admit(&mut self, key: K, now: u64) -> usize {
+        let mut entry = Entry {
+            key,
+            history: History::new(now),
+            first: now,
+            last: now,
+            uncertain: 0,
+            weight: 0,
+            at: self.heap.len() as u32,
+        };
+        if self.entries.len() < self.capacity {
+            let index = self.entries.len();
+            self.places.insert(key, index as u32);
+            self.entries.push(entry);
+            self.heap.push(index as u32);
+            self.rise(self.heap.len() - 1);
+            return index;
+        }
+        let index = self.heap[0] as usize;
+        let lightest = &self.entries[index];
+        (entry.uncertain, entry.weight, entry.at) = (lightest.weight, lightest.weight, 0);
+        self.rest.merge(&lightest.history);
+        self.places.remove(&lightest.key);
+        self.places.insert(key, index as u32);
+        self.entries[index] = entry;
+        self.evicted += 1;
+        index
+    }
+
+    /// Once an hour: what was quiet for a day loses its place, and the others weigh what they
+    /// weighed in that day. Else what was heavy once would keep its place for ever.
+    fn age(&mut self, now: u64) {
+        self.hour = now / 3600;
+        let oldest = now.saturating_sub(LONGEST);
+        let Self { rest, entries, .. } = self;
+        entries.retain(|entry| {
+            let stays = entry.last >= oldest;
+            if !stays {
+                rest.merge(&entry.history);
+            }
+            stays
+        });
+        for entry in entries.iter_mut() {
+            entry.weight = entry.history.last(now, Some(LONGEST)).packets;
+        }
+        self.heap = (0..self.entries.len() as u32).collect();
+        self.heap.sort_unstable_by_key(|index| self.entries[*index as usize].weight);
+        for (at, index) in self.heap.iter().enumerate() {
+            self.entries[*index as usize].at = at as u32;
+        }
+        self.places.clear();
+        let places = self.entries.iter().zip(0..).map(|(entry, index)| (entry.key, index));
+        self.places.extend(places);
+    }
+
+    fn weight(&self, at: usize) -> u64 {
+        self.entries[self.heap[at] as usize].weight
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        self.heap.swap(one, other);
+        self.entries[self.heap[one] as usize].at = one as u32;
+        self.entries[self.heap[other] as usize].at = other as u32;
+    }
+
+    /// Moves what became heavier down to where it belongs.
+    fn sink(&mut self, mut at: usize) {
+        loop {
+            let children = 2 * at + 1..(2 * at + 3).min(self.heap.len());
+            let Some(lighter) = children.min_by_key(|child| self.weight(*child)) else { return };
+            if self.weight(at) <= self.weight(lighter) {
+                return;
+            }
+            self.swap(at, lighter);
+            at = lighter;
+        }
+    }
+
+    /// Moves what is new up to where it belongs.
+    fn rise(&mut self, mut at: usize) {
+        while at > 0 && self.weight(at) < self.weight((at - 1) / 2) {
+            self.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const NOW: u64 = 1_700_000_000;
+
+    /// Numbers that look random, the same each time.
+    fn numbers() -> impl Iterator<Item = u64> {
+        let mut state = 7u64;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state >> 33
+        })
+    }
+
+    fn check<K: Copy + Eq + Hash>(heavy: &Heavy<K>) {
+        for (at, index) in heavy.heap.iter().enumerate() {
+            assert_eq!(heavy.entries[*index as usize].at as usize, at);
+            assert!(at == 0 || heavy.weight((at - 1) / 2) <= heavy.weight(at));
+        }
+        assert_eq!(heavy.places.len(), heavy.entries.len());
+        assert_eq!(heavy.heap.len(), heavy.entries.len());
+        for (key, index) in &heavy.places {
+            assert!(heavy.entries[*index as usize].key == *key);
+        }
+    }
+
+    #[test]
+    fn few_keys_are_counted_exactly() {
+        let mut heavy = Heavy::new(64, NOW);
+        let mut exact: BTreeMap<u64, u64> = BTreeMap::new();
+        for number in numbers().take(10_000) {
+            let key = number % 64;
+            heavy.count(key, NOW, true);
+            *exact.entry(key).or_default() += 1;
+        }
+        check(&heavy);
+        let counted = heavy.entries().iter().map(|entry| (entry.key, entry.history.all().packets));
+        assert_eq!(counted.collect::<BTreeMap<_, _>>(), exact);
+        assert_eq!((heavy.rest(NOW, None), heavy.evicted), (Count::default(), 0));
+        assert!(heavy.entries().iter().all(|entry| entry.uncertain == 0));
+    }
+
+    /// A tenth of the packets are of five keys, the others each of one of its own.
+    #[test]
+    fn the_heavy_keep_their_place_among_very_many() {
+        const PACKETS: u64 = 300_000;
+        let mut heavy = Heavy::new(256, NOW);
+        let mut exact: BTreeMap<u64, u64> = BTreeMap::new();
+        for (index, number) in (0..PACKETS).zip(numbers()) {
+            let key = if number % 10 == 0 { number / 10 % 5 } else { 1_000 + index };
+            // Over two hours.
+            heavy.count(key, NOW + index / 40, key >= 1_000);
+            *exact.entry(key).or_default() += 1;
+        }
+        check(&heavy);
+        assert_eq!((heavy.entries().len(), heavy.places.capacity() < 1024), (256, true));
+        let all = heavy
+            .entries()
+            .iter()
+            .fold(heavy.rest(NOW + 7500, None), |sum, entry| sum.and(entry.history.all()));
+        assert_eq!(all.packets, PACKETS, "nothing is lost or counted twice");
+        for key in 0..5 {
+            let entry = heavy.entries().iter().find(|entry| entry.key == key).expect("a place");
+            let counted = entry.history.all().packets;
+            assert!(counted <= exact[&key] && exact[&key] <= counted + entry.uncertain);
+            assert!(entry.uncertain <= PACKETS / 256);
+        }
+    }
+
+    #[test]
+    fn what_was_heavy_yesterday_makes_room() {
+        let mut heavy = Heavy::new(4, NOW);
+        for key in 0..4u64 {
+            (0..100).for_each(|_| drop(heavy.count(key, NOW, true).last));
+        }
+        let later = NOW + LONGEST + 3600;
+        heavy.count(9, later, true);
+        check(&heavy);
+        assert_eq!((heavy.entries().len(), heavy.evicted), (1, 0));
+        assert_eq!(heavy.rest(later, None).packets, 400);
+        assert_eq!(heavy.rest(later, Some(3600)).packets, 0);
+    }
+}

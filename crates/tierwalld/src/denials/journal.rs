@@ -1,0 +1,91 @@
+//! Denials in the log: a line for each connection, a few a second, then one for all the others.
+//!
+//! Every field is a number, an address or a word of ours, but for the interface's name, which is
+//! quoted: nothing that a packet says can look like another line.
+
+use super::flow::Flow;
+use nix::net::if_::if_indextoname;
+
+/// Lines a second, and at once.
+const RATE: u64 = 5;
+const BURST: u64 = 20;
+
+/// How long lines are held back before they are summed up, in seconds.
+const SUMMED_UP_AFTER: u32 = 60;
+
+/// What may be written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    tokens: u64,
+    /// When tokens were given out last.
+    given: u32,
+    /// Connections without a line, since when.
+    held_back: Option<(u64, u32)>,
+}
+
+impl Journal {
+    pub(crate) fn new() -> Self {
+        Self { tokens: BURST, given: 0, held_back: None }
+    }
+
+    /// Whether a line may be written about a new connection; if not, it is counted. `seconds` is of
+    /// a clock that goes forward only.
+    pub(crate) fn may(&mut self, seconds: u32) -> bool {
+        let passed = u64::from(seconds.saturating_sub(self.given));
+        self.given = seconds;
+        self.tokens = (self.tokens + passed * RATE).min(BURST);
+        match self.tokens.checked_sub(1) {
+            Some(left) => self.tokens = left,
+            None => {
+                self.held_back.get_or_insert((0, seconds)).0 += 1;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Sums up what was held back, when that is due.
+    pub(crate) fn sum_up(&mut self, seconds: u32) {
+        let due = |(_, since): &mut (u64, u32)| seconds.saturating_sub(*since) >= SUMMED_UP_AFTER;
+        if let Some((connections, since)) = self.held_back.take_if(due) {
+            let seconds = seconds - since;
+            tracing::info!(
+                connections,
+                seconds,
+                "more were denied, or would have been, than fit in the log: see `tierwall denied`"
+            );
+        }
+    }
+}
+
+/// Tells of a new connection.
+pub(crate) fn write(flow: &Flow) {
+    let Flow { mark, source, destination, service, user, interface } = flow;
+    let (side, what) = (mark.hook.to_string(), mark.fate.words());
+    let user = user.map(tracing::field::display);
+    let interface = name_of(*interface);
+    tracing::info!(side, %source, %destination, %service, user, ?interface, "{what}");
+}
+
+/// The name of an interface, its number where it is gone.
+pub(crate) fn name_of(interface: u32) -> String {
+    let name = if_indextoname(interface).ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| format!("#{interface}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_writes_a_few_lines_a_second() {
+        let mut journal = Journal::new();
+        let written = (0..100_000u32).filter(|index| journal.may(index / 10_000)).count();
+        assert_eq!(written as u64, BURST + 9 * RATE);
+        assert_eq!(journal.held_back, Some((100_000 - BURST - 9 * RATE, 0)));
+        journal.sum_up(SUMMED_UP_AFTER - 1);
+        assert!(journal.held_back.is_some());
+        journal.sum_up(SUMMED_UP_AFTER);
+        assert_eq!(journal.held_back, None);
+    }
+}

@@ -8,6 +8,7 @@
 //! 2. with a daemon on each server, when every probe must meet what its line says;
 //! 3. after the daemons have ended, when nothing may have changed.
 
+mod denials;
 mod files;
 mod imported;
 

@@ -69,8 +69,8 @@ pub struct LoggedPacket<'a> {
 /// Why packets can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PacketLogError {
-    /// Another program reads the group.
-    #[error("another program reads the NFLOG group {0}")]
+    /// Another program reads the group, or the right is missing: the kernel says the same of both.
+    #[error("another program reads the NFLOG group {0}, or CAP_NET_ADMIN is missing")]
     Taken(u16),
     /// The group can't be had.
     #[error(transparent)]
@@ -122,7 +122,8 @@ impl PacketLog {
         let request = bind(socket.next_sequence(), group);
         match socket.ask(WHAT, &request, |_| Ok(())) {
             Ok(_) => {}
-            Err(Error::Refused { errno: Errno::EBUSY, .. }) => {
+            // `nfulnl_recv_config`, of a group that another socket has.
+            Err(Error::NotPermitted | Error::Refused { errno: Errno::EBUSY, .. }) => {
                 return Err(PacketLogError::Taken(group));
             }
             Err(error) => return Err(error.into()),

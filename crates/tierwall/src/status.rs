@@ -84,7 +84,9 @@ fn as_text(status: &Status) -> String {
             styled(WARNING, heading)
         );
     }
-    text += &observing(status);
+    if status.enforcement == Enforcement::Committed {
+        text += &observing(status);
+    }
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
     }
@@ -138,18 +140,21 @@ fn is_refused(differs: &Differs) -> bool {
 /// Since when the sides observe that do, and what that came to in the last hour.
 fn observing(status: &Status) -> String {
     let Observing { input, output } = status.observing;
-    let since = match (input, output) {
+    let begun = match (input, output) {
         (None, None) => return String::new(),
-        (Some(input), Some(output)) if input == output => ago(input),
-        (Some(input), Some(output)) => format!("input {}, output {}", ago(input), ago(output)),
-        (Some(input), None) => format!("input {}", ago(input)),
-        (None, Some(output)) => format!("output {}", ago(output)),
+        (Some(input), Some(output)) if input == output => format!("begun {} ago", ago(input)),
+        (Some(input), Some(output)) => {
+            format!("input begun {} ago, output {} ago", ago(input), ago(output))
+        }
+        (Some(input), None) => format!("input begun {} ago", ago(input)),
+        (None, Some(output)) => format!("output begun {} ago", ago(output)),
     };
     let DenialSummary { would_deny_flows, at_least, .. } = status.denials;
     let at_least = if at_least { "at least " } else { "" };
     let flows = counted(would_deny_flows as usize, "different flow");
     format!(
-        "observe {since}; in the last hour {at_least}{flows} would have been denied: see `tierwall denied`\n"
+        "observe {begun}; in the last hour {at_least}{flows} would have been denied: see \
+         `tierwall denied`\n"
     )
 }
 

@@ -102,6 +102,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     let kernel = Kernel::open(options.takeover).map_err(StepError::from)?;
     // Before the table is changed: two daemons must not take turns.
     let control_socket = socket::bind(&socket_path(&options.runtime_directory), &options.group)?;
+    let denied = denials::open();
     let engine = Engine::start(options.clone(), kernel)?;
 
     let (events, inbox) = mpsc::channel(64);
@@ -132,7 +133,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     watch_signals(&events)?;
     tokio::spawn(crate::files::watch(wanted_inputs, events.clone()));
     tokio::spawn(crate::addresses::watch(events.clone()));
-    denials::start(daemon.denials.clone(), events.clone()).map_err(anyhow::Error::from)?;
+    denials::start(denied, daemon.denials.clone(), events.clone()).map_err(anyhow::Error::from)?;
     tokio::spawn(socket::serve(control_socket, events));
     let line = status::line(&engine);
     tracing::info!("ready: {line}");

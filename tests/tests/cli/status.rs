@@ -14,6 +14,7 @@ fn says_what_the_daemon_holds() {
         &status,
         &[
             "allows",
+            "denials",
             "differs",
             "drift",
             "enforcement",
@@ -22,6 +23,7 @@ fn says_what_the_daemon_holds() {
             "kernel_generation",
             "kernel_problem",
             "last_commit",
+            "observing",
             "output",
             "pending",
             "pid",

@@ -99,7 +99,9 @@ impl Listing {
     fn take_set(&mut self, name: &str, handle: u64, body: &str) {
         let elements = body.split_once("elements = { ").map_or("", |(_, elements)| elements);
         let elements = elements.trim_end_matches(" }").split(',').map(|e| e.trim().to_owned());
-        let elements = elements.filter(|element| !element.is_empty()).collect();
+        // Those of what was logged come and go by themselves.
+        let is_kept = |element: &String| !element.is_empty() && !name.contains(".logged_");
+        let elements = elements.filter(is_kept).collect();
         self.sets.insert(name.into(), (handle, elements));
     }
 

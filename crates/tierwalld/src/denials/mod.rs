@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use reader::start;
+pub(crate) use reader::{open, start};
 pub(crate) use report::{answer, summary};
 
 /// The book, and what the reader has to know beside packets.

@@ -11,6 +11,7 @@ use crate::kernel::in_full;
 use crate::report;
 use crate::unwatched::Watched;
 use netlink::{PacketLog, PacketLogError};
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,10 +23,19 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How long nothing may come before what was held back is looked at.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts the thread. It ends when the event loop does.
-pub(crate) fn start(shared: Shared, events: mpsc::Sender<Event>) -> std::io::Result<()> {
+/// The group of denied packets. Opened before the first rule logs anything, it misses nothing.
+pub(crate) fn open() -> Result<PacketLog, PacketLogError> {
+    PacketLog::open(policy::LOG_GROUP)
+}
+
+/// Starts the thread, which goes on with what was opened. It ends when the event loop does.
+pub(crate) fn start(
+    opened: Result<PacketLog, PacketLogError>,
+    shared: Shared,
+    events: mpsc::Sender<Event>,
+) -> std::io::Result<()> {
     let reader = Reader { shared, events, began: Instant::now(), journal: Journal::new() };
-    thread::Builder::new().name("denials".into()).spawn(move || reader.run()).map(drop)
+    thread::Builder::new().name("denials".into()).spawn(move || reader.run(opened)).map(drop)
 }
 
 struct Reader {
@@ -36,14 +46,15 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self) {
+    fn run(mut self, mut opened: Result<PacketLog, PacketLogError>) {
         loop {
-            let Err(error) = self.read_all();
+            let Err(error) = opened.and_then(|log| self.read_all(log));
             self.shared.book().reading.since = None;
             if !self.tell(Some(in_full(&error))) {
                 return;
             }
             thread::sleep(AGAIN);
+            opened = open();
         }
     }
 
@@ -53,8 +64,7 @@ impl Reader {
     }
 
     /// Reads until that fails.
-    fn read_all(&mut self) -> Result<std::convert::Infallible, PacketLogError> {
-        let mut log = PacketLog::open(policy::LOG_GROUP)?;
+    fn read_all(&mut self, mut log: PacketLog) -> Result<Infallible, PacketLogError> {
         self.tell(None);
         let lost_before = {
             let reading = &mut self.shared.book().reading;

@@ -6,8 +6,8 @@ use proptest::sample::{select, subsequence};
 use std::net::Ipv4Addr;
 use tierwall_ruleset::{
     AddressRange, AddressSet, ApplyError, Base, Chain, Elements, Family, Field, Hook, Interval,
-    KeyType, Lifetime, Operation, Plan, Policy, Rule, Ruleset, Set, SetSpec, Statement, Table,
-    TimedSet, Transport, Verdict,
+    KeyType, Lifetime, Limit, Operation, Plan, Policy, Rule, Ruleset, Set, SetSpec, Statement,
+    Table, TimedSet, Transport, Verdict,
 };
 
 const SETS: [&str; 3] = ["a_v4", "b_v4", "c_v4"];
@@ -28,8 +28,13 @@ fn set() -> impl Strategy<Value = Set> {
         SetSpec::exact(key, Some(64)),
         SetSpec::exact(key, Some(128)),
         SetSpec::intervals(key).into_timed(),
+        SetSpec::dynamic(key, 64, 60),
+        SetSpec::dynamic(key, 64, 90),
     ]);
     (spec, addresses(), 1u64..4).prop_map(|(spec, addresses, until)| {
+        if spec.dynamic.is_some() {
+            return Set { spec, elements: Elements::Dynamic };
+        }
         if spec.timeout {
             let lifetime = Lifetime { until, timeout: 1 };
             let ranges = addresses.ranges().map(|range| (range, lifetime));
@@ -50,8 +55,13 @@ fn rule(sets: Vec<&'static str>, targets: Vec<&'static str>) -> impl Strategy<Va
         Just(Statement::counter("n")).boxed(),
     ];
     if !sets.is_empty() {
-        let lookup = select(sets).prop_map(|set| Statement::lookup(Field::Saddr(Family::V4), set));
-        steps.push(lookup.boxed());
+        let field = Field::Saddr(Family::V4);
+        let lookup = select(sets.clone()).prop_map(move |set| Statement::lookup(field, set));
+        let over = select(sets).prop_map(move |set| {
+            let limit = Limit { rate: 1, burst: 1 };
+            Statement::Over { field, set: set.into(), limit }
+        });
+        steps.extend([lookup.boxed(), over.boxed()]);
     }
     let mut ends = vec![Verdict::Accept, Verdict::Drop];
     ends.extend(targets.into_iter().map(|target| Verdict::Jump(target.into())));

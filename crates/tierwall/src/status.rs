@@ -86,6 +86,7 @@ fn as_text(status: &Status) -> String {
     }
     if status.enforcement == Enforcement::Committed {
         text += &observing(status);
+        text += &denied(status);
     }
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
@@ -135,6 +136,21 @@ fn as_text(status: &Status) -> String {
 /// Whether that was told as a lockout.
 fn is_refused(differs: &Differs) -> bool {
     differs.kind == HeldBack::Refused
+}
+
+/// What was denied in the last hour, if anything was.
+fn denied(status: &Status) -> String {
+    let DenialSummary { denied, lost, .. } = status.denials;
+    let mut text = String::new();
+    if denied > 0 {
+        let connections = counted(denied as usize, "connection");
+        text = format!("denied  {connections} in the last hour: see `tierwall denied`\n");
+    }
+    if lost > 0 {
+        let packets = counted(lost as usize, "packet");
+        text += &format!("{}\n", styled(WARNING, &format!("came too fast to be told: {packets}")));
+    }
+    text
 }
 
 /// Since when the sides observe that do, and what that came to in the last hour.

@@ -156,9 +156,12 @@ fn what_came_too_fast_is_counted_as_lost() {
     };
     let answer = wait_for(&server, &[], lossy);
     assert!(answer.losses.read > 10_000, "{answer:#?}");
-    let text = server.tierwall(&["denied"]).unwrap();
-    let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("too fast to be counted here"), "{text}");
+    for (command, told) in [("denied", "too fast to be counted here"), ("status", "came too fast")]
+    {
+        let text = server.tierwall(&[command]).unwrap();
+        let text = String::from_utf8(text.stdout).unwrap();
+        assert!(text.contains(told), "{text}");
+    }
     daemon.stop().unwrap();
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounting;
+mod flood;
 mod scenarios;
 mod status;
 

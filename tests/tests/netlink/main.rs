@@ -7,6 +7,7 @@ mod fixture;
 mod foreign;
 mod large;
 mod ownership;
+mod packet_log;
 mod readers;
 mod refusals;
 mod rights;

@@ -1,7 +1,7 @@
 //! Whether a packet begins a connection or only tries one again.
 //!
-//! A connection that gets no answer is tried again from the same port: TCP after 1, 3, 7, 15 and
-//! 31 seconds, others as their programs like. What was seen within [`WINDOW`] is the same one.
+//! A connection that gets no answer is tried again from the same port: TCP after 1, 3, 7, 15, 31
+//! and 63 seconds, others as their programs like. What was seen within [`WINDOW`] is the same one.
 //!
 //! The memory is a table of fixed size in which what is newer takes the place of the oldest of
 //! four. Where more than some ten thousand connections are tried within the window, a retry may
@@ -9,8 +9,8 @@
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// How long after a packet the next one still belongs to it, in seconds: more than the pause before
-/// the last retry of a TCP handshake but one.
+/// How long after a packet the next one still belongs to it, in seconds: more than the longest pause
+/// of a TCP handshake, 32 seconds.
 const WINDOW: u32 = 60;
 
 /// Connections remembered, in sets of so many.

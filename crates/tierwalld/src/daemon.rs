@@ -35,6 +35,9 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// How often the service manager is told how long a change still waits to be confirmed.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+
 /// Why the daemon ended, other than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DaemonError {
@@ -84,6 +87,8 @@ struct Daemon {
     retry_after: Duration,
     /// When the change that waits to be confirmed is gone back.
     go_back_at: Option<Instant>,
+    /// When it is told again how long that is.
+    tell_at: Option<Instant>,
     /// While others can change the table.
     listener: Option<Listener>,
     /// When it is tried again to listen to them, and how long to wait the next time.
@@ -122,6 +127,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         retry_at: None,
         retry_after: RETRY_AFTER,
         go_back_at: None,
+        tell_at: None,
         listener: None,
         listen_at: None,
         listen_after: RETRY_AFTER,
@@ -165,8 +171,14 @@ impl Daemon {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Event>) {
         loop {
             self.start_work();
-            let due =
-                [self.remember_at, self.look_at, self.retry_at, self.listen_at, self.go_back_at];
+            let due = [
+                self.remember_at,
+                self.look_at,
+                self.retry_at,
+                self.listen_at,
+                self.go_back_at,
+                self.tell_at,
+            ];
             let due = due.into_iter().flatten().min();
             let event = tokio::select! {
                 event = inbox.recv() => event,
@@ -220,6 +232,13 @@ impl Daemon {
         }
         if self.go_back_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::GoBack);
+        }
+        if self.tell_at.take_if(|at| *at <= now).is_some()
+            && let Some(engine) = &self.engine
+        {
+            // Where it is at work, as soon as it is back.
+            notify(&[NotifyState::Status(&status::line(engine))]);
+            self.tell_at = Some(now + TELL_AFTER);
         }
         if self.listen_at.take_if(|at| *at <= now).is_some()
             && let Some(mut engine) = self.engine.take()
@@ -343,6 +362,7 @@ impl Daemon {
         });
         self.remember_at = engine.memory.due().map(Instant::from_std);
         self.go_back_at = engine.go_back_due().map(Instant::from_std);
+        self.tell_at = self.go_back_at.map(|_| Instant::now() + TELL_AFTER);
         if engine.take_recheck() {
             self.queue.push(Work::FilesChanged);
         }
@@ -431,6 +451,14 @@ impl Daemon {
         }
         if let Some(engine) = &mut self.engine {
             engine.remember_all();
+        }
+        if let Some(pending) = &self.status.pending {
+            let generation = pending.generation;
+            tracing::warn!(
+                generation,
+                "ending while a change waits to be confirmed: the next start goes on waiting, or \
+                 goes back if the time is over"
+            );
         }
         match self.status.enforcement {
             Enforcement::Committed if self.status.table != TableState::Ours => {

@@ -20,7 +20,7 @@ use std::io;
 const KEPT: usize = 50;
 
 /// Lines of each kind remembered of a generation.
-const LINES: usize = 40;
+const LINES: usize = 20;
 
 /// The directory in the state directory, and the list in it.
 const DIRECTORY: &str = "history";

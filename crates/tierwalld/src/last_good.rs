@@ -14,6 +14,11 @@ pub(crate) fn save(state: &StateDirectory, policy: &Policy, time: u64) -> io::Re
     policy_file::save(state, FILE, policy, time)
 }
 
+/// Whether one is kept, of whatever use.
+pub(crate) fn exists(state: &StateDirectory) -> bool {
+    state.size(FILE).is_some()
+}
+
 /// The policy kept last. None where there is none, or what is there isn't what was written.
 pub(crate) fn load(state: &StateDirectory) -> Option<Kept> {
     policy_file::load(state, FILE)

@@ -116,22 +116,28 @@ impl Engine {
         }
     }
 
+    /// Keeps the policy of the files that stays, and doesn't wait for it.
+    pub(crate) fn remember_policy(&mut self) {
+        (self.memory.policy, self.memory.written) = (None, Some(Instant::now()));
+        let Some(recorder) = &self.memory.recorder else { return };
+        // One that is held back was never enforced.
+        if !self.held {
+            let (policy, now) = (self.lasting().clone(), report::now());
+            recorder.record("policy", move |state| last_good::save(state, &policy, now));
+        }
+    }
+
     fn remember_due_by(&mut self, now: Instant) {
         let is_due = |at: &mut Instant| *at <= now;
         let small = self.memory.small.take_if(is_due).is_some();
         let policy = self.memory.policy.take_if(is_due).is_some();
         if policy {
-            self.memory.written = Some(now);
+            self.remember_policy();
         }
         if small {
             self.forget_again();
         }
         let Some(recorder) = &self.memory.recorder else { return };
-        // One that is held back was never enforced.
-        if policy && !self.held {
-            let (policy, now) = (self.lasting().clone(), report::now());
-            recorder.record("policy", move |state| last_good::save(state, &policy, now));
-        }
         if !small {
             return;
         }

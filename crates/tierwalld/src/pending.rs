@@ -49,8 +49,8 @@ pub(crate) struct Record {
     pub(crate) by: Option<Requester>,
     /// The connection that it was asked for over.
     pub(crate) asker: Option<Connection>,
-    /// The digest of the policy of the files that it applied; none where it wasn't of the files.
-    pub(crate) text: Option<u64>,
+    /// Whether it applied the policy of the files.
+    pub(crate) of_files: bool,
     /// What of the files was held back before.
     pub(crate) refusal: Option<Refusal>,
     /// A member by command that it removed.
@@ -203,7 +203,7 @@ mod tests {
             reason: "reload".into(),
             by: None,
             asker: None,
-            text: Some(3),
+            of_files: true,
             refusal: None,
             removed: None,
             sessions: Some(Sessions::default()),

@@ -135,3 +135,39 @@ fn it_goes_back_also_where_the_client_was_killed() {
     gone_back(&site);
     daemon.stop().unwrap();
 }
+
+/// Wherever it is killed: who is shut out by a change that was to be confirmed has a way back.
+#[test]
+fn no_moment_to_be_killed_at_leaves_the_change_without_a_way_back() {
+    let site = Site::new(&policy(ADMIN));
+    let mut daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    while !site.server.state_directory().join("last-good").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (mut waited, rounds) = (0, 24);
+    for round in 0..rounds {
+        let text = without_admin().replace("tcp/80", &format!("tcp/{}", 100 + round));
+        site.server.replace("tierwall.toml", text).unwrap();
+        let mut command = site.server.tierwall_command().unwrap();
+        command.args(["reload", "--force", "--confirm", LONG]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut client = site.server.spawn(&mut command).unwrap();
+        std::thread::sleep(Duration::from_micros(800 * round));
+        daemon.kill().unwrap();
+        client.wait().unwrap();
+        daemon = site.server.start(&[]).unwrap();
+        let status = site.status();
+        let is_pending = !status["pending"].is_null();
+        assert_eq!(site.is_let_in("admin"), !is_pending, "round {round}: {status}");
+        if is_pending {
+            waited += 1;
+            let (code, told) = site.tierwall(&["rollback"]);
+            assert_eq!(code, 0, "{told}");
+        }
+        assert!(site.is_let_in("admin"), "round {round}");
+    }
+    println!("{waited} of {rounds} waited");
+    assert!(waited > 0, "it was always killed before");
+    daemon.stop().unwrap();
+}

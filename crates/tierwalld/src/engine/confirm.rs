@@ -31,8 +31,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Proposal {
     back: Policy,
     time: ConfirmTime,
-    /// The digest of the policy of the files that is applied.
-    text: Option<u64>,
+    /// Whether it is the policy of the files that is applied.
+    of_files: bool,
     /// The member by command that is removed.
     removed: Option<CommandMember>,
     /// What of the files is held back before.
@@ -53,12 +53,12 @@ pub(crate) enum Why {
 impl Engine {
     /// The way back from what holds now. A table that is gone or held back is gone back to as one
     /// that observes.
-    pub(super) fn proposal(&self, time: ConfirmTime, text: Option<u64>) -> Proposal {
+    pub(super) fn proposal(&self, time: ConfirmTime, of_files: bool) -> Proposal {
         let mut back = self.effective();
         if self.enforcement == Enforcement::TornDown {
             back.mode = observed(back.mode);
         }
-        Proposal { back, time, text, removed: None, refusal: self.refusal.clone() }
+        Proposal { back, time, of_files, removed: None, refusal: self.refusal.clone() }
     }
 
     /// How long the step to `next` has to wait for a confirmation by the policies' own rule: that
@@ -80,7 +80,7 @@ impl Engine {
         members.members.retain(|member| member != removed);
         let is_asked = self.loses_session(&before, &members.added_to(&self.applied));
         let removed = Some(removed.clone());
-        is_asked.then(|| Proposal { removed, ..self.proposal(time, None) })
+        is_asked.then(|| Proposal { removed, ..self.proposal(time, false) })
     }
 
     /// Whether a guarded session comes from an address that a tier loses.
@@ -109,7 +109,7 @@ impl Engine {
         reason: &str,
         proposal: Proposal,
     ) -> Result<Pending, StepError> {
-        let Proposal { mut back, time, text, removed, refusal } = proposal;
+        let Proposal { mut back, time, of_files, removed, refusal } = proposal;
         let generation = self.history.current() + 1;
         let mut record = Record {
             generation,
@@ -119,7 +119,7 @@ impl Engine {
             reason: reason.to_owned(),
             by: self.asked.by.clone(),
             asker: self.asked.over,
-            text,
+            of_files,
             refusal,
             removed,
             sessions: None,
@@ -127,6 +127,7 @@ impl Engine {
         if let Some(earlier) = &self.pending {
             back = earlier.back.clone();
             record.back_to = earlier.record.back_to;
+            record.of_files |= earlier.record.of_files;
             record.refusal.clone_from(&earlier.record.refusal);
             record.removed = record.removed.or_else(|| earlier.record.removed.clone());
         }
@@ -221,12 +222,8 @@ impl Engine {
     /// Takes along into the policy to go back to what members changed from `before` to what is
     /// applied now.
     pub(super) fn follow(&mut self, before: &Policy) {
-        let text = self.read_digest();
         let Some(pending) = &mut self.pending else { return };
         pending.back = pending.back.with_member_changes(before, &self.applied);
-        if pending.record.text.is_some() {
-            pending.record.text = Some(text);
-        }
         let (pending, new) = (pending.clone(), self.applied.clone());
         if let Some(recorder) = self.memory.recorder() {
             recorder.record("a change that waits", move |state| pending.save(&new, state));
@@ -310,16 +307,18 @@ impl Engine {
         Ok(step)
     }
 
-    /// A change that waited is taken back: what of the files it was is held back from now on.
+    /// A change that waited is taken back. If it was of the files, they are held back as they are
+    /// now: whatever was edited since, the change is still in them.
     fn over(&mut self, pending: &Pending, kind: HeldBack, why: &str) {
-        let Record { generation, text, refusal, .. } = &pending.record;
+        let Record { generation, of_files, refusal, .. } = &pending.record;
         self.history.settle(*generation, Confirmation::Reverted);
         self.history.record(self.memory.recorder());
-        self.refusal = match text {
-            Some(text) => Some(Refusal::of(*text, kind, why)),
-            None => refusal.clone(),
-        };
         self.waiting = self.applied.waiting(&self.read);
+        self.refusal = match of_files {
+            _ if self.applies_files() => None,
+            true => Some(Refusal::of(self.read_digest(), kind, why)),
+            false => refusal.clone(),
+        };
         // Until both are known a start has to find the record.
         let kept = self.keep_policy().and_then(|()| self.keep_refusal());
         let forgotten = kept.and_then(|()| self.forget_record());
@@ -329,6 +328,11 @@ impl Engine {
         }
         self.memory.is_old();
         self.recheck = true;
+    }
+
+    /// Whether the files say what is applied.
+    pub(super) fn applies_files(&self) -> bool {
+        self.applied.waiting(&self.read).is_empty() && self.applied.has_members_of(&self.read)
     }
 
     /// Puts back a member by command.

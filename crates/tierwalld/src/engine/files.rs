@@ -31,7 +31,7 @@ impl Engine {
         }
         let candidate = self.read_files()?;
         let time = time.or_else(|| self.rule(&candidate.policy)).or(waits);
-        let proposal = time.map(|time| self.proposal(time, Some(self.read_digest())));
+        let proposal = time.map(|time| self.proposal(time, true));
         self.apply(candidate, "reload", Terms { force, proposal, ..Terms::default() })
     }
 
@@ -63,7 +63,7 @@ impl Engine {
         }
         if self.applied.watch == Watch::All && self.pending.is_none() {
             let time = self.rule(&candidate.policy);
-            let proposal = time.map(|time| self.proposal(time, Some(self.read_digest())));
+            let proposal = time.map(|time| self.proposal(time, true));
             let terms = Terms { proposal, ..Terms::default() };
             return self.apply(candidate, "files changed", terms);
         }
@@ -97,19 +97,18 @@ impl Engine {
     ) -> Result<Step, StepError> {
         let Candidate { policy: edited, warnings, .. } = candidate;
         let mut waiting = next.waiting(&edited);
-        let proposal = self.rule(&next).map(|t| self.proposal(t, Some(self.read_digest())));
+        let proposal = self.rule(&next).map(|time| self.proposal(time, true));
         if proposal.is_some() && self.pending.is_some() {
             waiting.push("a member that a session comes from is removed".to_owned());
             self.now_waits(waiting);
             return Ok(Step::default());
         }
         let (server, _) = Server::resolve(&next, self.so_far(), self.state.as_ref());
-        let before = self.applied.clone();
-        let is_followed = self.pending.is_some();
+        let before = self.pending.is_some().then(|| self.applied.clone());
         let terms = Terms { proposal, holds_back, ..Terms::default() };
         let candidate = Candidate { policy: next, server, warnings };
         let step = self.apply(candidate, "members changed", terms)?;
-        if is_followed {
+        if let Some(before) = before {
             self.follow(&before);
         }
         self.now_waits(waiting);

@@ -38,7 +38,7 @@ impl Engine {
         let why = format!("{by} rolled back from generation {current} to generation {number}");
         let refusal =
             (!is_of_files).then(|| Refusal::of(self.read_digest(), HeldBack::RolledBack, &why));
-        let proposal = time.map(|time| self.proposal(time, None));
+        let proposal = time.map(|time| self.proposal(time, false));
         // Before the commit: a start in between finds the last good policy, and goes on with it.
         let before = std::mem::replace(&mut self.refusal, refusal);
         if let Err(error) = self.keep_refusal() {

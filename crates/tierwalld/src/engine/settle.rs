@@ -250,10 +250,11 @@ impl Engine {
     /// Takes note of what is enforced: as the next generation, where one `happened`.
     fn count(&mut self, happened: bool, step: &Step, mut generation: Generation) {
         let policy = self.effective();
-        let previous = self.counted.replace(policy.clone());
         if !happened {
+            self.counted = Some(policy);
             return;
         }
+        let previous = self.counted.replace(policy.clone());
         let previous = previous.or_else(|| {
             // A start: the one before ended with what was kept for this.
             let last = last_good::load(self.state.as_ref()?)?.policy;

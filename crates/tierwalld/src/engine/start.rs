@@ -106,6 +106,10 @@ impl Engine {
         }
         if !engine.held {
             engine.memory.policy_is_old(&engine.applied, Changed::Rules);
+            // Without any, a crash would leave the next start nothing to go on with.
+            if !engine.state.as_ref().is_some_and(last_good::exists) {
+                engine.remember_policy();
+            }
         }
         Ok(engine)
     }

@@ -150,6 +150,17 @@ fn there_is_a_way_back_and_forth() {
     assert_eq!(allows(&site), first, "it is still the same text but for a member");
     assert_eq!(site.status()["differs"]["kind"], "rolled-back");
 
+    // Also where the member was by command before.
+    assert_eq!(site.tierwall(&["member", "add", "admin", "10.7.0.9"]).0, 0);
+    let (code, told) = site.tierwall(&["member", "promote", "admin", "10.7.0.9"]);
+    assert_eq!(code, 0, "{told}");
+    let status = site.status();
+    assert_eq!(
+        (&status["tiers"][0]["v4"], &status["tiers"][0]["by_command"]),
+        (&4.into(), &0.into())
+    );
+    assert_eq!((allows(&site), &status["differs"]["kind"]), (first, &"rolled-back".into()));
+
     // A reload asks for it.
     assert_eq!(site.tierwall(&["reload"]).0, 0);
     assert_eq!(allows(&site), third);
@@ -160,6 +171,29 @@ fn there_is_a_way_back_and_forth() {
         let (code, message) = site.tierwall(&["rollback", number]);
         assert!(code == 1 && message.contains(told), "{message}");
     }
+    daemon.stop().unwrap();
+}
+
+/// Where every edit applies by itself, too.
+#[test]
+fn an_edit_of_members_does_not_bring_back_what_is_held_back() {
+    let all = |text: &str| format!("watch = \"all\"\n{text}");
+    let site = Site::new(&all(&policy(ADMIN)));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", all(&numbered(8001))).unwrap();
+    site.status_when(|status| status["generation"] == 2);
+    let (code, told) = site.tierwall(&["rollback"]);
+    assert_eq!(code, 0, "{told}");
+    let first = allows(&site);
+    let edited = all(&numbered(8001)).replace(ADMIN, &format!("{ADMIN}\", \"{OTHER}"));
+    site.server.replace("tierwall.toml", &edited).unwrap();
+    let status = site.status_when(|status| status["tiers"][0]["v4"] == 2);
+    assert_eq!((allows(&site), &status["differs"]["kind"]), (first, &"rolled-back".into()));
+    // Another rule is another decision; and so are the files as they were enforced.
+    site.server.replace("tierwall.toml", all(&numbered(8002))).unwrap();
+    let status = site.status_when(|status| status["generation"] == 4);
+    assert!(status["differs"].is_null(), "{status}");
+    assert!(allows(&site).iter().any(|allow| allow.contains("tcp/8002")));
     daemon.stop().unwrap();
 }
 

@@ -43,7 +43,13 @@ impl Engine {
         self.members.check_promoted(&candidate.policy, tier, member)?;
         let members = self.members.without(&self.applied, tier, member)?;
         let before = std::mem::replace(&mut self.members, members);
-        let step = self.take_edit(&read, candidate);
+        let step = match self.refused_before() {
+            // What else the files say is held back; the watcher may have taken the member already.
+            Some(_) if members::is_of_files(&self.applied, tier, member) => {
+                self.settle("members changed", Terms { holds_back: true, ..Terms::default() })
+            }
+            _ => self.take_edit(&read, candidate),
+        };
         if step.is_err() {
             self.members = before;
             return step;

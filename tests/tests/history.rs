@@ -216,6 +216,25 @@ fn without_a_number_it_is_the_one_before() {
     daemon.stop().unwrap();
 }
 
+/// Killed as soon as it has said that it is done.
+#[test]
+fn what_was_told_to_be_done_survives_a_crash() {
+    let site = Site::new(&policy(ADMIN));
+    let mut daemon = site.server.start(&[]).unwrap();
+    let first = allows(&site);
+    reload(&site, &numbered(8001));
+    for _ in 0..5 {
+        assert_eq!(site.tierwall(&["rollback", "1"]).0, 0);
+        daemon.kill().unwrap();
+        daemon = site.server.start(&[]).unwrap();
+        assert_eq!(allows(&site), first);
+        assert_eq!(site.status()["differs"]["kind"], "rolled-back");
+        assert_eq!(site.tierwall(&["reload"]).0, 0);
+        assert_ne!(allows(&site), first);
+    }
+    daemon.stop().unwrap();
+}
+
 #[test]
 fn the_guard_is_asked() {
     let site = Site::new(&policy(ADMIN).replace("tcp/22", "tcp/23"));

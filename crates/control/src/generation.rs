@@ -66,6 +66,8 @@ pub enum Confirmation {
     Forced,
     /// Nobody did in time, or somebody went back.
     Reverted,
+    /// Another change took its place before.
+    Replaced,
 }
 
 /// A generation in the history.

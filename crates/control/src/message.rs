@@ -121,15 +121,12 @@ pub struct Rollback {
 }
 
 impl Request {
-    /// Whether it only asks, and changes nothing.
+    /// Whether it only asks, changes nothing, and takes no work: others than root may ask for it.
     pub fn is_read_only(&self) -> bool {
         match self {
-            Self::Status
-            | Self::Members { .. }
-            | Self::Denied { .. }
-            | Self::History
-            | Self::Difference { .. } => true,
+            Self::Status | Self::Members { .. } | Self::Denied { .. } | Self::History => true,
             Self::Reload(_)
+            | Self::Difference { .. }
             | Self::Confirm { .. }
             | Self::Rollback(_)
             | Self::Teardown

@@ -60,6 +60,7 @@ fn as_text(past: &Past) -> String {
         Some(Confirmation::Confirmed) => notes.push("confirmed".into()),
         Some(Confirmation::Forced) => notes.push(styled(BAD, "confirmed by force")),
         Some(Confirmation::Reverted) => notes.push(styled(BAD, "gone back from")),
+        Some(Confirmation::Replaced) => notes.push("replaced before it was confirmed".into()),
         None => {}
     }
     if generation.rolled_back {

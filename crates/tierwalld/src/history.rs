@@ -160,7 +160,8 @@ impl History {
         let end = current.generation.back_to.unwrap_or(current.generation.number);
         let earlier = self.generations.iter().rev().find(|entry| {
             let Generation { number, rolled_back, confirmation, .. } = entry.generation;
-            let is_bad = rolled_back || confirmation == Some(Confirmation::Reverted);
+            let never = [Some(Confirmation::Reverted), Some(Confirmation::Replaced)];
+            let is_bad = rolled_back || never.contains(&confirmation);
             number < end && !is_bad && entry.rules != current.rules
         });
         earlier.map(|entry| entry.generation.number).ok_or(NoGeneration::NoneBefore)
@@ -197,10 +198,12 @@ impl History {
         let generations = self.generations.clone();
         // Also where the list was lost.
         let first = self.last.saturating_sub(KEPT as u64 - 1);
+        let list = directory.clone();
         recorder.record("history", move |_| {
-            directory.write_synced(LIST, &serde_json::to_vec_pretty(&generations)?)?;
-            shelf.write(&directory, first)
+            list.write_synced(LIST, &serde_json::to_vec_pretty(&generations)?)
         });
+        // After everything else that is due: they may be large.
+        recorder.record("versions of the policy", move |_| shelf.write(&directory, first));
     }
 }
 

@@ -204,6 +204,9 @@ async fn read_request(
             })?;
             match peer.is_root || request.is_read_only() {
                 true => Ok(request),
+                false if matches!(request, Request::Difference { .. }) => {
+                    Err(failure(FailureKind::NotPermitted, "only root may compare generations"))
+                }
                 false => Err(failure(FailureKind::NotPermitted, "only root may change anything")),
             }
         }

@@ -68,6 +68,10 @@ fn a_restart_makes_no_session_younger() {
 fn where_nobody_was_there_or_somebody_insists_no_proof_is_asked_for() {
     let site = Site::new(&policy(ADMIN));
     let daemon = site.server.start(&[]).unwrap();
+    // What changes nothing has nothing to confirm.
+    assert_eq!(site.tierwall(&["reload", "--confirm", LONG]).0, 0);
+    assert!(site.status()["pending"].is_null());
+    assert!(!site.server.state_directory().join("pending.json").exists());
     site.server.replace("tierwall.toml", with_more()).unwrap();
     assert_eq!(site.tierwall(&["reload", "--confirm", LONG]).0, 0);
     let (code, told) = site.tierwall(&["confirm", "--json"]);
@@ -125,6 +129,15 @@ fn the_connection_of_who_asks_is_guarded() {
     assert_eq!(reload(&over, &["reload", "--confirm", LONG]).0, 0);
     assert_eq!(site.status()["pending"]["from"][0], OTHER);
     assert_eq!(site.tierwall(&["confirm"]).0, 7);
+    // Where `sudo` took the variable away, it is that of a process above.
+    site.server.replace("tierwall.toml", text("10.0.9.8")).unwrap();
+    let mut shell = std::process::Command::new("sh");
+    let tierwall = site.server.tierwall_command().unwrap();
+    let words = std::iter::once(tierwall.get_program()).chain(tierwall.get_args());
+    shell.args(["-c", "env -u SSH_CONNECTION \"$@\"; exit $?", "sh"]).args(words);
+    shell.args(["reload", "--replace"]).env("SSH_CONNECTION", &over);
+    let output = site.server.run(&mut shell).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
     let _newer = site.connect(site.network.host("other"), ELSEWHERE).unwrap();
     assert_eq!(site.tierwall(&["confirm"]).0, 0);
     daemon.stop().unwrap();

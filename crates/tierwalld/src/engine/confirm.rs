@@ -201,7 +201,8 @@ impl Engine {
         pending.record.sessions = Some(sessions);
         pending.record.deadline = Deadline::after(time);
         if let Some(earlier) = &self.pending {
-            self.history.settle(earlier.record.generation, Confirmation::Reverted);
+            self.history.settle(earlier.record.generation, Confirmation::Replaced);
+            self.history.record(self.memory.recorder());
         }
         let record = pending.record.clone();
         if let Err(error) = self.write_record(move |state| record.save(state)) {
@@ -314,6 +315,7 @@ impl Engine {
         self.history.settle(*generation, Confirmation::Reverted);
         self.history.record(self.memory.recorder());
         self.waiting = self.applied.waiting(&self.read);
+        self.trouble.is_over();
         self.refusal = match of_files {
             _ if self.applies_files() => None,
             true => Some(Refusal::of(self.read_digest(), kind, why)),

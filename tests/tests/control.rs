@@ -341,6 +341,9 @@ fn members_of_the_group_may_ask_and_change_nothing() {
     for (command, code) in [
         (&["status"][..], 0),
         (&["member", "list"], 0),
+        (&["history"], 0),
+        (&["confirm", "--force"], 4),
+        (&["rollback"], 4),
         (&["reload"], 4),
         (&["member", "add", "web", "10.0.9.9"], 4),
         (&["teardown"], 4),

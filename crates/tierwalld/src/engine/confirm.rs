@@ -67,9 +67,9 @@ impl Engine {
     pub(super) fn rule(&self, next: &Policy) -> Option<ConfirmTime> {
         let time = next.confirm.or(self.applied.confirm)?;
         let before = self.effective();
-        let is_decision = !before.waiting(next).is_empty();
-        let (old, new) = (self.members.added_to(&before), self.members.added_to(next));
-        (is_decision || self.loses_session(&old, &new)).then_some(time)
+        let loses_session =
+            || self.loses_session(&self.members.added_to(&before), &self.members.added_to(next));
+        (!before.waiting(next).is_empty() || loses_session()).then_some(time)
     }
 
     /// The same for the removal of a member by command.

@@ -161,8 +161,14 @@ impl Drafting<'_> {
             return;
         }
         let at = self.entries.len();
-        let regions: Vec<Region> =
-            item.regions.iter().flat_map(|r| less(r, &self.accepted)).collect();
+        let direction = self.side.direction;
+        // What of it is of no new connection is no allow's business.
+        let regions: Vec<Region> = item
+            .regions
+            .iter()
+            .flat_map(|region| less(region, &self.accepted))
+            .filter(|part| part.has_new() && built_in::accepted(part, direction).is_none())
+            .collect();
         self.denials.extend(regions.into_iter().map(|mut region| {
             if kind == Kind::OtherWithAccepts {
                 // What that chain accepted before isn't known here.

@@ -213,6 +213,9 @@ fn matching(body: &Json) -> Option<Step> {
         "==" | "in" => false,
         "!=" => true,
         operator => {
+            if let Some(step) = ordered(left, operator, right) {
+                return Some(step);
+            }
             let text = format!("{} {operator} {}", words(left), words(right));
             return Some(Step::Other(text));
         }
@@ -224,6 +227,26 @@ fn matching(body: &Json) -> Option<Step> {
         _ => Operand::Keys(set_of(right).iter().map(|key| key_parts(&domains, key)).collect()),
     };
     Some(Step::Match { selectors, negated, operand })
+}
+
+/// `tcp dport > 1023`, as the range that it is.
+fn ordered(left: &Json, operator: &str, right: &Json) -> Option<Step> {
+    let selector = selector(left);
+    let number = number(selector.domain(), right)?;
+    let max = match selector.domain() {
+        Domain::Port => 0xffff,
+        Domain::Uid => u32::MAX.into(),
+        _ => return None,
+    };
+    let (first, last) = match operator {
+        "<" => (0, number.checked_sub(1)?),
+        "<=" => (0, number),
+        ">" => (number + 1, max),
+        ">=" => (number, max),
+        _ => return None,
+    };
+    let keys = vec![vec![Value::Range(first, last)]];
+    Some(Step::Match { selectors: vec![selector], negated: false, operand: Operand::Keys(keys) })
 }
 
 /// The elements of an anonymous set; one for what is none. States stand in a plain list.

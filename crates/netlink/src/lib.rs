@@ -21,6 +21,8 @@
 //! implementations, a round trip through both also proves something.
 //!
 //! The socket of an earlier process can be gone on with ([`inherited`]), so that the table stays owned.
+//! Tables of others are read into a [`Listing`](ruleset::listing::Listing) by `listing`, which
+//! knows more forms of rules than ours have.
 //!
 //! Beside the table, what its first enforcement and the role by address need: this host's TCP sockets
 //! (`tcp`), connection tracking (`conntrack`), which is told of them by `adopt`, and this host's
@@ -62,6 +64,7 @@ mod inherited;
 mod legacy;
 mod lift;
 mod link;
+mod listing;
 mod lower;
 mod memory;
 mod message;

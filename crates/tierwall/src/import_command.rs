@@ -7,7 +7,7 @@ use crate::error::{Error, in_full};
 use crate::options::{Common, Import};
 use crate::output::{GOOD, WARNING, counted, print, print_json, styled, tell};
 use import::{Draft, DraftError, Options, Summary, choose, draft};
-use ruleset::listing::{ListedTable, Listing};
+use ruleset::listing::{ListedTable, Listing, TableFamily};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -36,6 +36,20 @@ pub(crate) fn run(common: &Common, import: &Import) -> Result<u8, Error> {
 /// The tables, and whose they are. Of another host's nothing but the listing is known.
 fn read(import: &Import) -> Result<(Listing, Options), Error> {
     let role = import.role.clone();
+    if import.from == "kernel" {
+        let is_wanted = |family: &TableFamily, name: &str| {
+            import.tables.iter().any(|table| table.family == *family && table.name == name)
+        };
+        let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
+        let listing = connection.listing(is_wanted).map_err(Error::Kernel)?;
+        let addresses = netlink::addresses().map_err(Error::Addresses)?;
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        // Without its domain.
+        let host = host.map(|name| name.split('.').next().unwrap_or_default().to_owned());
+        let host = host.filter(|name| !name.is_empty());
+        let source = host.clone().unwrap_or_else(|| "the kernel".into());
+        return Ok((listing, Options { role, host, addresses, source }));
+    }
     let mut text = String::new();
     let source = match import.from.as_str() {
         "-" => io::stdin().read_to_string(&mut text).map(|_| "standard input".to_owned()),

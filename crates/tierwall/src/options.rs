@@ -335,8 +335,8 @@ pub(crate) struct Edit {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// What `nft -j list ruleset` printed: a file, or - for standard input
-    #[arg(long, value_name = "FILE")]
+    /// This server's kernel, or what `nft -j list ruleset` printed: a file, or - for standard input
+    #[arg(long, value_name = "kernel|FILE|-", default_value = "kernel")]
     pub(crate) from: String,
 
     /// The table to import; several make one policy (ip/filter and ip6/filter)

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod kernel;
 mod scenarios;
 mod written;
 

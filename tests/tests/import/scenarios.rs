@@ -16,24 +16,29 @@ fn arguments(words: &str) -> Vec<String> {
     words.split_whitespace().map(str::to_owned).collect()
 }
 
+/// Both sources give the same.
+fn both(name: &str, words: impl Fn(&str) -> String) {
+    for from_json in [true, false] {
+        run(name, |host| Import { arguments: arguments(&words(host)), from_json });
+    }
+}
+
 /// One rule after the other, sets for tiers, files of roles.
 #[test]
 fn strict_three_tier_in_linear_style() {
-    run("strict-three-tier", |host| {
-        let role = host.trim_end_matches(|c: char| c.is_ascii_digit());
-        Import { arguments: arguments(&format!("--role {role}")), from_json: true }
+    both("strict-three-tier", |host| {
+        format!("--role {}", host.trim_end_matches(|c: char| c.is_ascii_digit()))
     });
 }
 
 /// Verdict maps and a chain for each service, addresses by definitions.
 #[test]
 fn first_steps_by_dispatch() {
-    run("first-steps", |_| Import { arguments: Vec::new(), from_json: true });
+    both("first-steps", |_| String::new());
 }
 
 /// A table for each family, in the manner of iptables.
 #[test]
 fn egress_allow_list_in_two_tables() {
-    let tables = "--table ip/filter --table ip6/filter";
-    run("egress-allow-list", |_| Import { arguments: arguments(tables), from_json: true });
+    both("egress-allow-list", |_| "--table ip/filter --table ip6/filter".to_owned());
 }

@@ -11,6 +11,8 @@
 //! is counted in the [`Summary`]. The text it gives is a policy without errors, whatever the
 //! tables say. No I/O.
 
+#[cfg(test)]
+mod agreement;
 mod built_in;
 mod condition;
 mod draft;

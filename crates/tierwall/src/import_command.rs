@@ -7,6 +7,7 @@ use crate::error::{Error, in_full};
 use crate::options::{Common, Import};
 use crate::output::{GOOD, WARNING, counted, print, print_json, styled, tell};
 use import::{Draft, DraftError, Options, Summary, choose, draft};
+use ruleset::TABLE;
 use ruleset::listing::{ListedTable, Listing, TableFamily};
 use serde_json::json;
 use std::fs::{self, File};
@@ -14,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 pub(crate) fn run(common: &Common, import: &Import) -> Result<u8, Error> {
-    let (listing, options) = read(import)?;
+    let (listing, options) = read(common, import)?;
     let tables: Vec<ListedTable> =
         choose(listing, &import.tables).map_err(|error| no_draft(&error, import))?;
     let draft = draft(&tables, &options).map_err(|error| no_draft(&error, import))?;
@@ -34,13 +35,24 @@ pub(crate) fn run(common: &Common, import: &Import) -> Result<u8, Error> {
 }
 
 /// The tables, and whose they are. Of another host's nothing but the listing is known.
-fn read(import: &Import) -> Result<(Listing, Options), Error> {
+fn read(common: &Common, import: &Import) -> Result<(Listing, Options), Error> {
     let role = import.role.clone();
     if import.from == "kernel" {
         let is_wanted = |family: &TableFamily, name: &str| {
             import.tables.iter().any(|table| table.family == *family && table.name == name)
         };
         let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
+        if is_wanted(&TableFamily::Inet, TABLE) {
+            // Whose it is is enough.
+            let found = connection.dump_up_to(0).map_err(Error::Kernel)?;
+            if found.ruleset.table.is_some_and(|table| table.is_ours()) {
+                return Err(Error::Import(format!(
+                    "the table inet {TABLE} was made by tierwall\n  hint: its policy is {}; \
+                     another table is imported with --table",
+                    common.config.display()
+                )));
+            }
+        }
         let listing = connection.listing(is_wanted).map_err(Error::Kernel)?;
         let addresses = netlink::addresses().map_err(Error::Addresses)?;
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());

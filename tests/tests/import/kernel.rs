@@ -5,6 +5,8 @@ use netlink::Connection;
 use ruleset::listing::{ListedRule, ListedTable, Listing, Operand, Step, VerdictMap};
 use std::fs;
 use tierwall_tests::namespace::Namespace;
+use tierwall_tests::network::Host;
+use tierwall_tests::server::Server;
 
 /// Every form that has a word, in the order of its source.
 const FORMS: &str = r#"
@@ -169,4 +171,26 @@ fn only_what_is_wanted_is_read_of_what_is_there() {
     });
     let chains: Vec<usize> = listing.tables.iter().map(|table| table.chains.len()).collect();
     assert_eq!(chains, [0, 1, 0]);
+}
+
+#[test]
+fn the_kernel_is_read_unless_a_file_is_named_and_tierwalls_own_table_is_left_alone() {
+    let host = Host::alone("app1", ["10.0.1.20".parse().unwrap()]).unwrap();
+    let server = Server::new(&host, "role = \"app\"\n[tiers]\napp = [\"10.0.1.20\"]\n").unwrap();
+    let script = "table inet filter { chain c { type filter hook input priority 0; policy drop;
+        ip daddr 10.0.1.20 tcp dport 80 accept; }; }";
+    host.namespace.command_with_input("nft", &["-f", "-"], script).unwrap();
+    let output = server.tierwall(&["import"]).unwrap();
+    let policy = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{policy}");
+    // The address is the server's only one of its family: the allow needn't name it.
+    assert!(policy.contains("= [\"10.0.1.20\"]") && policy.contains("\"0.0.0.0/0\""), "{policy}");
+
+    host.namespace.command("nft", &["flush", "ruleset"]).unwrap();
+    let daemon = server.start(&[]).unwrap();
+    let output = server.tierwall(&["import"]).unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("made by tierwall"), "{told}");
+    daemon.stop().unwrap();
 }

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 const SUITE: &str = "bookworm";
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
-/// Beside what a minimal system has: systemd, what the package depends on, and what is looked with.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,nftables,libnftnl11,libmnl0,procps";
+/// Beside what a minimal system has: systemd, what the package depends on, what is looked with, and
+/// what Ansible asks of a host.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,nftables,libnftnl11,libmnl0,procps,iproute2,\
+                        openssh-server,python3,python3-apt";
 
 /// Makes the packages and the files of a machine, and runs the tests.
 pub(crate) fn machines(arguments: &[String]) -> Result<()> {
@@ -29,10 +31,14 @@ pub(crate) fn machines(arguments: &[String]) -> Result<()> {
 fn base() -> Result<PathBuf> {
     let directory = run::root().join("target/machines");
     let (base, unfinished) = (directory.join(SUITE), directory.join(format!(".{SUITE}")));
-    if base.is_dir() {
+    let made_of = directory.join(format!("{SUITE}.packages"));
+    if base.is_dir() && fs::read_to_string(&made_of).is_ok_and(|packages| packages == PACKAGES) {
         return Ok(base);
     }
-    eprintln!("making the files of a Debian {SUITE}, 300 MB in target/machines");
+    if base.exists() {
+        fs::remove_dir_all(&base)?;
+    }
+    eprintln!("making the files of a Debian {SUITE}, 400 MB in target/machines");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
@@ -41,6 +47,7 @@ fn base() -> Result<PathBuf> {
     debootstrap.args(["--variant=minbase", "--include", PACKAGES, SUITE]);
     run::succeed(debootstrap.arg(&unfinished).arg(mirror()))?;
     fs::rename(&unfinished, &base)?;
+    fs::write(made_of, PACKAGES)?;
     Ok(base)
 }
 

@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
                   the micro-benchmarks: parse, normalise, diff, fingerprint, encode
   dist            make the packages: dist/*.deb and dist/*.rpm
   machines [ARG…] install, upgrade, crash, boot and purge the package on machines with systemd;
-                  takes some minutes and 300 MB, and a mirror of Debian
+                  takes some minutes and 400 MB, and a mirror of Debian
   ci              what has to pass before a change goes in: format, lints, documentation,
                   licences, tests, demo
   help            this text

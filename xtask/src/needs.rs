@@ -76,6 +76,8 @@ pub(crate) const DIST: &[Need] = &[
 pub(crate) const MACHINES: &[Need] = &[
     need(What::Program("debootstrap"), ["debootstrap", "debootstrap"], "makes the files of a machine"),
     need(What::Program("systemd-nspawn"), ["systemd-container", "systemd-container"], "boots it"),
+    need(What::Program("ansible-playbook"), ["ansible-core", "ansible-core"], "rolls a policy out to it"),
+    need(What::Program("ssh"), ["openssh-client", "openssh-clients"], "carries Ansible there"),
     need(What::Program("dnsmasq"), ["dnsmasq-base", "dnsmasq"], "gives it an address by DHCP"),
 ];
 

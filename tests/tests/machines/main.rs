@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod ansible;
 #[allow(dead_code, reason = "how long a step took is told elsewhere")]
 #[path = "../continuity/load.rs"]
 mod load;

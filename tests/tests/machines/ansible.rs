@@ -1,0 +1,128 @@
+//! The Ansible role on two servers, over SSH from a third host.
+
+use crate::made;
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+use tierwall_tests::machine::Machine;
+use tierwall_tests::network::{Host, Network};
+
+struct Rollout {
+    network: Network,
+    machines: Vec<(&'static str, Machine)>,
+    directory: tempfile::TempDir,
+}
+
+impl Rollout {
+    fn new() -> Self {
+        let addresses = [("control", "10.10.0.1"), ("web1", "10.10.1.10"), ("app1", "10.10.1.20")];
+        let parsed = addresses.map(|(name, at)| (name, vec![at.parse::<IpAddr>().unwrap()]));
+        let network = Network::new(parsed).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key");
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
+        assert!(keygen.status().unwrap().success());
+        let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+        let machines = ["web1", "app1"].map(|name| {
+            let namespace = &network.host(name).namespace;
+            let machine = Machine::boot(&made("TIERWALL_MACHINE"), namespace).unwrap();
+            fs::create_dir_all(machine.path("/root/.ssh")).unwrap();
+            machine.write("/root/.ssh/authorized_keys", &public).unwrap();
+            (name, machine)
+        });
+        let rollout = Self { network, machines: machines.into(), directory };
+        rollout.write(
+            "inventory",
+            "[web]\nweb1 ansible_host=10.10.1.10\n[app]\napp1 ansible_host=10.10.1.20\n",
+        );
+        rollout
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
+    /// Runs the role with these allows and members.
+    fn play(&self, allows: &str) -> Output {
+        let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/ansible/roles");
+        let package = made("TIERWALL_DEB");
+        let playbook = format!(
+            "- hosts: all\n  roles:\n    - role: tierwall\n      vars:\n        \
+             tierwall_package: {}\n        tierwall_members: {{ admin: [\"10.10.0.1\"] }}\n        \
+             tierwall_confirm: 10s\n        tierwall_allows:\n{allows}",
+            package.display()
+        );
+        self.write("site.yml", &playbook);
+        let key = self.directory.path().join("key");
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        let mut ansible = Command::new("ansible-playbook");
+        ansible.current_dir(self.directory.path()).args(["-i", "inventory", "site.yml"]);
+        ansible.env("ANSIBLE_ROLES_PATH", roles).env("ANSIBLE_HOST_KEY_CHECKING", "False");
+        ansible.env("ANSIBLE_PRIVATE_KEY_FILE", key).env("ANSIBLE_REMOTE_USER", "root");
+        ansible.env("HOME", self.directory.path()).env("ANSIBLE_NOCOLOR", "1");
+        ansible.env("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3");
+        let control = self.network.host("control");
+        control.namespace.run(|| ansible.output()).unwrap()
+    }
+
+    fn status(&self, name: &str) -> serde_json::Value {
+        let (_, machine) = self.machines.iter().find(|(known, _)| *known == name).unwrap();
+        let status = machine.succeed(&["tierwall", "status", "--json"]).unwrap();
+        serde_json::from_str(&status).unwrap()
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+fn reaches(from: &Host, to: &Host, port: u16) -> bool {
+    let address = SocketAddr::new(to.addresses[0], port);
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok();
+    from.namespace.run(connect)
+}
+
+const SSH: &str = "          - { from: admin, to: \"*\", service: tcp/22 }\n";
+const WEB: &str = "          - { from: web, to: app, service: tcp/8080 }\n";
+
+#[test]
+#[ignore = "boots machines: cargo xtask machines"]
+fn a_policy_is_rolled_out_and_one_that_locks_out_is_not() {
+    let rollout = Rollout::new();
+    let [control, web, app] = ["control", "web1", "app1"].map(|name| rollout.network.host(name));
+    let _listener = app.namespace.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
+
+    let first = rollout.play(SSH);
+    assert!(first.status.success(), "{}", text(&first));
+    assert!(!reaches(web, app, 8080));
+    assert!(reaches(control, app, 22));
+    assert_eq!(rollout.status("app1")["role"], serde_json::json!(["app"]));
+
+    // Nothing changed: nothing is applied, and nothing waits.
+    let again = rollout.play(SSH);
+    assert!(again.status.success(), "{}", text(&again));
+    assert_eq!(text(&again).matches("changed=0").count(), 2, "{}", text(&again));
+
+    let second = rollout.play(&format!("{SSH}{WEB}"));
+    assert!(second.status.success(), "{}", text(&second));
+    assert!(reaches(web, app, 8080));
+    assert!(rollout.status("app1")["pending"].is_null(), "{}", rollout.status("app1"));
+
+    // Without a way in for whoever rolls it out.
+    let locked = rollout.play(WEB);
+    assert!(!locked.status.success(), "{}", text(&locked));
+    assert!(
+        text(&locked).contains("would lock out the session from 10.10.0.1"),
+        "{}",
+        text(&locked)
+    );
+    assert!(reaches(control, app, 22));
+    // With errors: not even the file is replaced.
+    let bad = rollout.play("          - { from: wbe, to: app, service: tcp/8080 }\n");
+    assert!(!bad.status.success(), "{}", text(&bad));
+    assert!(text(&bad).contains("wbe"), "{}", text(&bad));
+}

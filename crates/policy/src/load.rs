@@ -9,7 +9,7 @@ use crate::document::Document;
 use crate::include::{Input, Reading};
 use crate::lint;
 use crate::list_cache::ListCache;
-use crate::model::{Policy, RoleSetting, Tier};
+use crate::model::{Boot, Policy, RoleSetting, Tier};
 use crate::service::Services;
 use crate::source::Sources;
 use crate::tier;
@@ -39,6 +39,9 @@ impl Default for Options {
 pub struct Loaded {
     /// The policy; none where there is an error.
     pub policy: Option<Policy>,
+    /// Where there is an error and the file says `boot = "closed"`, as far as it can be read: what
+    /// then holds at a boot if no policy ever was good.
+    pub closed: Option<Policy>,
     /// What is wrong, in the order of the files.
     pub diagnostics: Diagnostics,
     /// What of the file system this depends on, also where it failed.
@@ -114,8 +117,11 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     let order: BTreeMap<Arc<PathBuf>, usize> = files.zip(0..).collect();
     diagnostics.sort(&order);
     policy.allows.shrink_to_fit();
-    let policy = Some(policy).filter(|_| !diagnostics.has_errors());
-    Loaded { policy, diagnostics, inputs, sources }
+    let has_errors = diagnostics.has_errors();
+    let is_closed = has_errors && policy.boot == Boot::Closed;
+    let closed = is_closed.then(|| policy.clone().without_allows());
+    let policy = Some(policy).filter(|_| !has_errors);
+    Loaded { policy, closed, diagnostics, inputs, sources }
 }
 
 fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {

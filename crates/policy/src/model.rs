@@ -64,6 +64,20 @@ pub struct Policy {
     pub allows: Vec<Allow>,
 }
 
+impl Policy {
+    /// The same with built-in traffic and the default drop only, whatever the mode: what
+    /// `boot = "closed"` asks for.
+    pub(crate) fn without_allows(self) -> Self {
+        Self {
+            role: RoleSetting::Auto,
+            mode: Modes::default(),
+            tiers: BTreeMap::new(),
+            allows: Vec::new(),
+            ..self
+        }
+    }
+}
+
 /// `role`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoleSetting {

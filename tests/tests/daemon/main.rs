@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod boot;
 mod log;
 mod restart;
 mod role;

@@ -202,6 +202,15 @@ fn a_foreign_change_is_reported_and_left_until_the_next_commit() {
     assert!(text.contains("changed by another process: nft"), "{text}");
     assert_eq!(listing(&server).elements("web_v4"), ["10.0.0.1"]);
 
+    // Neither does a file put it back that says nothing new, or only what waits.
+    let more = "[[allow]]\nfrom = \"web\"\nto = \"app\"\nservice = \"tcp/9\"\n";
+    rename(&server, "tierwall.toml", &format!("{}{more}", policy("report")));
+    status_when(&server, "an edit waits", |status| !status.waiting.is_empty());
+    rename(&server, "tierwall.toml", &policy("report"));
+    status_when(&server, "none waits", |status| status.waiting.is_empty());
+    assert!(status(&server).drift.is_some());
+    assert_eq!(listing(&server).elements("web_v4"), ["10.0.0.1"]);
+
     // Who changed it changes it back: nothing is left to report.
     change(&server, &mut monitor, "add element inet filter web_v4 { 10.0.0.9 }");
     status_when(&server, "nothing is reported", |status| status.drift.is_none());

@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::refusal::digest;
 use crate::state::StateDirectory;
 use control::Enforcement;
-use policy::model::Watch;
+use policy::model::{Ownership, Watch};
 use policy::{ConfirmTime, Diagnostics, ListCache, Loaded, Policy, Style};
 use std::time::SystemTime;
 use watch::LoadStart;
@@ -133,7 +133,7 @@ impl Engine {
         let so_far = Some((&self.server, &self.applied));
         let (inputs, candidate) = load(&self.options, &mut self.lists, so_far, self.state.as_ref());
         self.inputs = inputs;
-        let candidate = candidate.map_err(|problem| self.refuse(problem))?;
+        let candidate = candidate.map_err(|bad| self.refuse(bad.problem))?;
         self.read = candidate.policy.clone();
         self.read_digest.take();
         self.problem = None;
@@ -158,6 +158,14 @@ impl Engine {
     ) -> Result<Step, StepError> {
         let Candidate { policy, server, warnings } = candidate;
         let differs = policy != self.applied;
+        // What another process changed is only reported: nothing is put back for a file that was
+        // touched.
+        let is_reported = self.applied.ownership == Ownership::Report && reason != "reload";
+        let is_settled = !self.held && self.refusal.is_none() && !self.trouble.is_some();
+        if is_reported && is_settled && !differs && server == self.server {
+            (self.warnings, self.waiting) = (warnings, Vec::new());
+            return Ok(Step::default());
+        }
         let rules_changed = differs && !self.applied.waiting(&policy).is_empty();
         let before = (
             std::mem::replace(&mut self.applied, policy),
@@ -191,23 +199,32 @@ impl Engine {
     }
 }
 
+/// Files that can't be applied.
+pub(super) struct BadFiles {
+    /// All that is wrong with them.
+    pub(super) problem: String,
+    /// What they want in their place at a boot where no policy ever was good; none where that is
+    /// the network as it is.
+    pub(super) closed: Option<Policy>,
+}
+
 /// The policy of the files, or all that is wrong with them; and what they are, either way.
 pub(super) fn load(
     options: &Options,
     lists: &mut ListCache,
     so_far: Option<(&Server, &Policy)>,
     state: Option<&StateDirectory>,
-) -> (Inputs, Result<Candidate, String>) {
+) -> (Inputs, Result<Candidate, BadFiles>) {
     let (now, start) = (SystemTime::now(), LoadStart::now());
     let load_options = policy::Options {
         check_permissions: !options.insecure_permissions,
         strict: options.strict,
     };
-    let Loaded { policy, mut diagnostics, inputs, sources } =
+    let Loaded { policy, closed, mut diagnostics, inputs, sources } =
         policy::load_again(&options.config, &load_options, lists, now);
     let inputs = Inputs { inputs, start };
     let Some(policy) = policy else {
-        return (inputs, Err(diagnostics.render(Style::Plain)));
+        return (inputs, Err(BadFiles { problem: diagnostics.render(Style::Plain), closed }));
     };
     let (server, mut found) = Server::resolve(&policy, so_far, state);
     sources.illustrate(&mut found);
@@ -216,7 +233,7 @@ pub(super) fn load(
         diagnostics.deny_warnings();
     }
     if diagnostics.has_errors() {
-        return (inputs, Err(diagnostics.render(Style::Plain)));
+        return (inputs, Err(BadFiles { problem: diagnostics.render(Style::Plain), closed }));
     }
     let warnings = lines(&diagnostics);
     (inputs, Ok(Candidate { policy, server, warnings }))

@@ -2,7 +2,7 @@
 //! or from a change that waits to be confirmed, or is gone back from.
 
 use super::confirm::Why;
-use super::files::{lines, load};
+use super::files::{BadFiles, lines, load};
 use super::settle::Terms;
 use super::{Asked, Candidate, Engine, StepError};
 use crate::history::History;
@@ -25,6 +25,9 @@ use std::cell::OnceCell;
 enum Beginning {
     /// What the files say, or the last good policy where they say nothing.
     Usual,
+    /// Built-in traffic and the default drop, since the files say nothing and no policy ever was
+    /// good.
+    Closed,
     /// The change that waited when the daemon ended, in the kernel since then.
     Change(Box<Pending>),
     /// The last good policy, since nobody knows what waited.
@@ -48,8 +51,9 @@ impl Engine {
         let mut lists = ListCache::default();
         let (inputs, files) = load(&options, &mut lists, None, state.as_ref());
         let read = files.as_ref().ok().map(|candidate| candidate.policy.clone());
-        let problem = files.as_ref().err().cloned();
+        let problem = files.as_ref().err().map(|bad| bad.problem.clone());
         let (beginning, candidate) = begin(files, state.as_ref())?;
+        let is_closed = matches!(beginning, Beginning::Closed);
         let Candidate { policy, server, warnings } = candidate;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut engine = Self {
@@ -92,7 +96,7 @@ impl Engine {
             |previous: Option<&ruleset::Ruleset>| compile(&policy, Host { role, users, previous });
         engine.kernel.recognise(compile, engine.state.as_ref())?;
         match beginning {
-            Beginning::Usual => engine.start_usual()?,
+            Beginning::Usual | Beginning::Closed => engine.start_usual()?,
             Beginning::Change(pending) => engine.start_with_a_change(*pending)?,
             Beginning::Last(damage) => {
                 let why =
@@ -104,7 +108,8 @@ impl Engine {
                 }
             }
         }
-        if !engine.held {
+        // Closed is no good policy.
+        if !engine.held && !is_closed {
             engine.memory.policy_is_old(&engine.applied, Changed::Rules);
             // Without any, a crash would leave the next start nothing to go on with.
             if !engine.state.as_ref().is_some_and(last_good::exists) {
@@ -174,7 +179,7 @@ impl Engine {
 
 /// What to begin with, and the policy that is in the kernel by then, as far as it is known.
 fn begin(
-    files: Result<Candidate, String>,
+    files: Result<Candidate, BadFiles>,
     state: Option<&StateDirectory>,
 ) -> Result<(Beginning, Candidate), StepError> {
     let of = |policy: Policy| {
@@ -195,8 +200,8 @@ fn begin(
     }
     let candidate = match files {
         Ok(candidate) => candidate,
-        Err(problem) => match last() {
-            Some(last) => {
+        Err(BadFiles { problem, closed }) => match (last(), closed) {
+            (Some(last), _) => {
                 let since = last.time;
                 tracing::error!(
                     since,
@@ -204,7 +209,14 @@ fn begin(
                 );
                 of(last.policy)
             }
-            None => return Err(StepError::BadPolicy(problem)),
+            (None, Some(closed)) => {
+                tracing::error!(
+                    "the policy has errors, and none ever was good; nothing passes but built-in \
+                     traffic, as `boot = \"closed\"` says\n{problem}"
+                );
+                return Ok((Beginning::Closed, of(closed)));
+            }
+            (None, None) => return Err(StepError::BadPolicy(problem)),
         },
     };
     Ok((Beginning::Usual, candidate))

@@ -210,7 +210,7 @@ impl Addresses {
         }
     }
 
-    fn without(&self, others: &Self) -> Self {
+    pub(crate) fn without(&self, others: &Self) -> Self {
         Self { v4: self.v4.minus(&others.v4), v6: self.v6.minus(&others.v6) }
     }
 }

@@ -7,18 +7,21 @@
 //! were. A policy is the same on every server; what it means for one follows from
 //! that server's [`Role`] ([`role_of`], [`Role::parse_as`]) and its users ([`resolve_users`]),
 //! which are pure functions of what the caller knows about the server. [`compile()`] makes a
-//! server's part of the policy into its table, [`Reach`] says what a table opens, and a [`Judge`]
-//! what becomes of a packet and which line says so.
+//! server's part of the policy into its table, [`Reach`] says what a table opens, a [`Judge`]
+//! what becomes of a packet and which line says so, [`explain`] the same of a connection between
+//! any two parties, and a [`Relation`](relation) who reaches whom on what under the policy as a whole.
 //!
 //! The crate reads the files it is given and does no other I/O: no clock, no environment, no
 //! address or user of this machine.
 
+mod addresses;
 mod allow;
 mod change;
 mod compile;
 mod confirm;
 mod diagnostic;
 mod document;
+pub mod explain;
 mod file;
 mod gap;
 mod include;
@@ -29,15 +32,18 @@ mod list_cache;
 mod load;
 mod mark;
 mod member;
+mod missing;
 pub mod model;
 mod name;
 mod port;
 mod protocol;
 mod reach;
+pub mod relation;
 mod render;
 mod role;
 mod scan;
 mod service;
+mod service_set;
 mod setting;
 mod sound;
 mod source;
@@ -57,6 +63,7 @@ pub use list_cache::ListCache;
 pub use load::{Loaded, Options, load, load_again, load_text};
 pub use mark::{Fate, Mark};
 pub use member::{Member, MemberError};
+pub use missing::{Gap, Missing, Sides};
 pub use model::Policy;
 pub use name::is_name;
 pub use protocol::{
@@ -65,5 +72,6 @@ pub use protocol::{
 pub use reach::{Direction, Opening, Reach, tier_of_set};
 pub use render::Style;
 pub use role::{AsError, Role, check_role, role_of};
+pub use service_set::{Point, ServiceError};
 pub use source::{Source, Sources};
 pub use user::resolve_users;

@@ -158,7 +158,7 @@ pub fn check_role(policy: &Policy, addresses: &[IpAddr]) -> Diagnostics {
     diagnostics
 }
 
-fn tiers_of(policy: &Policy, addresses: &[IpAddr]) -> BTreeSet<String> {
+pub(crate) fn tiers_of(policy: &Policy, addresses: &[IpAddr]) -> BTreeSet<String> {
     let holding = policy
         .tiers
         .iter()

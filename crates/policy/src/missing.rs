@@ -1,0 +1,195 @@
+//! What a denied connection lacks: the allow that comes nearest, and one that would let it through.
+
+use crate::change::Addresses;
+use crate::explain::{Party, Question};
+use crate::model::{Allow, Endpoint, Policy, Service, User};
+use crate::reach::Direction;
+use crate::role::{Role, tiers_of};
+use crate::service_set::Point;
+use ruleset::Transport;
+use ruleset::evaluate::Packet;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What is missing at one end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing<'p> {
+    /// The allow that lacks one thing only, if there is one, and what.
+    pub nearest: Option<(&'p Allow, Gap)>,
+    /// The sides of an allow that would let it through, as a policy names them.
+    pub sides: Sides,
+    /// And its service.
+    pub service: Service,
+}
+
+/// The two sides of an allow that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sides {
+    /// `from` and `to`.
+    Named {
+        /// Who opens it.
+        from: String,
+        /// To whom.
+        to: String,
+    },
+    /// No allow would do, since this end's address is in none of its server's tiers.
+    NoTier(IpAddr),
+}
+
+/// What an allow lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gap {
+    /// It is for other users.
+    User,
+    /// It is for other services.
+    Service,
+    /// It names another peer.
+    Peer,
+    /// It is for other servers.
+    Server,
+}
+
+/// The end of a connection where no allow names it.
+pub(crate) struct ClosedEnd<'a> {
+    pub(crate) role: &'a Role,
+    pub(crate) users: &'a BTreeMap<String, u32>,
+    pub(crate) direction: Direction,
+    pub(crate) packet: &'a Packet,
+    pub(crate) point: Point,
+}
+
+impl Missing<'_> {
+    /// Whether the same sides are missing, and the same allow comes near.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (&self.nearest, &self.sides) == (&other.nearest, &other.sides)
+    }
+}
+
+/// What would have let the packet through.
+pub(crate) fn missing<'p>(
+    policy: &'p Policy,
+    end: &ClosedEnd<'_>,
+    question: &Question,
+) -> Missing<'p> {
+    let near = policy.allows.iter().filter_map(|allow| {
+        let (gap, distance) = end.gap(policy, allow)?;
+        Some((gap, distance, allow))
+    });
+    let nearest = near.min_by_key(|(gap, distance, _)| (*gap, *distance));
+    let nearest = nearest.map(|(gap, _, allow)| (allow, gap));
+    let sides = end.sides(policy, question);
+    Missing { nearest, sides, service: Service::default() }
+}
+
+impl ClosedEnd<'_> {
+    /// Own address and the other side's.
+    fn addresses(&self) -> (IpAddr, IpAddr) {
+        match self.direction {
+            Direction::Input => (self.packet.destination, self.packet.source),
+            Direction::Output => (self.packet.source, self.packet.destination),
+        }
+    }
+
+    /// The one thing that `allow` lacks, and how far it is from that; none where it lacks more.
+    fn gap(&self, policy: &Policy, allow: &Allow) -> Option<(Gap, u32)> {
+        let (own, peer) = match self.direction {
+            Direction::Input => (&allow.to, &allow.from),
+            Direction::Output => (&allow.from, &allow.to),
+        };
+        let (own_address, peer_address) = self.addresses();
+        let acts = |tier: &String| {
+            let is_held = || Addresses::of_tier(&policy.tiers[tier]).contains(own_address);
+            let confined = self.direction == Direction::Input && self.role.auto;
+            own.tiers.contains(tier) && policy.tiers.contains_key(tier) && (!confined || is_held())
+        };
+        let gaps = [
+            (Gap::User, !self.has_user(allow), 0),
+            (Gap::Service, !allow.service.holds(self.point), self.distance(&allow.service)),
+            (Gap::Peer, !names(policy, peer, peer_address), 0),
+            (Gap::Server, !own.every_server && !self.role.tiers.iter().any(acts), 0),
+        ];
+        let mut lacking = gaps.iter().filter(|(_, is_lacking, _)| *is_lacking);
+        let (gap, _, distance) = lacking.next()?;
+        lacking.next().is_none().then_some((*gap, *distance))
+    }
+
+    fn has_user(&self, allow: &Allow) -> bool {
+        let is_sender = |user: &User| {
+            let uid = match user {
+                User::Uid(uid) => Some(uid),
+                User::Name { name, .. } => self.users.get(name),
+            };
+            self.packet.user.is_some() && uid.copied() == self.packet.user
+        };
+        self.direction == Direction::Input
+            || allow.users.is_empty()
+            || allow.users.iter().any(is_sender)
+    }
+
+    /// From the port to the next one that is open; far away for another protocol.
+    fn distance(&self, service: &Service) -> u32 {
+        const OTHER_PROTOCOL: u32 = u32::MAX;
+        let Some(port) = self.point.port else { return OTHER_PROTOCOL };
+        let ranges = Transport::of_protocol(self.point.protocol)
+            .and_then(|transport| service.ports.get(&transport));
+        let of_range = |range: &std::ops::RangeInclusive<u16>| {
+            u32::from(range.start().abs_diff(port).min(range.end().abs_diff(port)))
+        };
+        ranges.into_iter().flatten().map(of_range).min().unwrap_or(OTHER_PROTOCOL)
+    }
+
+    /// The sides of an allow in the words of a policy: tiers where there are any.
+    fn sides(&self, policy: &Policy, question: &Question) -> Sides {
+        let (own_address, peer_address) = self.addresses();
+        let (own, peer) = match self.direction {
+            Direction::Input => (&question.to, &question.from),
+            Direction::Output => (&question.from, &question.to),
+        };
+        let acts = |tier: &&String| {
+            let confined = self.role.auto && self.direction == Direction::Input;
+            self.role.tiers.contains(*tier)
+                && (!confined || Addresses::of_tier(&policy.tiers[*tier]).contains(own_address))
+        };
+        let asked = match own {
+            Party::Tier(tier) => Some(tier).filter(acts),
+            _ => None,
+        };
+        let Some(own) = asked.or_else(|| smallest(policy, self.role.tiers.iter().filter(acts)))
+        else {
+            return Sides::NoTier(own_address);
+        };
+        let holding = tiers_of(policy, &[peer_address]);
+        let peer = match peer {
+            Party::Tier(tier) if holding.contains(tier) => tier.clone(),
+            Party::Addresses { name, addresses }
+                if holding.is_empty() && name.parse::<crate::Member>().is_ok() =>
+            {
+                addresses.to_string()
+            }
+            _ => smallest(policy, holding.iter())
+                .map_or_else(|| peer_address.to_string(), String::clone),
+        };
+        let own = own.clone();
+        match self.direction {
+            Direction::Input => Sides::Named { from: peer, to: own },
+            Direction::Output => Sides::Named { from: own, to: peer },
+        }
+    }
+}
+
+/// The tier of fewest addresses: to be in it says most.
+fn smallest<'t>(policy: &Policy, tiers: impl Iterator<Item = &'t String>) -> Option<&'t String> {
+    tiers.min_by_key(|tier| {
+        let members = policy.tiers.get(*tier).map(Addresses::of_tier).unwrap_or_default();
+        members.count().unwrap_or(u64::MAX)
+    })
+}
+
+/// Whether an endpoint names an address as the other side.
+fn names(policy: &Policy, side: &Endpoint, address: IpAddr) -> bool {
+    let tiers = || tiers_of(policy, &[address]);
+    side.any
+        || Addresses::of_literals(side).contains(address)
+        || (side.every_server && !tiers().is_empty())
+        || !tiers().is_disjoint(&side.tiers)
+}

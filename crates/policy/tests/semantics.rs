@@ -8,11 +8,13 @@ use ruleset::{AddressRange, AddressSet, Hook, Operation, Ruleset, States, Transp
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use tierwall_policy::explain::{Fate, Ground, Party, Question, Server};
 use tierwall_policy::model::{
     Allow, AllowKey, Boot, Deny, DenyAction, Endpoint, Forward, Location, Mode, Modes, Ownership,
     Policy, RoleSetting, Service, Tier, User, Watch,
 };
-use tierwall_policy::{Host, Role, compile};
+use tierwall_policy::relation::{Passage, Portion, Relation};
+use tierwall_policy::{Addresses, Direction, Host, Member, Role, compile};
 
 const TIERS: [&str; 4] = ["web", "app", "db", "admin"];
 const USERS: [(&str, u32); 2] = [("alice", 1000), ("bob", 1001)];
@@ -212,6 +214,11 @@ fn allows(policy: &Policy, role: &Role, allow: &Allow, packet: &Packet) -> bool 
     concerned && known_peer && service && user
 }
 
+fn party(address: IpAddr) -> Party {
+    let member: Member = address.to_string().parse().expect("an address");
+    Party::Addresses { name: address.to_string(), addresses: member.into() }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -257,6 +264,124 @@ proptest! {
                 prop_assert!(allowing.iter().any(|name| name == rule.comment), "{:?}", rule);
                 prop_assert_eq!(evaluation.counters.len(), 1);
             }
+        }
+    }
+
+    /// Of two tiers that are asked about, each pair of members has one answer at each end, and it
+    /// is the plain reading's; the relation of the two tiers says the same.
+    #[test]
+    fn what_is_explained_is_what_the_policy_says(
+        policy in policy(),
+        ends in (select(TIERS.to_vec()), select(TIERS.to_vec())),
+        packets in prop::collection::vec(packet(), 40),
+        wide in any::<bool>(),
+    ) {
+        let asked = |tier: &str| Party::Tier(tier.into());
+        let nobody = Role { tiers: BTreeSet::new(), auto: true };
+        let server = Server { role: nobody, addresses: Addresses::default() };
+        let relation = Relation::of(&policy);
+        let place = |name: &str| relation.senders.iter().position(|p| p.name == name).expect("it is");
+        let passages = relation.passages(place(ends.0), place(ends.1));
+        for packet in packets {
+            let (source, target) = (packet.source, packet.destination);
+            let (_, port) = packet.ports.unwrap_or_default();
+            let is_between = in_tier(&policy, ends.0, source) && in_tier(&policy, ends.1, target);
+            // A whole range, of which this packet's port is one.
+            let ports = packet.ports.map(|_| if wide { 1..=60 } else { port..=port });
+            let transport = Transport::of_protocol(packet.protocol);
+            let service = Service {
+                any: false,
+                protocols: transport.is_none().then_some(packet.protocol).into_iter().collect(),
+                ports: transport.zip(ports).map(|(t, range)| (t, vec![range])).into_iter().collect(),
+            };
+            let question =
+                Question { from: asked(ends.0), to: asked(ends.1), service, user: packet.user };
+            if source == target || !is_between {
+                continue;
+            }
+            let explained = policy.explain(&server, &known_users(), &question).expect("an answer");
+            let point = tierwall_policy::Point {
+                protocol: packet.protocol,
+                port: packet.ports.map(|(_, port)| port),
+            };
+            let mut passes = true;
+            for end in &explained.ends {
+                let mine: Vec<_> = end.answers.iter().filter(|answer| {
+                    answer.from.contains(source) && answer.to.contains(target)
+                        && answer.service.holds(point)
+                }).collect();
+                prop_assert_eq!(mine.len(), 1, "{:?} {:?}", packet, explained);
+                let (hook, own, mode) = match end.direction {
+                    Direction::Input => (Hook::Input, target, policy.mode.input),
+                    Direction::Output => (Hook::Output, source, policy.mode.output),
+                };
+                let tiers = TIERS.into_iter().filter(|tier| in_tier(&policy, tier, own));
+                let role = Role { tiers: tiers.map(String::from).collect(), auto: true };
+                let packet = Packet { hook, ..packet.clone() };
+                let allowed = policy.allows.iter().any(|allow| allows(&policy, &role, allow, &packet));
+                let fate = mine[0].verdict.fate;
+                match mode {
+                    Mode::Off => prop_assert_eq!(&mine[0].verdict.ground, &Ground::Unfiltered),
+                    Mode::Observe if !allowed => prop_assert_eq!(fate, Fate::WouldBeDenied),
+                    _ => prop_assert_eq!(fate == Fate::Allowed, allowed, "{:?}\n{:?}", packet, end),
+                }
+                prop_assert_eq!(mine[0].missing.is_some(), fate != Fate::Allowed);
+                if let Ground::Allow(allow) = mine[0].verdict.ground {
+                    prop_assert!(allows(&policy, &role, allow, &packet));
+                }
+                passes &= fate == Fate::Allowed;
+            }
+            let within = |portion: &Portion, address| match portion {
+                Portion::All => true,
+                Portion::Some(addresses) => addresses.contains(address),
+            };
+            let by_user = |passage: &Passage<'_>| passage.users.is_empty() || passage.users.iter().any(|user| match user {
+                User::Uid(uid) => packet.user == Some(*uid),
+                User::Name { name, .. } => known_users().get(name).is_some_and(|uid| packet.user == Some(*uid)),
+            });
+            let related = passages.iter().any(|passage| {
+                passage.service.holds(point)
+                    && within(&passage.from, source)
+                    && within(&passage.to, target)
+                    && by_user(passage)
+            });
+            prop_assert_eq!(related, passes, "{:?}\n{:?}\n{:?}", packet, explained, passages);
+        }
+    }
+
+    /// The same of one address at a server of any role, with what only that server knows.
+    #[test]
+    fn what_is_explained_of_this_server_is_what_its_table_says(
+        policy in policy(),
+        role in role(),
+        packets in prop::collection::vec(packet(), 40),
+    ) {
+        let ruleset = compiled(&policy, &role);
+        let table = ruleset.table.as_ref().expect("compiling makes a table");
+        for packet in packets.into_iter().filter(|packet| packet.source != packet.destination) {
+            let (own, from, to) = match packet.hook {
+                Hook::Input => (packet.destination, party(packet.source), Party::Here),
+                _ => (packet.source, Party::Here, party(packet.destination)),
+            };
+            let server = Server { role: role.clone(), addresses: Addresses::single(own) };
+            let transport = Transport::of_protocol(packet.protocol);
+            let service = Service {
+                any: false,
+                protocols: transport.is_none().then_some(packet.protocol).into_iter().collect(),
+                ports: transport.zip(packet.ports).map(|(t, (_, port))| (t, vec![port..=port])).into_iter().collect(),
+            };
+            let question = Question { from, to, service, user: packet.user };
+            let explained = policy.explain(&server, &known_users(), &question).expect("an answer");
+            let [end] = &explained.ends[..] else { panic!("{explained:?}") };
+            let [answer] = &end.answers[..] else { panic!("{explained:?}") };
+            let evaluation = table.evaluate(&packet);
+            let expected = match evaluation.outcome {
+                Outcome::Accept if !evaluation.counters.iter().any(|c| c.starts_with("would-deny")) => Fate::Allowed,
+                Outcome::Accept => Fate::WouldBeDenied,
+                Outcome::Drop => Fate::Dropped,
+                Outcome::Reject(how) => Fate::Refused(how),
+            };
+            prop_assert_eq!(answer.verdict.fate, expected, "{:?} {:?}", packet, answer);
         }
     }
 

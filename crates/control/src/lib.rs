@@ -63,6 +63,8 @@ pub mod exit {
     pub const UNCONFIRMED: u8 = 7;
     /// `import`: the policy doesn't say all that the table did.
     pub const INCOMPLETE: u8 = 8;
+    /// `explain`: the connection would be denied.
+    pub const DENIED: u8 = 9;
     /// The command line can't be understood (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
 }

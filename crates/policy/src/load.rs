@@ -9,7 +9,7 @@ use crate::document::Document;
 use crate::include::{Input, Reading};
 use crate::lint;
 use crate::list_cache::ListCache;
-use crate::model::{Boot, Policy, RoleSetting, Tier};
+use crate::model::{Boot, Policy, RoleSetting, Service, Tier};
 use crate::service::Services;
 use crate::source::Sources;
 use crate::tier;
@@ -48,6 +48,8 @@ pub struct Loaded {
     pub inputs: BTreeSet<Input>,
     /// The texts, for [`Sources::illustrate`].
     pub sources: Sources,
+    /// What `[services]` names, which a policy holds resolved only.
+    pub services: BTreeMap<String, Service>,
 }
 
 /// Loads the policy file and all that it names.
@@ -84,7 +86,7 @@ pub fn load_text(path: &Path, text: impl Into<Vec<u8>>, options: &Options) -> Lo
 
 fn finish(mut reading: Reading<'_>) -> Loaded {
     let documents = std::mem::take(&mut reading.documents);
-    let mut policy = resolve(&documents, &mut reading);
+    let (mut policy, services) = resolve(&documents, &mut reading);
     let Reading { mut diagnostics, syntax, trust, gaps, sources, inputs, options, .. } = reading;
     let is_empty =
         documents.iter().all(|document| document.tiers.is_empty() && document.allows.is_empty());
@@ -121,10 +123,13 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     let is_closed = has_errors && policy.boot == Boot::Closed;
     let closed = is_closed.then(|| policy.clone().without_allows());
     let policy = Some(policy).filter(|_| !has_errors);
-    Loaded { policy, closed, diagnostics, inputs, sources }
+    Loaded { policy, closed, diagnostics, inputs, sources, services }
 }
 
-fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
+fn resolve(
+    documents: &[Document],
+    reading: &mut Reading<'_>,
+) -> (Policy, BTreeMap<String, Service>) {
     let tiers = tier::resolve(documents.iter().flat_map(|document| &document.tiers), reading);
     let role = role(reading, &tiers);
     let settings = &reading.settings;
@@ -135,6 +140,7 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
     let mut services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
     let guarded =
         services.guarded(settings.guarded.as_ref(), &reading.gaps, &mut reading.diagnostics);
+    let named = services.by_name();
     let resolver = Resolver {
         tiers: &tiers,
         services,
@@ -142,7 +148,7 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
         diagnostics: &mut reading.diagnostics,
     };
     let allows = resolver.allows(documents.iter().flat_map(|document| &document.allows));
-    Policy {
+    let policy = Policy {
         role,
         watch,
         boot,
@@ -155,7 +161,8 @@ fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> Policy {
         confirm,
         tiers,
         allows,
-    }
+    };
+    (policy, named)
 }
 
 fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {

@@ -139,8 +139,13 @@ impl Party {
     }
 
     /// Whether it is a server that loads the policy.
-    fn is_server(&self) -> bool {
+    pub fn is_server(&self) -> bool {
         !self.tiers.is_empty()
+    }
+
+    /// The tiers that its servers are in.
+    pub fn tiers(&self) -> impl Iterator<Item = &String> {
+        self.tiers.iter()
     }
 
     /// How much of it a side of an allow means as the server that acts.

@@ -71,6 +71,14 @@ impl<'d> Services<'d> {
         services
     }
 
+    /// What each name means, of those without an error.
+    pub(crate) fn by_name(&self) -> BTreeMap<String, Service> {
+        let resolved = self.resolved.iter();
+        resolved
+            .filter_map(|(name, service)| Some(((*name).to_owned(), service.clone()?)))
+            .collect()
+    }
+
     /// The names that are defined.
     fn names(&self) -> impl Iterator<Item = &'d str> + Clone {
         self.definitions.keys().copied()

@@ -28,6 +28,8 @@ pub(crate) enum Error {
     Edit(String),
     /// There is nothing to import.
     Import(String),
+    /// A question that has no answer, and the way out.
+    Question(String, Option<String>),
     /// Standard output.
     Output(io::Error),
 }
@@ -71,6 +73,8 @@ impl Error {
             Self::Client(error) => in_full(error),
             Self::Refused(failure) => failure.message.clone(),
             Self::Edit(message) | Self::Import(message) => message.clone(),
+            Self::Question(message, Some(hint)) => format!("{message}\n  hint: {hint}"),
+            Self::Question(message, None) => message.clone(),
             Self::Output(error) => format!("can't write to standard output: {error}"),
         })
     }

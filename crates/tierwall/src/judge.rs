@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::options::{Common, Judgement};
 use crate::output::{print_json, tell};
-use policy::model::User;
+use policy::model::{Service, User};
 use policy::{
     Diagnostics, Host, Loaded, Policy, Role, Style, check_role, compile, resolve_users, role_of,
 };
@@ -75,6 +75,24 @@ fn judge_loaded(common: &Common, judgement: &Judgement, loaded: Loaded) -> Resul
     Ok(Judged { policy, role, users, warnings: diagnostics })
 }
 
+/// A policy as it is for every server, and the services that it names.
+pub(crate) struct Whole {
+    pub(crate) policy: Policy,
+    pub(crate) services: BTreeMap<String, Service>,
+    pub(crate) warnings: Diagnostics,
+}
+
+/// Loads the policy for a question about all servers. Errors are told as [`judge`] does.
+pub(crate) fn whole(common: &Common) -> Result<Whole, Error> {
+    let options =
+        policy::Options { check_permissions: !common.insecure_permissions, strict: false };
+    let Loaded { policy, diagnostics, services, .. } = policy::load(&common.config, &options);
+    match policy {
+        Some(policy) => Ok(Whole { policy, services, warnings: diagnostics }),
+        None => Err(bad_policy(common, diagnostics)),
+    }
+}
+
 /// A policy with errors, told: on standard error, or as the JSON that was asked for.
 pub(crate) fn bad_policy(common: &Common, diagnostics: Diagnostics) -> Error {
     if !common.json {
@@ -97,14 +115,14 @@ pub(crate) fn lookup_user(name: &str) -> Option<u32> {
     nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
 }
 
-fn resolve(host: &str) -> Vec<IpAddr> {
+pub(crate) fn resolve(host: &str) -> Vec<IpAddr> {
     let found = (host, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()));
     found.map(Iterator::collect).unwrap_or_default()
 }
 
 /// For another server no user can be looked up: each gets a number that no account has, so that
 /// its rules are there to be seen.
-fn stand_in_users(policy: &Policy) -> BTreeMap<String, u32> {
+pub(crate) fn stand_in_users(policy: &Policy) -> BTreeMap<String, u32> {
     let names = policy.allows.iter().flat_map(|allow| &allow.users).filter_map(|user| match user {
         User::Name { name, .. } => Some(name.clone()),
         User::Uid(_) => None,

@@ -11,10 +11,12 @@ mod doctor;
 mod documents;
 mod edit;
 mod error;
+mod explain;
 mod export;
 mod history;
 mod import_command;
 mod judge;
+mod matrix;
 mod member;
 mod options;
 mod output;
@@ -24,6 +26,7 @@ mod promote;
 mod status;
 mod teardown;
 mod terminal;
+mod who_can;
 
 use anstream::ColorChoice;
 use clap::Parser;
@@ -52,6 +55,9 @@ fn main() -> ExitCode {
     let outcome = match &options.command {
         Command::Check(check) => check::run(common, check),
         Command::Plan(plan) => plan::run(common, plan),
+        Command::Explain(question) => explain::run(common, question),
+        Command::Matrix(matrix) => matrix::run(common, matrix),
+        Command::WhoCan(question) => who_can::run(common, question),
         Command::Export(export) => export::run(common, export),
         Command::Status => status::run(common),
         Command::Denied(denied) => denied::run(common, denied),

@@ -13,7 +13,8 @@ use std::time::Duration;
     after_help = "Exit codes: 0 done; 1 something failed; 2 `plan --detailed-exitcode` found \
                   changes, or `doctor` something to see to; 3 the policy has errors; 4 no right to do \
                   that; 5 a table `inet filter` that tierwall did not make; 6 a session would be \
-                  locked out; 7 a change waits to be confirmed; 8 `import` couldn't say all; 64 usage."
+                  locked out; 7 a change waits to be confirmed; 8 `import` couldn't say all; \
+                  9 `explain`: it would be denied; 64 usage."
 )]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -69,6 +70,14 @@ pub(crate) enum Command {
     Check(Check),
     /// Say what would change in the kernel, and what that means
     Plan(Plan),
+    /// Say whether a connection is allowed, by which allow, or what is missing
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
+    /// Say who reaches whom on what, tier by tier, under the policy as a whole
+    #[command(after_help = MATRIX_HELP)]
+    Matrix(Matrix),
+    /// Say who can reach a tier or an address, and on what
+    WhoCan(WhoCan),
     /// Print the compiled table
     Export(Export),
     /// Say what the daemon does and holds
@@ -142,6 +151,82 @@ pub(crate) struct Export {
 
     #[command(flatten)]
     pub(crate) judgement: Judgement,
+}
+
+const EXPLAIN_HELP: &str = "\
+It judges this server's side of the connection; where neither party is this server, both ends, each \
+by what the policy makes of a server there. It uses the policy files, with the members that were \
+added by command, and says so where the daemon enforces something else. A name is looked up as a \
+user of this server, also for another one.
+
+Exits with 0 where the connection gets through (also where a side merely observes), with 9 where \
+it is denied, for some members at least.";
+
+const MATRIX_HELP: &str = "\
+What gets through has to be opened at its sender's end and accepted at its receiver's. Addresses \
+in no tier are no servers of the policy: the row `any` says what everybody may open to a tier, \
+the column `any` what a tier may open to everybody. The rows and columns of tiers hold what both \
+ends let through. `*` marks what only some members or users may.";
+
+/// A new connection.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Who opens it: a tier, an address, a prefix, a host name, or self
+    #[arg(long, value_name = "WHO")]
+    pub(crate) from: String,
+
+    /// To whom
+    #[arg(long, value_name = "WHO")]
+    pub(crate) to: String,
+
+    /// On what: tcp/443, udp/1000-2000, gre, icmp (an echo request), or a name of [services]
+    #[arg(long)]
+    pub(crate) service: String,
+
+    /// By whose program: a user's name or number; without it, one that no allow names
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+
+    /// Judge as another server would: a host name, an address, or a tier (several with commas)
+    #[arg(long = "as", value_name = "HOST|ADDRESS|ROLE")]
+    pub(crate) as_: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Matrix {
+    /// In which form
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<MatrixFormat>,
+
+    /// Write it into this file, and not on standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// The forms of a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MatrixFormat {
+    /// For a terminal
+    Table,
+    /// For programs
+    Json,
+    /// The graph of tiers, for graphviz
+    Dot,
+    /// The graph of tiers, drawn
+    Svg,
+    /// A page for a review, with everything
+    Html,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhoCan {
+    /// Whom: a tier or an address
+    #[arg(value_name = "TIER|ADDRESS")]
+    pub(crate) whom: String,
+
+    /// On these services only: tcp/443, gre, or a name of [services]
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) on: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -220,7 +220,7 @@ pub(super) fn load(
         check_permissions: !options.insecure_permissions,
         strict: options.strict,
     };
-    let Loaded { policy, closed, mut diagnostics, inputs, sources } =
+    let Loaded { policy, closed, mut diagnostics, inputs, sources, .. } =
         policy::load_again(&options.config, &load_options, lists, now);
     let inputs = Inputs { inputs, start };
     let Some(policy) = policy else {

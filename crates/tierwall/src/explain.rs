@@ -1,0 +1,160 @@
+//! `tierwall explain`: is a connection allowed, by which allow, or what is missing?
+//!
+//! The files are asked, with the members that the daemon was given by command; where it enforces
+//! something else than the files say, that is told beside the answer.
+
+mod daemon;
+mod json;
+mod text;
+
+use crate::error::Error;
+use crate::judge::{Whole, lookup_user, resolve, stand_in_users, tell_diagnostics, whole};
+use crate::options::{Common, Explain};
+use crate::output::{print, print_json};
+use policy::explain::{Party, Question, Server};
+use policy::model::{RoleSetting, Service};
+use policy::{Addresses, Member, Policy, Role, role_of};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What one asks for this server by.
+const SELF: [&str; 2] = ["self", "this"];
+
+pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
+    let Whole { mut policy, services, warnings } = whole(common)?;
+    if !common.json {
+        tell_diagnostics(&warnings);
+    }
+    let mut notes = Vec::new();
+    if options.as_.is_none() {
+        notes = daemon::compare(common, &mut policy);
+    }
+    let server = server(&policy, options)?;
+    let users = users(&policy);
+    let question = Question {
+        from: party(&policy, &options.from)?,
+        to: party(&policy, &options.to)?,
+        service: service(&services, &options.service)?,
+        user: options.user.as_ref().map(|user| uid(user, &users)).transpose()?,
+    };
+    let is_self = [&question.from, &question.to].contains(&&Party::Here);
+    if is_self && server.role.tiers.is_empty() && server.addresses.is_empty() {
+        return Err(Error::Question(
+            "this server has no address".into(),
+            Some("name another one with --as".into()),
+        ));
+    }
+    if options.as_.is_none() && server.role.tiers.is_empty() {
+        notes.push("no tier holds an address of this host: it is no server of this policy".into());
+    }
+    let explanation = policy
+        .explain(&server, &users, &question)
+        .map_err(|error| Error::Question(error.to_string(), Some(error.hint().into())))?;
+    let asked = text::Asked { options, policy: &policy, server: &server, question: &question };
+    match common.json {
+        true => print_json(&json::of(&asked, &explanation, &notes))?,
+        false => print(&text::of(&asked, &explanation, &notes))?,
+    }
+    Ok(match explanation.fates().0.is_denied() {
+        true => control::exit::DENIED,
+        false => control::exit::OK,
+    })
+}
+
+/// The server that is asked: this one, or that of `--as`.
+fn server(policy: &Policy, options: &Explain) -> Result<Server, Error> {
+    let Some(who) = &options.as_ else {
+        let own = netlink::addresses().map_err(Error::Addresses)?;
+        let role = role_of(policy, &own);
+        return Ok(Server { role, addresses: own.into_iter().map(Addresses::single).collect() });
+    };
+    let role = Role::parse_as(policy, who, resolve).map_err(Error::As)?;
+    let addresses = match (role.auto, who.parse::<IpAddr>()) {
+        (true, Ok(address)) => Addresses::single(address),
+        (true, Err(_)) => resolve(who).into_iter().map(Addresses::single).collect(),
+        // Any server of these tiers.
+        (false, _) => {
+            let tiers = role.tiers.iter().filter_map(|name| policy.tiers.get(name));
+            tiers.map(Addresses::of_tier).collect()
+        }
+    };
+    // A role that the file sets holds on any address of a server.
+    let set = |tiers| matches!(&policy.role, RoleSetting::Tiers { tiers: set, .. } if set == tiers);
+    let auto = role.auto && !set(&role.tiers);
+    Ok(Server { role: Role { auto, ..role }, addresses })
+}
+
+fn party(policy: &Policy, text: &str) -> Result<Party, Error> {
+    if SELF.contains(&text) {
+        return Ok(Party::Here);
+    }
+    if policy.tiers.contains_key(text) {
+        return Ok(Party::Tier(text.into()));
+    }
+    let name = text.to_owned();
+    let asked = match text.parse::<Member>() {
+        Ok(member) => return Ok(Party::Addresses { name, addresses: member.into() }),
+        Err(_) if ["any", "*"].contains(&text) => {
+            let hint = "explain answers for addresses: name one; `tierwall who-can` knows `any`";
+            return Err(Error::Question(
+                format!("`{text}` is nobody in particular"),
+                Some(hint.into()),
+            ));
+        }
+        Err(error) => error,
+    };
+    // What looks like an address is none that a resolver should see.
+    let is_name =
+        !text.contains(['/', ':', ' ']) && text.contains(|c: char| c.is_ascii_alphabetic());
+    let found: Addresses = match is_name {
+        true => resolve(text).into_iter().map(Addresses::single).collect(),
+        false => Addresses::default(),
+    };
+    match (found.is_empty(), is_name) {
+        (false, _) => Ok(Party::Addresses { name, addresses: found }),
+        (true, false) => Err(Error::Question(asked.to_string(), asked.hint())),
+        (true, true) => Err(Error::As(
+            Role::parse_as(policy, text, |_| Vec::new())
+                .err()
+                .unwrap_or(policy::AsError::Unknown { name, closest: None }),
+        )),
+    }
+}
+
+/// A name of `[services]`, or literals.
+pub(crate) fn service(services: &BTreeMap<String, Service>, text: &str) -> Result<Service, Error> {
+    if let Some(service) = services.get(text) {
+        return Ok(service.clone());
+    }
+    text.parse().map_err(|error: policy::ServiceError| {
+        let known: Vec<&str> = services.keys().map(String::as_str).collect();
+        let hint = match (known.is_empty(), error.hint.clone()) {
+            (false, Some(hint)) => {
+                Some(format!("{hint}, or one of [services]: {}", known.join(", ")))
+            }
+            (_, hint) => hint,
+        };
+        Error::Question(error.to_string(), hint)
+    })
+}
+
+/// The users that the policy names: this server's own numbers, and numbers that no account has for
+/// those that only others know.
+fn users(policy: &Policy) -> BTreeMap<String, u32> {
+    let stand_in = stand_in_users(policy);
+    stand_in
+        .into_iter()
+        .map(|(name, uid)| (lookup_user(&name).unwrap_or(uid), name))
+        .map(|(uid, name)| (name, uid))
+        .collect()
+}
+
+fn uid(user: &str, users: &BTreeMap<String, u32>) -> Result<u32, Error> {
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    users.get(user).copied().or_else(|| lookup_user(user)).ok_or_else(|| {
+        let hint = "name one that the policy or this server knows, or a number";
+        Error::Question(format!("there is no user `{user}`"), Some(hint.into()))
+    })
+}

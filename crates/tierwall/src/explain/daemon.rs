@@ -1,0 +1,65 @@
+//! What the daemon holds beside the files, and whether it enforces what they say.
+
+use crate::options::Common;
+use control::{Client, ClientError, Enforcement, Request, Response, TableState, socket_path};
+use policy::{Addresses, Member, Policy};
+
+/// Adds the members that the daemon was given by command, and says how what is enforced differs
+/// from the files, a line each.
+pub(super) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {
+    let ask = |request: &Request| -> Result<Response, ClientError> {
+        Client::connect(&socket_path(&common.runtime_directory))?.ask(request)
+    };
+    let status = match ask(&Request::Status) {
+        Ok(Response::Status(status)) => status,
+        Ok(_) => {
+            return vec![
+                "tierwalld doesn't say what it enforces; this is what the files say".into(),
+            ];
+        }
+        Err(error) => {
+            return vec![format!("this is what the files say, not what is enforced: {error}")];
+        }
+    };
+    let mut notes = Vec::new();
+    if status.policy_file != common.config.display().to_string() {
+        notes.push(format!("tierwalld enforces another file, {}", status.policy_file));
+        return notes;
+    }
+    if let Ok(Response::Members(members)) = ask(&Request::Members { tier: None }) {
+        for member in members {
+            let Ok(parsed) = member.member.parse::<Member>() else { continue };
+            if let Some(tier) = policy.tiers.get_mut(&member.tier) {
+                let Addresses { v4, v6 } = Addresses::of_tier(tier).union(&parsed.into());
+                (tier.v4, tier.v6) = (v4, v6);
+            }
+        }
+    }
+    if status.enforcement == Enforcement::TornDown {
+        notes.push("nothing is filtered at the moment: the table was taken away".into());
+    } else if status.table != TableState::Ours {
+        notes.push(
+            "nothing of this is enforced at the moment: the kernel's table isn't tierwall's".into(),
+        );
+    }
+    if status.problem.is_some() {
+        notes.push("an older policy is enforced: these files couldn't be applied".into());
+    }
+    if status.refused.is_some() {
+        notes.push(
+            "an older policy is enforced: a change was refused, since it would lock out a session"
+                .into(),
+        );
+    }
+    if !status.waiting.is_empty() {
+        notes.push("an older policy is enforced: changes wait for `tierwall reload`".into());
+        notes.extend(status.waiting.iter().map(|line| format!("waits: {line}")));
+    }
+    if status.kernel_problem.is_some() {
+        notes.push("the kernel doesn't hold what was wanted".into());
+    }
+    if !notes.is_empty() {
+        notes.push("`tierwall status` says more".into());
+    }
+    notes
+}

@@ -1,0 +1,204 @@
+//! An explanation for a person.
+
+use crate::options::Explain;
+use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, styled};
+use policy::explain::{Answer, End, Explanation, Fate, Ground, Party, Question, Server};
+use policy::model::Allow;
+use policy::{Addresses, Direction, Gap, Missing, Policy, Sides};
+use ruleset::Reject;
+
+/// What was asked of whom.
+pub(super) struct Asked<'a> {
+    pub(super) options: &'a Explain,
+    pub(super) policy: &'a Policy,
+    pub(super) server: &'a Server,
+    pub(super) question: &'a Question,
+}
+
+pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[String]) -> String {
+    let mut text = headline(asked, explanation);
+    for end in &explanation.ends {
+        text += &of_end(asked, end, HEADING);
+    }
+    if let Some(end) = &explanation.beyond {
+        text += &of_end(asked, end, FAINT);
+    }
+    for note in notes {
+        text += &format!("{} {note}\n", styled(WARNING, "note:"));
+    }
+    text
+}
+
+fn headline(asked: &Asked<'_>, explanation: &Explanation<'_>) -> String {
+    let Explain { from, to, service, user, .. } = asked.options;
+    let what = format!("{from} to {to} on {service}");
+    let what = user.as_ref().map_or(what.clone(), |user| format!("{what} by {user}"));
+    let verdict = match explanation.fates() {
+        (Fate::Allowed, _) => styled(GOOD, "allowed:"),
+        (Fate::WouldBeDenied, _) => styled(WARNING, "would be denied, but passes:"),
+        (_, best) if best.is_denied() => styled(BAD, "denied:"),
+        _ => styled(BAD, "denied in part:"),
+    };
+    format!("{verdict} {what}\n")
+}
+
+/// `input of this server (app)`
+fn of_end(asked: &Asked<'_>, end: &End<'_>, style: anstyle::Style) -> String {
+    let (options, question) = (asked.options, asked.question);
+    let (party, name) = match end.direction {
+        Direction::Input => (&question.to, &options.to),
+        Direction::Output => (&question.from, &options.from),
+    };
+    let whose = match (end.is_here, party, &options.as_) {
+        (true, _, None) => format!("this server ({})", asked.server.role),
+        (true, Party::Here, Some(who)) => who.clone(),
+        _ if end.is_nobodys() => format!("{name}, which is no server of this policy"),
+        _ => name.clone(),
+    };
+    let heading = format!("{} of {whose}", end.direction);
+    let mut text = format!("\n{}\n", styled(style, &heading));
+    let one = end.answers.len() == 1;
+    for answer in &end.answers {
+        if !one {
+            let Answer { from, to, service, .. } = answer;
+            text += &format!("  {from} to {to} on {service}:\n");
+        }
+        let indent = if one { "  " } else { "    " };
+        for line in lines(asked, end, answer) {
+            text += &format!("{indent}{line}\n");
+        }
+    }
+    text
+}
+
+fn lines(asked: &Asked<'_>, end: &End<'_>, answer: &Answer<'_>) -> Vec<String> {
+    let (mode, done) = match end.direction {
+        Direction::Input => (asked.policy.mode.input, "accepted"),
+        Direction::Output => (asked.policy.mode.output, "opened"),
+    };
+    let by = match &answer.verdict.ground {
+        Ground::Allow(allow) => format!("{done} by the allow {}", named(allow)),
+        Ground::BuiltIn(name) if answer.verdict.fate == Fate::Allowed => {
+            format!("{done} by the built-in rule {name}")
+        }
+        Ground::BuiltIn(name) => {
+            format!("{} by the built-in rule {name}", fate(answer.verdict.fate))
+        }
+        Ground::Unfiltered => format!("not filtered: {} is {}", end.direction, mode_name(mode)),
+        Ground::NoServer => "in no tier: this policy says nothing of what it lets through".into(),
+        Ground::Closing => format!("{}: no allow names it", fate(answer.verdict.fate)),
+    };
+    let mut lines = vec![match answer.verdict.fate {
+        Fate::Allowed => by,
+        Fate::WouldBeDenied => format!("{by}; {} only observes", end.direction),
+        Fate::Dropped | Fate::Refused(_) => styled(BAD, &by),
+    }];
+    if let Some(missing) = &answer.missing {
+        lines.extend(mending(asked, end, answer, missing));
+    }
+    lines
+}
+
+pub(super) fn mode_name(mode: policy::model::Mode) -> &'static str {
+    match mode {
+        policy::model::Mode::Enforce => "enforced",
+        policy::model::Mode::Observe => "observed",
+        policy::model::Mode::Off => "off",
+    }
+}
+
+pub(super) fn fate(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Allowed => "allowed",
+        Fate::WouldBeDenied => "would be denied",
+        Fate::Dropped => "dropped",
+        Fate::Refused(Reject::TcpReset) => "refused with a TCP reset",
+        Fate::Refused(Reject::AdminProhibited) => "refused as prohibited",
+    }
+}
+
+fn named(allow: &Allow) -> String {
+    format!("{} ({})", allow.key, allow.location)
+}
+
+/// What comes nearest, and what to write.
+fn mending(
+    asked: &Asked<'_>,
+    end: &End<'_>,
+    answer: &Answer<'_>,
+    missing: &Missing<'_>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some((allow, gap)) = &missing.nearest {
+        let but = lacks(end.direction, answer, allow, *gap);
+        lines.push(format!("the nearest is {}, but {but}", named(allow)));
+    }
+    match &missing.sides {
+        Sides::NoTier(address) => {
+            lines.push(format!("to allow it, {address} must be in a tier of this server first"));
+        }
+        Sides::Named { from, to } => {
+            lines.push("to allow it:".into());
+            lines.extend(
+                allow_text(asked, end, from, to, missing).iter().map(|line| format!("  {line}")),
+            );
+        }
+    }
+    lines
+}
+
+/// What an allow is for, other than what was asked.
+pub(super) fn lacks(direction: Direction, answer: &Answer<'_>, allow: &Allow, gap: Gap) -> String {
+    let (own, peer, address) = match direction {
+        Direction::Input => (&allow.to, &allow.from, &answer.from),
+        Direction::Output => (&allow.from, &allow.to, &answer.to),
+    };
+    let named = |side: &policy::model::Endpoint| {
+        let mut names: Vec<String> = Vec::new();
+        names.extend(side.any.then(|| "any".to_owned()));
+        names.extend(side.every_server.then(|| "*".to_owned()));
+        names.extend(side.tiers.iter().cloned());
+        let literals = Addresses::of_literals(side);
+        names.extend((!literals.is_empty()).then(|| literals.to_string()));
+        names.join(", ")
+    };
+    match gap {
+        Gap::User => {
+            let users: Vec<String> = allow.users.iter().map(ToString::to_string).collect();
+            format!("it is for the user {} only", users.join(", "))
+        }
+        Gap::Service => format!("it is for {}", allow.service),
+        Gap::Peer => format!("{} doesn't hold {address}", named(peer)),
+        Gap::Server => format!("it is for servers of {}", named(own)),
+    }
+}
+
+/// An allow to paste.
+pub(super) fn allow_text(
+    asked: &Asked<'_>,
+    end: &End<'_>,
+    from: &str,
+    to: &str,
+    missing: &Missing<'_>,
+) -> Vec<String> {
+    let list = |items: &[String]| match items {
+        [one] => format!("\"{one}\""),
+        items => {
+            let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
+            format!("[{}]", quoted.join(", "))
+        }
+    };
+    let mut lines = vec![
+        "[[allow]]".to_owned(),
+        format!("from    = {}", list(&[from.to_owned()])),
+        format!("to      = {}", list(&[to.to_owned()])),
+        format!("service = {}", list(&missing.service.names())),
+    ];
+    if let (Some(user), Direction::Output) = (&asked.options.user, end.direction) {
+        lines.push(match user.parse::<u32>() {
+            Ok(uid) => format!("user    = {uid}"),
+            Err(_) => format!("user    = {}", list(std::slice::from_ref(user))),
+        });
+    }
+    lines
+}

@@ -9,6 +9,7 @@
 //! 3. after the daemons have ended, when nothing may have changed.
 
 mod denials;
+mod explained;
 mod files;
 mod imported;
 

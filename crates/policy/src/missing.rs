@@ -59,6 +59,27 @@ pub(crate) struct ClosedEnd<'a> {
 }
 
 impl Missing<'_> {
+    /// The allow to write, for one user where only one asked. None where none would do.
+    pub fn to_toml(&self, policy: &Policy, user: Option<&str>) -> Option<String> {
+        let Sides::Named { from, to } = &self.sides else { return None };
+        let names: Vec<String> =
+            self.service.names().iter().map(|name| format!("\"{name}\"")).collect();
+        let service = match &names[..] {
+            [one] => one.clone(),
+            names => format!("[{}]", names.join(", ")),
+        };
+        let mut text =
+            format!("[[allow]]\nfrom    = \"{from}\"\nto      = \"{to}\"\nservice = {service}\n");
+        // Who isn't in a tier sends from no server that could tell users apart.
+        if let Some(user) = user.filter(|_| policy.tiers.contains_key(from)) {
+            text += &match user.parse::<u32>() {
+                Ok(uid) => format!("user    = {uid}\n"),
+                Err(_) => format!("user    = \"{user}\"\n"),
+            };
+        }
+        Some(text)
+    }
+
     /// Whether the same sides are missing, and the same allow comes near.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         (&self.nearest, &self.sides) == (&other.nearest, &other.sides)

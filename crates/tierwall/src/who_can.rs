@@ -163,7 +163,7 @@ impl Access<'_, '_> {
             }
             false => self.who.iter().map(Who::name).collect(),
         };
-        format!("{} can reach {} on {}", listed(&names), target.name, services(&self.services))
+        format!("{} can reach {} on {}", listed(&names), whom(target), services(&self.services))
     }
 
     /// The allows behind it, each once, with their places.
@@ -209,6 +209,14 @@ impl Who<'_, '_> {
             parts.insert(part);
         }
         listed(&parts.into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// A receiver in a sentence.
+pub(crate) fn whom(target: &Party) -> String {
+    match target.kind {
+        PartyKind::Any => "addresses in no tier".into(),
+        PartyKind::Tier | PartyKind::Addresses => target.name.clone(),
     }
 }
 

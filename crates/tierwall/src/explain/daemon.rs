@@ -18,7 +18,9 @@ pub(super) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {
             ];
         }
         Err(error) => {
-            return vec![format!("this is what the files say, not what is enforced: {error}")];
+            return vec![format!(
+                "this is what the files say; what is enforced isn't known: {error}"
+            )];
         }
     };
     let mut notes = Vec::new();

@@ -1,8 +1,8 @@
 //! An explanation for programs.
 
-use super::text::{Asked, allow_text, fate, lacks};
+use super::text::{Asked, fate, lacks};
 use policy::explain::{Answer, End, Explanation, Fate, Ground};
-use policy::{Gap, Missing, Sides};
+use policy::{Gap, Missing};
 use serde_json::{Value, json};
 
 pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[String]) -> Value {
@@ -84,11 +84,6 @@ fn of_missing(
             "but": lacks(end.direction, answer, allow, *gap),
         })
     });
-    let allow = match &missing.sides {
-        Sides::Named { from, to } => {
-            Some(allow_text(asked, end, from, to, missing).join("\n") + "\n")
-        }
-        Sides::NoTier(_) => None,
-    };
+    let allow = missing.to_toml(asked.policy, asked.options.user.as_deref());
     json!({ "nearest": nearest, "allow": allow })
 }

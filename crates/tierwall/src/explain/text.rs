@@ -4,7 +4,7 @@ use crate::options::Explain;
 use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, styled};
 use policy::explain::{Answer, End, Explanation, Fate, Ground, Party, Question, Server};
 use policy::model::Allow;
-use policy::{Addresses, Direction, Gap, Missing, Policy, Sides};
+use policy::{Addresses, Direction, Gap, Policy, Sides};
 use ruleset::Reject;
 
 /// What was asked of whom.
@@ -22,6 +22,10 @@ pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[Stri
     }
     if let Some(end) = &explanation.beyond {
         text += &of_end(asked, end, FAINT);
+    }
+    text += &mending(asked, explanation);
+    if !notes.is_empty() {
+        text.push('\n');
     }
     for note in notes {
         text += &format!("{} {note}\n", styled(WARNING, "note:"));
@@ -93,8 +97,13 @@ fn lines(asked: &Asked<'_>, end: &End<'_>, answer: &Answer<'_>) -> Vec<String> {
         Fate::WouldBeDenied => format!("{by}; {} only observes", end.direction),
         Fate::Dropped | Fate::Refused(_) => styled(BAD, &by),
     }];
-    if let Some(missing) = &answer.missing {
-        lines.extend(mending(asked, end, answer, missing));
+    let Some(missing) = &answer.missing else { return lines };
+    if let Some((allow, gap)) = &missing.nearest {
+        let but = lacks(end.direction, answer, allow, *gap);
+        lines.push(format!("the nearest is {}, but {but}", named(allow)));
+    }
+    if let Sides::NoTier(address) = &missing.sides {
+        lines.push(format!("{address} is in no tier that this server is in: add it to one first"));
     }
     lines
 }
@@ -121,30 +130,22 @@ fn named(allow: &Allow) -> String {
     format!("{} ({})", allow.key, allow.location)
 }
 
-/// What comes nearest, and what to write.
-fn mending(
-    asked: &Asked<'_>,
-    end: &End<'_>,
-    answer: &Answer<'_>,
-    missing: &Missing<'_>,
-) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some((allow, gap)) = &missing.nearest {
-        let but = lacks(end.direction, answer, allow, *gap);
-        lines.push(format!("the nearest is {}, but {but}", named(allow)));
-    }
-    match &missing.sides {
-        Sides::NoTier(address) => {
-            lines.push(format!("to allow it, {address} must be in a tier of this server first"));
-        }
-        Sides::Named { from, to } => {
-            lines.push("to allow it:".into());
-            lines.extend(
-                allow_text(asked, end, from, to, missing).iter().map(|line| format!("  {line}")),
-            );
+/// What to write: one allow opens both ends, so each that is missing is told once.
+fn mending(asked: &Asked<'_>, explanation: &Explanation<'_>) -> String {
+    let mut allows: Vec<String> = Vec::new();
+    for end in explanation.ends.iter().chain(&explanation.beyond) {
+        for missing in end.answers.iter().filter_map(|answer| answer.missing.as_ref()) {
+            let allow = missing.to_toml(asked.policy, asked.options.user.as_deref());
+            allows.extend(allow.filter(|allow| !allows.contains(allow)));
         }
     }
-    lines
+    if allows.is_empty() {
+        return String::new();
+    }
+    let indented =
+        |allow: &String| -> String { allow.lines().map(|line| format!("  {line}\n")).collect() };
+    let allows: Vec<String> = allows.iter().map(indented).collect();
+    format!("\nto allow it:\n{}", allows.join("\n"))
 }
 
 /// What an allow is for, other than what was asked.
@@ -171,34 +172,4 @@ pub(super) fn lacks(direction: Direction, answer: &Answer<'_>, allow: &Allow, ga
         Gap::Peer => format!("{} doesn't hold {address}", named(peer)),
         Gap::Server => format!("it is for servers of {}", named(own)),
     }
-}
-
-/// An allow to paste.
-pub(super) fn allow_text(
-    asked: &Asked<'_>,
-    end: &End<'_>,
-    from: &str,
-    to: &str,
-    missing: &Missing<'_>,
-) -> Vec<String> {
-    let list = |items: &[String]| match items {
-        [one] => format!("\"{one}\""),
-        items => {
-            let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
-            format!("[{}]", quoted.join(", "))
-        }
-    };
-    let mut lines = vec![
-        "[[allow]]".to_owned(),
-        format!("from    = {}", list(&[from.to_owned()])),
-        format!("to      = {}", list(&[to.to_owned()])),
-        format!("service = {}", list(&missing.service.names())),
-    ];
-    if let (Some(user), Direction::Output) = (&asked.options.user, end.direction) {
-        lines.push(match user.parse::<u32>() {
-            Ok(uid) => format!("user    = {uid}"),
-            Err(_) => format!("user    = {}", list(std::slice::from_ref(user))),
-        });
-    }
-    lines
 }

@@ -7,7 +7,7 @@ use super::graph::Graph;
 use super::svg::{self, escaped};
 use super::{View, summary};
 use crate::output::counted;
-use crate::who_can::{access, notes, services, size};
+use crate::who_can::{access, services, size, whom};
 use policy::model::{Allow, Endpoint};
 use policy::relation::{Party, PartyKind, Passage, Relation};
 use policy::{Addresses, Label};
@@ -123,29 +123,28 @@ fn graph(view: &View<'_>) -> String {
 fn who(view: &View<'_>) -> String {
     let mut html = String::from(
         "<section id=\"who\">\n<h2>Who can reach what</h2>\n\
-         <p class=\"search\"><label class=\"faint\" for=\"search\">Search here and in the allows</label><br>\
+         <p>Everybody can reach every server on ICMP echo requests, ICMP errors and neighbour discovery, \
+         which are built in.</p>\n<p class=\"search\"><label class=\"faint\" for=\"search\">Search here and in the allows</label><br>\
          <input type=\"search\" id=\"search\" placeholder=\"tier, service, file …\" autocomplete=\"off\"> \
          <span id=\"found\" class=\"faint\" aria-live=\"polite\"></span></p>\n",
     );
     let (_, receivers) = view.shown();
     for to in receivers {
-        html += &who_can_reach(view, &view.relation, to);
+        html += &who_can_reach(&view.relation, to);
     }
     html + "</section>\n"
 }
 
-fn who_can_reach(view: &View<'_>, relation: &Relation<'_>, to: usize) -> String {
+fn who_can_reach(relation: &Relation<'_>, to: usize) -> String {
     let target = &relation.receivers[to];
-    let name = match target.kind {
-        PartyKind::Any => "addresses in no tier".to_owned(),
-        _ => target.name.clone(),
-    };
+    let name = whom(target);
+    let access = access(relation, to, None);
     let mut html = format!(
         "<div class=\"whom\" data-name=\"{}\">\n<h3>{}</h3>\n<ul>\n",
         escaped(&name),
         escaped(&name)
     );
-    for access in access(relation, to, None) {
+    for access in &access {
         let by: Vec<String> = access
             .allows()
             .into_iter()
@@ -158,10 +157,8 @@ fn who_can_reach(view: &View<'_>, relation: &Relation<'_>, to: usize) -> String 
             by.join("; ")
         );
     }
-    if target.kind != PartyKind::Any {
-        for note in notes(view.policy, target) {
-            let _ = writeln!(html, "<li class=\"faint\">{}</li>", escaped(&note));
-        }
+    if access.is_empty() {
+        html += "<li class=\"faint\">nobody, but on what is built in</li>\n";
     }
     html + "</ul>\n</div>\n"
 }

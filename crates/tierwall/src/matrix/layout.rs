@@ -57,8 +57,69 @@ struct Item {
     y: f64,
 }
 
-/// Lays out nodes of these sizes. Links from a node to itself aren't given.
+/// Lays out nodes of these sizes, one connected part below the other. Links from a node to itself
+/// aren't given.
 pub(super) fn layout(nodes: &[Size], links: &[Link]) -> Layout {
+    let mut whole = Layout {
+        size: Size { width: MARGIN * 2.0, height: MARGIN },
+        nodes: vec![Spot::default(); nodes.len()],
+        ways: vec![Vec::new(); links.len()],
+        labels: vec![0; links.len()],
+    };
+    let parts = parts(nodes.len(), links);
+    for part in 0..nodes.len() {
+        let own: Vec<usize> = (0..nodes.len()).filter(|node| parts[*node] == part).collect();
+        let mine: Vec<usize> =
+            (0..links.len()).filter(|link| parts[links[*link].from] == part).collect();
+        let place = |node: usize| own.iter().position(|other| *other == node).unwrap_or_default();
+        let sizes: Vec<Size> = own.iter().map(|node| nodes[*node]).collect();
+        let within: Vec<Link> = mine
+            .iter()
+            .map(|link| Link {
+                from: place(links[*link].from),
+                to: place(links[*link].to),
+                ..links[*link]
+            })
+            .collect();
+        if own.is_empty() {
+            continue;
+        }
+        let laid_out = of_part(&sizes, &within);
+        let down = whole.size.height - MARGIN;
+        let lower = |spot: &Spot| Spot { y: spot.y + down, ..*spot };
+        for (node, spot) in own.iter().zip(&laid_out.nodes) {
+            whole.nodes[*node] = lower(spot);
+        }
+        for (index, link) in mine.into_iter().enumerate() {
+            whole.ways[link] = laid_out.ways[index].iter().map(lower).collect();
+            whole.labels[link] = laid_out.labels[index];
+        }
+        whole.size.width = whole.size.width.max(laid_out.size.width);
+        whole.size.height = down + laid_out.size.height;
+    }
+    whole
+}
+
+/// The lowest node that each is connected with.
+fn parts(nodes: usize, links: &[Link]) -> Vec<usize> {
+    let mut parts: Vec<usize> = (0..nodes).collect();
+    loop {
+        let mut is_steady = true;
+        for Link { from, to, .. } in links {
+            let lowest = parts[*from].min(parts[*to]);
+            for end in [*from, *to] {
+                is_steady &= parts[end] == lowest;
+                parts[end] = lowest;
+            }
+        }
+        if is_steady {
+            return parts;
+        }
+    }
+}
+
+/// Lays out nodes that are connected.
+fn of_part(nodes: &[Size], links: &[Link]) -> Layout {
     let is_turned = turned(nodes.len(), links);
     let ends: Vec<(usize, usize)> = links
         .iter()

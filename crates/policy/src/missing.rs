@@ -129,9 +129,15 @@ impl ClosedEnd<'_> {
             (Gap::Peer, !names(policy, peer, peer_address), 0),
             (Gap::Server, !own.every_server && !self.role.tiers.iter().any(acts), 0),
         ];
-        let mut lacking = gaps.iter().filter(|(_, is_lacking, _)| *is_lacking);
-        let (gap, _, distance) = lacking.next()?;
-        lacking.next().is_none().then_some((*gap, *distance))
+        let mut lacking: Vec<_> = gaps.iter().filter(|(_, is_lacking, _)| *is_lacking).collect();
+        if lacking.len() > 1 && self.packet.user.is_none() {
+            // Nobody said who asks.
+            lacking.retain(|(gap, ..)| *gap != Gap::User);
+        }
+        match lacking[..] {
+            [(gap, _, distance)] => Some((*gap, *distance)),
+            _ => None,
+        }
     }
 
     fn has_user(&self, allow: &Allow) -> bool {

@@ -56,65 +56,79 @@ pub(crate) fn access<'r, 'p>(
     to: usize,
     on: Option<&Service>,
 ) -> Vec<Access<'r, 'p>> {
-    let of = |from: usize| {
-        let passages = relation.passages(from, to).iter();
-        passages.filter(move |passage| on.is_none_or(|on| !passage.service.meet(on).is_empty()))
+    let met = |passage: &Passage<'_>| match on {
+        Some(on) => passage.service.meet(on),
+        None => passage.service.clone(),
     };
-    let senders: Vec<usize> = (0..relation.senders.len()).collect();
-    let met =
-        |passage: &Passage<'_>| on.map_or(passage.service.clone(), |on| passage.service.meet(on));
-    let services: Vec<Service> = senders.iter().flat_map(|from| of(*from)).map(met).collect();
-    let all = services.iter().fold(Service::default(), |all, more| match more.any {
-        // Everything is a sentence of its own, without the pieces that others have.
-        true => all,
-        false => all.union(more),
-    });
-    let everything = Service { any: true, ..Service::default() };
-    let mut kinds: Vec<(Service, Vec<usize>)> = Vec::new();
-    let has_all = |from: &usize| of(*from).any(|passage| met(passage).any);
-    let with_all: Vec<usize> = senders.iter().copied().filter(has_all).collect();
-    if !with_all.is_empty() {
-        kinds.push((everything, with_all.clone()));
-    }
-    for (piece, point) in all.pieces(&services) {
-        let can =
-            |from: &usize| of(*from).any(|passage| !met(passage).any && met(passage).holds(point));
-        let who: Vec<usize> = senders.iter().copied().filter(can).collect();
-        kinds.push((piece, who));
+    let mut ways: Vec<Way<'r, 'p>> = Vec::new();
+    for (from, party) in relation.senders.iter().enumerate() {
+        let passages = relation.passages(from, to).iter().map(|passage| (met(passage), passage));
+        let passages: Vec<_> = passages.filter(|(service, _)| !service.is_empty()).collect();
+        // Whoever may do everything is not named again for a part of it.
+        let everything =
+            |(service, passage): &(Service, &Passage<'_>)| service.any && passage.is_for_all();
+        let may_all = passages.iter().any(everything);
+        let ways_of = passages.into_iter().filter(|way| !may_all || everything(way));
+        ways.extend(ways_of.map(|(service, passage)| Way { service, party, passage }));
     }
     let mut access: Vec<Access<'r, 'p>> = Vec::new();
-    for (services, who) in kinds.into_iter().filter(|(_, who)| !who.is_empty()) {
-        let who: Vec<Who<'r, 'p>> = who
-            .into_iter()
-            .map(|from| {
-                let passages = of(from).filter(|passage| {
-                    let service = met(passage);
-                    if services.any {
-                        service.any
-                    } else {
-                        !service.any && service.covers(&services)
-                    }
-                });
-                Who { party: &relation.senders[from], passages: fewest(passages.collect()) }
-            })
-            .collect();
-        let same = access.iter_mut().find(|other| !other.services.any && same(&other.who, &who));
-        match same {
-            Some(other) if !services.any => other.services = other.services.union(&services),
-            _ => {
-                let everybody = who.iter().any(|who| who.party.kind == PartyKind::Any);
-                let has = |party: &&Party| who.iter().any(|who| std::ptr::eq(who.party, *party));
-                let can_anyway = |party: &&Party| {
-                    with_all.iter().any(|from| std::ptr::eq(&relation.senders[*from], *party))
-                };
-                let but = relation.senders.iter().filter(|party| {
-                    everybody && party.kind == PartyKind::Tier && !has(party) && !can_anyway(party)
-                });
-                access.push(Access { but: but.collect(), services, everybody, who });
-            }
+    let (every, some): (Vec<Way<'r, 'p>>, Vec<Way<'r, 'p>>) =
+        ways.into_iter().partition(|way| way.service.any);
+    let may_all: Vec<&Party> = every.iter().map(|way| way.party).collect();
+    if !every.is_empty() {
+        let services = Service { any: true, ..Service::default() };
+        access.push(Access::of(relation, services, every.iter().collect(), &[]));
+    }
+    let all = some.iter().fold(Service::default(), |all, way| all.union(&way.service));
+    for (piece, point) in all.pieces(some.iter().map(|way| &way.service)) {
+        let here = some.iter().filter(|way| way.service.holds(point)).collect();
+        let more = Access::of(relation, piece, here, &may_all);
+        let is_like =
+            |other: &&mut Access<'_, '_>| !other.services.any && same(&other.who, &more.who);
+        match access.iter_mut().find(is_like) {
+            Some(other) => other.services = other.services.union(&more.services),
+            None => access.push(more),
         }
     }
     access
+}
+
+/// One passage from one party, and what of it is asked for.
+struct Way<'r, 'p> {
+    service: Service,
+    party: &'r Party,
+    passage: &'r Passage<'p>,
+}
+
+impl<'r, 'p> Access<'r, 'p> {
+    /// Those whose `ways` hold all of `services`. `others` can do so anyway.
+    fn of(
+        relation: &'r Relation<'p>,
+        services: Service,
+        ways: Vec<&Way<'r, 'p>>,
+        others: &[&Party],
+    ) -> Self {
+        let mut who: Vec<Who<'r, 'p>> = Vec::new();
+        for way in ways {
+            match who.last_mut().filter(|last| std::ptr::eq(last.party, way.party)) {
+                Some(last) => last.passages.push(way.passage),
+                None => who.push(Who { party: way.party, passages: vec![way.passage] }),
+            }
+        }
+        for who in &mut who {
+            who.passages = fewest(std::mem::take(&mut who.passages));
+        }
+        let everybody = who.iter().any(|who| who.party.kind == PartyKind::Any);
+        let can = |party: &Party| {
+            let who = who.iter().map(|who| who.party);
+            who.chain(others.iter().copied()).any(|other| std::ptr::eq(other, party))
+        };
+        let but = relation
+            .senders
+            .iter()
+            .filter(|party| everybody && party.kind == PartyKind::Tier && !can(party));
+        Self { but: but.collect(), services, everybody, who }
+    }
 }
 
 /// Where all members can by one passage, the narrower ones say nothing more.
@@ -127,13 +141,9 @@ fn fewest<'r, 'p>(passages: Vec<&'r Passage<'p>>) -> Vec<&'r Passage<'p>> {
 
 /// Whether the same parties can, to the same extent.
 fn same(some: &[Who<'_, '_>], others: &[Who<'_, '_>]) -> bool {
-    let extent = |who: &Who<'_, '_>| -> Vec<String> {
-        who.passages
-            .iter()
-            .map(|passage| format!("{:?}{:?}{:?}", passage.users, passage.from, passage.to))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+    let extent = |who: &Who<'_, '_>| -> BTreeSet<String> {
+        let passages = who.passages.iter();
+        passages.map(|p| format!("{:?} {:?} {:?}", p.users, p.from, p.to)).collect()
     };
     some.len() == others.len()
         && some.iter().zip(others).all(|(one, other)| {

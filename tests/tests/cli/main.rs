@@ -6,13 +6,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod explain;
 mod export;
+mod matrix;
 mod output;
 mod plan;
 mod rights;
 mod status;
 mod teardown;
 mod usage;
+mod who_can;
 
 use serde_json::Value;
 use std::process::Output;

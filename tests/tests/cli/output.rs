@@ -67,7 +67,7 @@ fn colours_are_for_terminals() {
 fn a_reader_that_leaves_is_no_error() {
     let server = app_server();
     let daemon = server.start(&[]).unwrap();
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 16] = [
         &["check"],
         &["check", "--json"],
         &["check", "--as", "db"],
@@ -77,6 +77,12 @@ fn a_reader_that_leaves_is_no_error() {
         &["export", "--json"],
         &["status"],
         &["status", "--json"],
+        &["explain", "--from", "web", "--to", "self", "--service", "tcp/8080"],
+        &["matrix"],
+        &["matrix", "--json"],
+        &["matrix", "--format", "html"],
+        &["who-can", "app"],
+        &["who-can", "app", "--json"],
         &["--help"],
     ];
     for arguments in commands {

@@ -3,7 +3,8 @@
 use super::{app_server, stderr, stdout};
 use std::process::Command;
 
-const COMMANDS: [&str; 6] = ["check", "plan", "export", "status", "doctor", "teardown"];
+const COMMANDS: [&str; 9] =
+    ["check", "plan", "explain", "matrix", "who-can", "export", "status", "doctor", "teardown"];
 
 #[test]
 fn help_and_version_are_data() {

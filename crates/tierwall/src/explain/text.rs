@@ -163,10 +163,12 @@ pub(super) fn lacks(direction: Direction, answer: &Answer<'_>, allow: &Allow, ga
         names.extend((!literals.is_empty()).then(|| literals.to_string()));
         names.join(", ")
     };
+    let users: Vec<String> = allow.users.iter().map(ToString::to_string).collect();
+    let users = users.join(", ");
     match gap {
-        Gap::User => {
-            let users: Vec<String> = allow.users.iter().map(ToString::to_string).collect();
-            format!("it is for the user {} only", users.join(", "))
+        Gap::User => format!("it is for the user {users} only"),
+        Gap::Service if direction == Direction::Output && !users.is_empty() => {
+            format!("it is for {} and the user {users}", allow.service)
         }
         Gap::Service => format!("it is for {}", allow.service),
         Gap::Peer => format!("{} doesn't hold {address}", named(peer)),

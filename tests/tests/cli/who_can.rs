@@ -1,0 +1,69 @@
+//! `who-can`
+
+use super::{POLICY, app_server, assert_keys, assert_text, fails, json, run, server};
+use serde_json::{Value, json as value};
+
+fn sentences(answer: &Value) -> Vec<&str> {
+    let access = answer["access"].as_array().unwrap();
+    access.iter().map(|access| access["sentence"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn answers_in_sentences() {
+    let server = app_server();
+    assert_text!("who-can-db", server, run(&server, &["who-can", "db"], 0));
+    let answer = json(&server, &["who-can", "app"], 0);
+    assert_keys(&answer, &["access", "notes", "tiers", "whom"]);
+    assert_eq!(
+        sentences(&answer),
+        [
+            "admin (64 addresses) can reach app on tcp/22",
+            "web (12 addresses) can reach app on tcp/8080"
+        ]
+    );
+    assert_keys(&answer["access"][0], &["but", "everybody", "sentence", "services", "who"]);
+}
+
+#[test]
+fn everybody_is_everybody_but_servers_that_open_nothing() {
+    let more = "[[allow]]\nfrom = \"any\"\nto = \"web\"\nservice = [\"tcp/443\", \"tcp/80\"]\n";
+    let server = server(&format!("{POLICY}{more}"));
+    let answer = json(&server, &["who-can", "web"], 0);
+    assert_eq!(
+        sentences(&answer),
+        [
+            "admin (64 addresses) can reach web on tcp/22",
+            "everybody (but admin, app, db and web, whose own servers don't open it) can reach web on tcp/80",
+            "everybody can reach web on tcp/443",
+        ]
+    );
+    assert_eq!(answer["access"][1]["but"], value!(["admin", "app", "db", "web"]));
+}
+
+#[test]
+fn answers_for_one_service_and_for_an_address() {
+    let server = app_server();
+    let answer = json(&server, &["who-can", "10.10.1.30", "--on", "tcp/22"], 0);
+    assert_eq!(sentences(&answer), ["admin (64 addresses) can reach 10.10.1.30 on tcp/22"]);
+    assert_eq!(answer["tiers"], value!(["db"]));
+    let text = run(&server, &["who-can", "db", "--on", "tcp/23"], 0);
+    assert!(text.starts_with("no allow lets anybody reach db on tcp/23\n"), "{text}");
+    let text = run(&server, &["who-can", "192.0.2.1"], 0);
+    assert!(text.contains("192.0.2.1 is in no tier"), "{text}");
+}
+
+#[test]
+fn everything_is_a_sentence_of_its_own() {
+    let more = "[[allow]]\nfrom = \"db\"\nto = \"app\"\nservice = \"any\"\n";
+    let server = server(&format!("{POLICY}{more}"));
+    let answer = json(&server, &["who-can", "app"], 0);
+    assert_eq!(sentences(&answer)[0], "db (1 address) can reach app on every service");
+    assert_eq!(sentences(&answer).len(), 3);
+}
+
+#[test]
+fn says_who_nobody_is() {
+    let server = app_server();
+    let message = fails(&server, &["who-can", "wbe"], 1);
+    assert!(message.contains("did you mean `web`?"), "{message}");
+}

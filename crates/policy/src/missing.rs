@@ -27,10 +27,10 @@ pub struct Missing<'p> {
 pub enum Sides {
     /// `from` and `to`.
     Named {
-        /// Who opens it.
-        from: String,
-        /// To whom.
-        to: String,
+        /// Who opens it: a tier, or addresses.
+        from: Vec<String>,
+        /// To whom: a tier, or addresses.
+        to: Vec<String>,
     },
     /// No allow would do, since this end's address is in none of its server's tiers.
     NoTier(IpAddr),
@@ -62,16 +62,15 @@ impl Missing<'_> {
     /// The allow to write, for one user where only one asked. None where none would do.
     pub fn to_toml(&self, policy: &Policy, user: Option<&str>) -> Option<String> {
         let Sides::Named { from, to } = &self.sides else { return None };
-        let names: Vec<String> =
-            self.service.names().iter().map(|name| format!("\"{name}\"")).collect();
-        let service = match &names[..] {
-            [one] => one.clone(),
-            names => format!("[{}]", names.join(", ")),
-        };
-        let mut text =
-            format!("[[allow]]\nfrom    = \"{from}\"\nto      = \"{to}\"\nservice = {service}\n");
+        let mut text = format!(
+            "[[allow]]\nfrom    = {}\nto      = {}\nservice = {}\n",
+            list(from),
+            list(to),
+            list(&self.service.names())
+        );
         // Who isn't in a tier sends from no server that could tell users apart.
-        if let Some(user) = user.filter(|_| policy.tiers.contains_key(from)) {
+        if let Some(user) = user.filter(|_| from.iter().any(|from| policy.tiers.contains_key(from)))
+        {
             text += &match user.parse::<u32>() {
                 Ok(uid) => format!("user    = {uid}\n"),
                 Err(_) => format!("user    = \"{user}\"\n"),
@@ -80,13 +79,38 @@ impl Missing<'_> {
         Some(text)
     }
 
+    /// Says of what answer this is: on which services, and for a side that is in no tier, which
+    /// addresses.
+    pub(crate) fn complete(&mut self, from: &Addresses, to: &Addresses, service: &Service) {
+        self.service = service.clone();
+        if let Sides::Named { from: sender, to: receiver } = &mut self.sides {
+            for (side, addresses) in [(sender, from), (receiver, to)] {
+                if side.is_empty() {
+                    side.extend(addresses.ranges());
+                }
+            }
+        }
+    }
+
     /// Whether the same sides are missing, and the same allow comes near.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         (&self.nearest, &self.sides) == (&other.nearest, &other.sides)
     }
 }
 
-/// What would have let the packet through.
+/// One string, or a list of them.
+fn list(items: &[String]) -> String {
+    match items {
+        [one] => format!("\"{one}\""),
+        items => {
+            let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
+            format!("[{}]", quoted.join(", "))
+        }
+    }
+}
+
+/// What would have let the packet through. Its service, and addresses where a side is in no tier, are
+/// for [`Missing::complete`].
 pub(crate) fn missing<'p>(
     policy: &'p Policy,
     end: &ClosedEnd<'_>,
@@ -187,16 +211,10 @@ impl ClosedEnd<'_> {
         };
         let holding = tiers_of(policy, &[peer_address]);
         let peer = match peer {
-            Party::Tier(tier) if holding.contains(tier) => tier.clone(),
-            Party::Addresses { name, addresses }
-                if holding.is_empty() && name.parse::<crate::Member>().is_ok() =>
-            {
-                addresses.to_string()
-            }
-            _ => smallest(policy, holding.iter())
-                .map_or_else(|| peer_address.to_string(), String::clone),
+            Party::Tier(tier) if holding.contains(tier) => vec![tier.clone()],
+            _ => smallest(policy, holding.iter()).cloned().into_iter().collect(),
         };
-        let own = own.clone();
+        let own = vec![own.clone()];
         match self.direction {
             Direction::Input => Sides::Named { from: peer, to: own },
             Direction::Output => Sides::Named { from: own, to: peer },

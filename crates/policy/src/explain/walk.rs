@@ -170,7 +170,7 @@ impl<'p, 'q> Explainer<'p, 'q> {
         }
         for answer in &mut answers {
             if let Some(missing) = &mut answer.missing {
-                missing.service = answer.service.clone();
+                missing.complete(&answer.from, &answer.to, &answer.service);
             }
         }
         Ok(End { direction, is_here: own_here, answers })

@@ -20,7 +20,7 @@ pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[Stri
     for end in &explanation.ends {
         text += &of_end(asked, end, HEADING);
     }
-    if let Some(end) = &explanation.beyond {
+    if let Some(end) = explanation.beyond.as_ref().filter(|end| !end.is_nobodys()) {
         text += &of_end(asked, end, FAINT);
     }
     text += &mending(asked, explanation);

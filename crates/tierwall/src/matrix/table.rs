@@ -75,10 +75,9 @@ fn grid(view: &View<'_>) -> Option<String> {
 /// Each sender with its receivers, wrapped.
 fn list(view: &View<'_>) -> String {
     let (senders, receivers) = view.shown();
-    let mut text = String::new();
+    let (mut text, mut silent) = (String::new(), Vec::new());
     for from in senders {
         let sender = &view.relation.senders[from];
-        text += &format!("{}\n", styled(HEADING, &sender.name));
         let mut rows: Vec<(String, Vec<String>)> = Vec::new();
         for to in &receivers {
             let services = cell(view, from, *to);
@@ -95,11 +94,17 @@ fn list(view: &View<'_>) -> String {
             }
         }
         if lines.is_empty() {
-            text += &format!("  {}\n", styled(FAINT, "nothing"));
+            silent.push(sender.name.clone());
+            continue;
         }
+        text += &format!("{}\n", styled(HEADING, &sender.name));
         for (names, services) in lines {
             text += &wrapped(&format!("{} to {names}", services.join(", ")));
         }
+    }
+    if !silent.is_empty() {
+        text += &format!("{}\n", styled(HEADING, "nothing"));
+        text += &wrapped(&format!("from {}", silent.join(", ")));
     }
     text
 }

@@ -8,7 +8,7 @@ use crate::role::{Role, tiers_of};
 use crate::service_set::Point;
 use ruleset::Transport;
 use ruleset::evaluate::Packet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What is missing at one end.
@@ -116,8 +116,10 @@ pub(crate) fn missing<'p>(
     end: &ClosedEnd<'_>,
     question: &Question,
 ) -> Missing<'p> {
+    let (own, peer) = end.addresses();
+    let (own, peer) = (tiers_of(policy, &[own]), tiers_of(policy, &[peer]));
     let near = policy.allows.iter().filter_map(|allow| {
-        let (gap, distance) = end.gap(policy, allow)?;
+        let (gap, distance) = end.gap(&own, &peer, allow)?;
         Some((gap, distance, allow))
     });
     let nearest = near.min_by_key(|(gap, distance, _)| (*gap, *distance));
@@ -136,21 +138,25 @@ impl ClosedEnd<'_> {
     }
 
     /// The one thing that `allow` lacks, and how far it is from that; none where it lacks more.
-    fn gap(&self, policy: &Policy, allow: &Allow) -> Option<(Gap, u32)> {
+    /// `own_tiers` and `peer_tiers` hold the addresses of the two ends.
+    fn gap(
+        &self,
+        own_tiers: &BTreeSet<String>,
+        peer_tiers: &BTreeSet<String>,
+        allow: &Allow,
+    ) -> Option<(Gap, u32)> {
         let (own, peer) = match self.direction {
             Direction::Input => (&allow.to, &allow.from),
             Direction::Output => (&allow.from, &allow.to),
         };
-        let (own_address, peer_address) = self.addresses();
-        let acts = |tier: &String| {
-            let is_held = || Addresses::of_tier(&policy.tiers[tier]).contains(own_address);
-            let confined = self.direction == Direction::Input && self.role.auto;
-            own.tiers.contains(tier) && policy.tiers.contains_key(tier) && (!confined || is_held())
-        };
+        let (_, peer_address) = self.addresses();
+        let confined = self.direction == Direction::Input && self.role.auto;
+        let acts =
+            |tier: &String| own.tiers.contains(tier) && (!confined || own_tiers.contains(tier));
         let gaps = [
             (Gap::User, !self.has_user(allow), 0),
             (Gap::Service, !allow.service.holds(self.point), self.distance(&allow.service)),
-            (Gap::Peer, !names(policy, peer, peer_address), 0),
+            (Gap::Peer, !names(peer, peer_address, peer_tiers), 0),
             (Gap::Server, !own.every_server && !self.role.tiers.iter().any(acts), 0),
         ];
         let mut lacking: Vec<_> = gaps.iter().filter(|(_, is_lacking, _)| *is_lacking).collect();
@@ -230,11 +236,10 @@ fn smallest<'t>(policy: &Policy, tiers: impl Iterator<Item = &'t String>) -> Opt
     })
 }
 
-/// Whether an endpoint names an address as the other side.
-fn names(policy: &Policy, side: &Endpoint, address: IpAddr) -> bool {
-    let tiers = || tiers_of(policy, &[address]);
+/// Whether an endpoint names an address, which these tiers hold, as the other side.
+fn names(side: &Endpoint, address: IpAddr, tiers: &BTreeSet<String>) -> bool {
     side.any
         || Addresses::of_literals(side).contains(address)
-        || (side.every_server && !tiers().is_empty())
-        || !tiers().is_disjoint(&side.tiers)
+        || (side.every_server && !tiers.is_empty())
+        || !tiers.is_disjoint(&side.tiers)
 }

@@ -208,10 +208,31 @@ impl<'p> Relation<'p> {
 
     /// Of these.
     pub fn between(policy: &'p Policy, senders: Vec<Party>, receivers: Vec<Party>) -> Self {
-        let cells = senders
+        Self::of_ends(policy, senders, receivers, true)
+    }
+
+    /// What receivers would accept, whether or not the sender's own server opens it.
+    pub fn accepted(policy: &'p Policy, senders: Vec<Party>, receivers: Vec<Party>) -> Self {
+        Self::of_ends(policy, senders, receivers, false)
+    }
+
+    fn of_ends(
+        policy: &'p Policy,
+        senders: Vec<Party>,
+        receivers: Vec<Party>,
+        is_sender_asked: bool,
+    ) -> Self {
+        let sending = |party: &Party| {
+            let ends = Ends::of(policy, party, |allow| &allow.from);
+            Ends { is_server: ends.is_server && is_sender_asked, ..ends }
+        };
+        let sending: Vec<Ends> = senders.iter().map(sending).collect();
+        let receiving: Vec<Ends> =
+            receivers.iter().map(|party| Ends::of(policy, party, |allow| &allow.to)).collect();
+        let cells = sending
             .iter()
-            .flat_map(|from| receivers.iter().map(move |to| passages(policy, from, to)))
-            .collect();
+            .flat_map(|from| receiving.iter().map(move |to| passages(policy, from, to)));
+        let cells = cells.collect();
         Self { senders, receivers, cells }
     }
 
@@ -230,8 +251,29 @@ impl<'p> Relation<'p> {
     }
 }
 
-fn passages<'p>(policy: &'p Policy, from: &Party, to: &Party) -> Vec<Passage<'p>> {
-    if !from.is_server() && !to.is_server() {
+/// What one side of each allow means of a party, which is asked once and not for each pair.
+struct Ends {
+    is_server: bool,
+    /// As the server that acts, by the allow's index, where it does at all.
+    own: Vec<(usize, Portion)>,
+    /// As the other side, of every allow.
+    peer: Vec<Option<Portion>>,
+}
+
+impl Ends {
+    fn of(policy: &Policy, party: &Party, side: fn(&Allow) -> &Endpoint) -> Self {
+        let sides = || policy.allows.iter().map(side).enumerate();
+        let own = sides().filter_map(|(index, side)| Some((index, party.own(policy, side)?)));
+        Self {
+            is_server: party.is_server(),
+            own: own.collect(),
+            peer: sides().map(|(_, side)| party.peer(policy, side)).collect(),
+        }
+    }
+}
+
+fn passages<'p>(policy: &'p Policy, from: &Ends, to: &Ends) -> Vec<Passage<'p>> {
+    if !from.is_server && !to.is_server {
         return Vec::new();
     }
     let everything = |gate| Opening {
@@ -241,28 +283,25 @@ fn passages<'p>(policy: &'p Policy, from: &Party, to: &Party) -> Vec<Passage<'p>
         from: Portion::All,
         to: Portion::All,
     };
-    let of_allows = |users: fn(&Allow) -> &[User],
-                     ends: &dyn Fn(&Allow) -> Option<(Portion, Portion)>| {
-        let opening = |allow: &'p Allow| {
-            let (from, to) = ends(allow)?;
-            let (gate, service) = (Gate::Allow(allow), allow.service.clone());
-            Some(Opening { gate, service, users: users(allow), from, to })
-        };
-        policy.allows.iter().filter_map(opening).collect::<Vec<_>>()
+    let opens = |(index, from): &(usize, Portion)| {
+        let (allow, to) = (&policy.allows[*index], to.peer[*index].clone()?);
+        let (gate, service) = (Gate::Allow(allow), allow.service.clone());
+        Some(Opening { gate, service, users: &allow.users, from: from.clone(), to })
     };
-    let opened = match policy.mode.output {
-        _ if !from.is_server() => vec![everything(Gate::NoServer)],
-        Mode::Off => vec![everything(Gate::Off)],
-        _ => of_allows(|allow| &allow.users, &|allow| {
-            Some((from.own(policy, &allow.from)?, to.peer(policy, &allow.to)?))
-        }),
+    let accepts = |(index, to): &(usize, Portion)| {
+        let (allow, from) = (&policy.allows[*index], from.peer[*index].clone()?);
+        let (gate, service) = (Gate::Allow(allow), allow.service.clone());
+        Some(Opening { gate, service, users: &[], from, to: to.clone() })
     };
-    let accepted = match policy.mode.input {
-        _ if !to.is_server() => vec![everything(Gate::NoServer)],
+    let opened: Vec<Opening<'p>> = match policy.mode.output {
+        _ if !from.is_server => vec![everything(Gate::NoServer)],
         Mode::Off => vec![everything(Gate::Off)],
-        _ => of_allows(|_| &[], &|allow| {
-            Some((from.peer(policy, &allow.from)?, to.own(policy, &allow.to)?))
-        }),
+        _ => from.own.iter().filter_map(opens).collect(),
+    };
+    let accepted: Vec<Opening<'p>> = match policy.mode.input {
+        _ if !to.is_server => vec![everything(Gate::NoServer)],
+        Mode::Off => vec![everything(Gate::Off)],
+        _ => to.own.iter().filter_map(accepts).collect(),
     };
     let mut passages = Vec::new();
     for opening in &opened {

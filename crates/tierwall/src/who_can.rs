@@ -26,7 +26,10 @@ pub(crate) fn run(common: &Common, options: &WhoCan) -> Result<u8, Error> {
     let on = options.on.as_ref().map(|text| service(&services, text)).transpose()?;
     let relation = Relation::between(&policy, Party::all(&policy), vec![target]);
     let access = access(&relation, 0, on.as_ref());
-    let notes = notes(&policy, &relation.receivers[0]);
+    let target = relation.receivers[0].clone();
+    let accepted = Relation::accepted(&policy, Party::all(&policy), vec![target.clone()]);
+    let mut notes = notes(&policy, &target);
+    notes.splice(0..0, unopened(&relation, &accepted, 0, on.as_ref()));
     match common.json {
         true => print_json(&as_json(&relation.receivers[0], &access, &notes))?,
         false => print(&as_text(&relation.receivers[0], &access, &notes, on.as_ref()))?,
@@ -91,6 +94,44 @@ pub(crate) fn access<'r, 'p>(
         }
     }
     access
+}
+
+/// What a receiver accepts although the sender's own server doesn't open it, a sentence for each
+/// party. What it accepts from everybody is told with the others.
+pub(crate) fn unopened(
+    relation: &Relation<'_>,
+    accepted: &Relation<'_>,
+    to: usize,
+    on: Option<&Service>,
+) -> Vec<String> {
+    let union = |passages: &[Passage<'_>]| {
+        passages.iter().fold(Service::default(), |all, passage| all.union(&passage.service))
+    };
+    let from_all = relation.senders.iter().position(|party| party.kind == PartyKind::Any);
+    let from_all = from_all.map(|any| union(relation.passages(any, to))).unwrap_or_default();
+    let mut sentences = Vec::new();
+    for (from, party) in relation.senders.iter().enumerate().filter(|(_, party)| party.is_server())
+    {
+        let opened = union(relation.passages(from, to)).union(&from_all);
+        let is_asked = |passage: &&Passage<'_>| {
+            on.is_none_or(|on| !passage.service.meet(on).is_empty())
+                && !opened.covers(&passage.service)
+        };
+        let passages: Vec<&Passage<'_>> =
+            accepted.passages(from, to).iter().filter(is_asked).collect();
+        for passage in passages {
+            let who = Who { party, passages: vec![passage] }.name();
+            let sentence = format!(
+                "{} accepts {} from {who}, whose own servers don't open it",
+                whom(&relation.receivers[to]),
+                services(&passage.service)
+            );
+            if !sentences.contains(&sentence) {
+                sentences.push(sentence);
+            }
+        }
+    }
+    sentences
 }
 
 /// One passage from one party, and what of it is asked for.

@@ -67,3 +67,13 @@ fn says_who_nobody_is() {
     let message = fails(&server, &["who-can", "wbe"], 1);
     assert!(message.contains("did you mean `web`?"), "{message}");
 }
+
+#[test]
+fn tells_what_is_accepted_although_nobody_opens_it() {
+    let more = "[[allow]]\nfrom = \"10.10.1.30\"\nto = \"app\"\nservice = \"tcp/993\"\n";
+    let server = server(&format!("{POLICY}{more}"));
+    let text = run(&server, &["who-can", "app", "--on", "tcp/993"], 0);
+    let told = "app accepts tcp/993 from db (1 address), whose own servers don't open it\n";
+    assert!(text.contains(told), "{text}");
+    assert!(text.starts_with("no allow lets anybody reach app on tcp/993\n"), "{text}");
+}

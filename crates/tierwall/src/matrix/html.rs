@@ -7,7 +7,7 @@ use super::graph::Graph;
 use super::svg::{self, escaped};
 use super::{View, summary};
 use crate::output::counted;
-use crate::who_can::{access, services, size, whom};
+use crate::who_can::{access, services, size, unopened, whom};
 use policy::model::{Allow, Endpoint};
 use policy::relation::{Party, PartyKind, Passage, Relation};
 use policy::{Addresses, Label};
@@ -129,13 +129,15 @@ fn who(view: &View<'_>) -> String {
          <span id=\"found\" class=\"faint\" aria-live=\"polite\"></span></p>\n",
     );
     let (_, receivers) = view.shown();
+    let parties = Party::all(view.policy);
+    let accepted = Relation::accepted(view.policy, parties.clone(), parties);
     for to in receivers {
-        html += &who_can_reach(&view.relation, to);
+        html += &who_can_reach(&view.relation, &accepted, to);
     }
     html + "</section>\n"
 }
 
-fn who_can_reach(relation: &Relation<'_>, to: usize) -> String {
+fn who_can_reach(relation: &Relation<'_>, accepted: &Relation<'_>, to: usize) -> String {
     let target = &relation.receivers[to];
     let name = whom(target);
     let access = access(relation, to, None);
@@ -156,6 +158,9 @@ fn who_can_reach(relation: &Relation<'_>, to: usize) -> String {
             escaped(&access.sentence(target)),
             by.join("; ")
         );
+    }
+    for sentence in unopened(relation, accepted, to, None) {
+        let _ = writeln!(html, "<li class=\"faint\">{}</li>", escaped(&sentence));
     }
     if access.is_empty() {
         html += "<li class=\"faint\">nobody, but on what is built in</li>\n";

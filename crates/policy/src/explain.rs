@@ -2,7 +2,7 @@
 //!
 //! A question names two parties, and each may be many addresses. They are cut into pieces that no
 //! tier and no literal of the policy divides, so that one address of a piece stands for all; then
-//! each end's compiled table is walked for each pair ([`Judge`]). Answers are thus those of the
+//! each end's compiled table is walked for each pair ([`Judge`](crate::Judge)). Answers are thus those of the
 //! kernel, for every member, and the policy isn't read a second time here.
 
 mod walk;

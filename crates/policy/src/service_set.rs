@@ -92,7 +92,7 @@ impl Service {
 
     /// Whether all of `other` is within.
     pub fn covers(&self, other: &Self) -> bool {
-        other.meet(self) == other.in_order_of()
+        other.meet(self) == other.clone().in_order()
     }
 
     /// Ports merged, and nothing named beside what holds it already.
@@ -106,10 +106,6 @@ impl Service {
         });
         port::merge(&mut self);
         self
-    }
-
-    fn in_order_of(&self) -> Self {
-        self.clone().in_order()
     }
 
     /// Cut at every border that one of `others` has in it, so that each of them holds all of a

@@ -141,12 +141,11 @@ pub(crate) fn service(services: &BTreeMap<String, Service>, text: &str) -> Resul
 /// The users that the policy names: this server's own numbers, and numbers that no account has for
 /// those that only others know.
 fn users(policy: &Policy) -> BTreeMap<String, u32> {
-    let stand_in = stand_in_users(policy);
-    stand_in
-        .into_iter()
-        .map(|(name, uid)| (lookup_user(&name).unwrap_or(uid), name))
-        .map(|(uid, name)| (name, uid))
-        .collect()
+    let mut users = stand_in_users(policy);
+    for (name, uid) in &mut users {
+        *uid = lookup_user(name).unwrap_or(*uid);
+    }
+    users
 }
 
 fn uid(user: &str, users: &BTreeMap<String, u32>) -> Result<u32, Error> {

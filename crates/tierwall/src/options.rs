@@ -179,7 +179,7 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "WHO")]
     pub(crate) to: String,
 
-    /// On what: tcp/443, udp/1000-2000, gre, icmp (an echo request), or a name of [services]
+    /// On what: tcp/443, udp/1000-2000, gre, icmp (an echo request), or a service by its name
     #[arg(long)]
     pub(crate) service: String,
 
@@ -224,7 +224,7 @@ pub(crate) struct WhoCan {
     #[arg(value_name = "TIER|ADDRESS")]
     pub(crate) whom: String,
 
-    /// On these services only: tcp/443, gre, or a name of [services]
+    /// On these services only: tcp/443, gre, or a service by its name
     #[arg(long, value_name = "SERVICE")]
     pub(crate) on: Option<String>,
 }

@@ -385,3 +385,26 @@ fn quoting_hint(what: &str, value: &Value<'_>) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ALLOW, SETTINGS, SHARED};
+
+    #[test]
+    fn every_key_is_in_the_manual_page() {
+        let page = include_str!("../../../docs/tierwall.toml.5");
+        for key in SETTINGS.iter().chain(&SHARED).chain(&ALLOW) {
+            let named = [
+                format!(".B {key}\n"),
+                format!(".SH [{key}]\n"),
+                format!(".SH [[{key}]]\n"),
+                format!(".BR {key} "),
+                format!(" {key}\n"),
+            ];
+            assert!(
+                named.iter().any(|form| page.contains(form)),
+                "`{key}` isn't in the manual page"
+            );
+        }
+    }
+}

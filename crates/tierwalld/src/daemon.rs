@@ -14,6 +14,7 @@ use crate::report;
 use crate::socket;
 use crate::status;
 use crate::unwatched::{Unwatched, Watched};
+use crate::watchdog::Watchdog;
 use crate::work::{Queue, Task, Work};
 use control::{
     Enforcement, Failure, FailureKind, MemberSummary, Reload, Request, Requester, Response,
@@ -99,6 +100,7 @@ struct Daemon {
     denials: denials::Shared,
     /// Whether the service manager was told that a reload began.
     reloading: bool,
+    watchdog: Watchdog,
 }
 
 /// Starts, enforces, and serves until a signal.
@@ -134,6 +136,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         unwatched: Unwatched::default(),
         denials: denials::Shared::new(since),
         reloading: false,
+        watchdog: Watchdog::asked_for(),
         options,
     };
     watch_signals(&events)?;
@@ -178,6 +181,7 @@ impl Daemon {
                 self.listen_at,
                 self.go_back_at,
                 self.tell_at,
+                self.watchdog.due(),
             ];
             let due = due.into_iter().flatten().min();
             let event = tokio::select! {
@@ -206,6 +210,7 @@ impl Daemon {
                     self.queue.push(reload);
                 }
                 Some(Event::Worked { engine, response, replies }) => {
+                    self.watchdog.ends();
                     self.take_back(engine);
                     for reply in replies {
                         let _ = reply.send(response.clone());
@@ -220,6 +225,7 @@ impl Daemon {
     /// Queues what is due by the clock.
     fn push_due(&mut self) {
         let now = Instant::now();
+        self.watchdog.feed(now);
         if self.remember_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::Remember);
         }
@@ -325,6 +331,7 @@ impl Daemon {
             self.reloading = true;
             notify(&[NotifyState::Reloading]);
         }
+        self.watchdog.begins();
         let events = self.events.clone();
         let is_rest = work == Work::Remember;
         tokio::task::spawn_blocking(move || {
@@ -479,7 +486,7 @@ fn time_to_confirm(seconds: Option<u32>) -> Result<Option<ConfirmTime>, Failure>
 }
 
 /// Tells systemd, where it asked to be told.
-fn notify(states: &[NotifyState]) {
+pub(crate) fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "can't notify the service manager");
     }

@@ -36,6 +36,7 @@ mod state;
 mod status;
 mod trouble;
 mod unwatched;
+mod watchdog;
 mod work;
 
 use clap::{CommandFactory, Parser};

@@ -165,6 +165,7 @@ fn the_package_from_its_installation_to_its_purge() {
 
     reloads(&site);
     crash(&site);
+    stands_still(&site);
     others(&site);
     upgrade(&site, &package);
 
@@ -224,6 +225,27 @@ fn crash(site: &Site) {
         assert!(error.contains("Operation not permitted"), "{error}");
     }
     assert_eq!(site.table(), table);
+}
+
+/// A daemon that doesn't go on is killed and started again by the service manager.
+fn stands_still(site: &Site) {
+    let directory = site.machine.path("/etc/systemd/system/tierwalld.service.d");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("watchdog.conf"), "[Service]\nWatchdogSec=2s\n").unwrap();
+    site.ok("systemctl daemon-reload");
+    site.ok("systemctl restart tierwalld");
+    let (table, before) = (site.table(), site.property("tierwalld", "MainPID"));
+    // It is fed as long as it goes on.
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(site.property("tierwalld", "MainPID"), before);
+    site.ok("systemctl kill --kill-who=main --signal=STOP tierwalld");
+    site.eventually("the next daemon", || {
+        site.property("tierwalld", "MainPID") != before
+            && site.property("tierwalld", "ActiveState") == "active"
+    });
+    assert_eq!(site.table(), table);
+    fs::remove_dir_all(&directory).unwrap();
+    site.ok("systemctl daemon-reload");
 }
 
 /// What the distribution's own firewall service does to everybody's tables.

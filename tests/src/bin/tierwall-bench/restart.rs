@@ -97,5 +97,6 @@ fn bytes_sent(daemon: &Daemon, offset: &mut u64) -> Result<f64> {
         let length = line.split_whitespace().find_map(|word| word.strip_prefix("bytes="));
         Ok(length.context("a commit without its length")?.parse::<f64>()?)
     });
-    lengths.sum()
+    // The sum of nothing is -0.
+    Ok(lengths.sum::<Result<f64>>()?.abs())
 }

@@ -4,8 +4,11 @@
 //! plan is made against the mirror and committed against the generation it is of. Who else
 //! commits makes the generation move on; then the table is read again, unless it is owned and so
 //! can't have changed. The same settles a commit whose outcome is unclear, a bounded number of
-//! times. Nothing is reported done before the kernel
-//! acknowledged it or the table read back equals the one wanted.
+//! times. Nothing is reported done before the kernel acknowledged it or the table read back equals
+//! the one wanted.
+
+mod error;
+mod steps;
 
 use crate::drift::{self, Shared};
 use crate::fd_store;
@@ -13,15 +16,19 @@ use crate::proof::Proof;
 use crate::report;
 use crate::state::StateDirectory;
 use control::TableState;
+use error::{reading, refused};
 use netlink::{CommitError, Connection, Features, Generation, Handles, Hold, Ownership, Refusal};
 use nix::errno::Errno;
 use policy::model::Ownership as Wish;
 use policy::{Change, Policy};
-use ruleset::{Base, Operation, Plan, Ruleset, Summary, TABLE, Table};
+use ruleset::{Base, Operation, Plan, Ruleset, Summary, Table};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use steps::{elements, moves_rules, needs_handles, plan, summary};
+
+pub(crate) use error::{KernelError, in_full};
 
 /// How often a lost race or an unclear outcome is settled by reading the table again.
 const ATTEMPTS: usize = 5;
@@ -98,44 +105,6 @@ pub(crate) struct Settled {
     pub(crate) change: Change,
     /// The saved copy of a foreign table that was replaced.
     pub(crate) saved: Option<PathBuf>,
-}
-
-/// Why the kernel doesn't hold the wanted table.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum KernelError {
-    /// There is a table of that name that we didn't make.
-    #[error(
-        "there is a table inet {TABLE} that tierwall did not make; it stays as it is\n  \
-         hint: keep it with `nft list table inet {TABLE} > FILE`; start once with --takeover to \
-         replace it (a description is saved in the state directory first)"
-    )]
-    Foreign,
-    /// The saved copy of a foreign table couldn't be written, so it wasn't replaced.
-    #[error("can't save a copy of the foreign table in the state directory, so it stays")]
-    NotSaved(#[source] std::io::Error),
-    /// The right is missing.
-    #[error(
-        "no right to change the network: tierwalld needs root, or CAP_NET_ADMIN in its network \
-         namespace"
-    )]
-    NotPermitted,
-    /// Another process owns the table.
-    #[error(
-        "the table inet {TABLE} belongs to another process, with the netlink port {0} (often its \
-         pid): is another tierwalld running in this network namespace?"
-    )]
-    Owned(u32),
-    /// Others kept changing the table.
-    #[error(
-        "other programs kept changing nftables under every attempt to commit; nothing was changed"
-    )]
-    Contended,
-    /// The kernel refused.
-    #[error("{0}")]
-    Refused(String),
-    /// Reading failed.
-    #[error("can't read the kernel's table")]
-    Read(#[source] netlink::Error),
 }
 
 impl Kernel {
@@ -486,83 +455,6 @@ impl Kernel {
     }
 }
 
-/// What a plan changes. What a deleted table takes with it counts as deleted, and what was in a set
-/// that is flushed, if that is known.
-fn summary(plan: &Plan, found: &Ruleset) -> Summary {
-    let mut summary = plan.summary();
-    for operation in &plan.operations {
-        if let (Operation::FlushSet { set }, Some(table)) = (operation, &found.table) {
-            let held = table.sets.get(set).map_or(0, |set| set.elements.len());
-            summary.sets.entry(set.clone()).or_default().deleted += held;
-        }
-    }
-    let gone = found.table.iter().filter(|_| plan.operations.contains(&Operation::DeleteTable));
-    for table in gone {
-        summary.rules_deleted +=
-            table.chains.values().map(|chain| chain.rules.len()).sum::<usize>();
-        for (name, set) in table.sets.iter().filter(|(_, set)| !set.elements.is_empty()) {
-            summary.sets.entry(name.clone()).or_default().deleted += set.elements.len();
-        }
-    }
-    summary
-}
-
-fn elements(plan: &Plan) -> usize {
-    plan.summary().sets.values().map(|count| count.added + count.deleted).sum()
-}
-
-/// How to get from the mirror to `wanted`, and to the ownership it is to have. A table can't be
-/// given or freed of an owner: where it has to be, it is made anew in the same batch.
-fn plan(mirror: &Mirror, wanted: &Ruleset, exclusive: bool) -> Result<(Plan, Hold), KernelError> {
-    if let Ownership::Other(port) = mirror.ownership {
-        return Err(KernelError::Owned(port));
-    }
-    let exists = mirror.ruleset.table.is_some();
-    let anew = match mirror.ownership {
-        Ownership::Unowned => exclusive && exists,
-        Ownership::Ours => !exclusive,
-        Ownership::Orphan | Ownership::Other(_) => false,
-    };
-    let plan = if anew {
-        let mut plan = mirror.ruleset.diff(&Ruleset::default());
-        plan.operations.extend(Ruleset::default().diff(wanted).operations);
-        plan
-    } else {
-        mirror.ruleset.diff(wanted)
-    };
-    let makes = plan.operations.iter().any(|o| matches!(o, Operation::AddTable { .. }));
-    let hold = match mirror.ownership {
-        _ if !exclusive => Hold::Plain,
-        _ if makes => Hold::Own,
-        Ownership::Orphan => Hold::Adopt,
-        _ => Hold::Plain,
-    };
-    Ok((plan, hold))
-}
-
-/// Whether the plan names rules that are there.
-fn needs_handles(plan: &Plan) -> bool {
-    plan.operations.iter().any(|operation| {
-        matches!(
-            operation,
-            Operation::DeleteRule { .. } | Operation::InsertRule { before: Some(_), .. }
-        )
-    })
-}
-
-/// Whether rules have other indexes after the plan, or new ones no known handle.
-fn moves_rules(plan: &Plan) -> bool {
-    plan.operations.iter().any(|operation| {
-        matches!(
-            operation,
-            Operation::DeleteRule { .. }
-                | Operation::InsertRule { .. }
-                | Operation::DeleteTable
-                | Operation::AddTable { .. }
-        )
-    })
-}
-
 /// A table we didn't make and that does something.
 fn is_foreign(found: &Ruleset) -> bool {
     found.table.as_ref().is_some_and(|table| !table.is_ours() && !table.is_inert())
@@ -592,31 +484,4 @@ fn save(found: &Ruleset, state: Option<&StateDirectory>) -> std::io::Result<Path
 /// table as it is read again leads to the same refusal.
 fn contradicts(refusal: &Refusal) -> bool {
     matches!(refusal.errno, Errno::ENOENT | Errno::EEXIST)
-}
-
-fn reading(error: netlink::Error) -> KernelError {
-    match error {
-        netlink::Error::NotPermitted => KernelError::NotPermitted,
-        error => KernelError::Read(error),
-    }
-}
-
-/// The kernel's refusal with the line of the policy behind it.
-fn refused(error: CommitError, policy: &Policy) -> KernelError {
-    match error {
-        CommitError::NotPermitted => KernelError::NotPermitted,
-        CommitError::Refused(ref refusal) | CommitError::OwnedByOther(ref refusal) => {
-            let comment = refusal.rule.as_deref();
-            let allow = comment.and_then(|comment| policy.allow_of_comment(comment));
-            let place = allow.map(|allow| format!("{}: ", allow.location)).unwrap_or_default();
-            KernelError::Refused(format!("{place}{error}"))
-        }
-        error => KernelError::Refused(in_full(&error)),
-    }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

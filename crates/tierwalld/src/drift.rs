@@ -16,6 +16,10 @@ use tokio::task::JoinHandle;
 /// How long after a failure it is listened again: what failed may do so at once the next time.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Transactions that are read at once at most, so that somebody who commits without end doesn't
+/// keep the event loop from others.
+const AT_ONCE: usize = 256;
+
 /// Listens as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -103,8 +107,16 @@ pub(crate) fn quietly<T>(events: &Shared, work: impl FnOnce() -> T) -> T {
 }
 
 async fn listen(readiness: Readiness, events: Shared, own_port: u32, inbox: mpsc::Sender<Event>) {
-    while readiness.wait().await.is_ok() {
-        let (foreign, is_over) = read(&mut *events.lock().await, own_port);
+    let mut is_left = false;
+    loop {
+        if is_left {
+            // Others first; the socket doesn't become readable again for what is there already.
+            tokio::task::yield_now().await;
+        } else if readiness.wait().await.is_err() {
+            break;
+        }
+        let Read { foreign, is_over, is_more } = read(&mut *events.lock().await, own_port);
+        is_left = is_more;
         if let Some(foreign) = foreign
             && inbox.send(Event::Foreign(foreign)).await.is_err()
         {
@@ -119,8 +131,18 @@ async fn listen(readiness: Readiness, events: Shared, own_port: u32, inbox: mpsc
     let _ = inbox.send(Event::Deaf).await;
 }
 
-/// All that is there to read of others, and whether that was the last.
-fn read(events: &mut Events, own_port: u32) -> (Option<Foreign>, bool) {
+/// What was read at once.
+struct Read {
+    /// Of others.
+    foreign: Option<Foreign>,
+    /// Whether nothing more can be read, ever.
+    is_over: bool,
+    /// Whether there may be more already.
+    is_more: bool,
+}
+
+/// What is there to read.
+fn read(events: &mut Events, own_port: u32) -> Read {
     let mut foreign: Option<Foreign> = None;
     let mut add = |next| {
         foreign = Some(match foreign.take() {
@@ -128,7 +150,7 @@ fn read(events: &mut Events, own_port: u32) -> (Option<Foreign>, bool) {
             None => next,
         });
     };
-    loop {
+    for _ in 0..AT_ONCE {
         match events.read() {
             Ok(Some(transaction)) if transaction.ours && transaction.port != own_port => {
                 let what = words(&transaction);
@@ -136,16 +158,17 @@ fn read(events: &mut Events, own_port: u32) -> (Option<Foreign>, bool) {
                 add(Foreign { process, pid, what, more: 0 });
             }
             Ok(Some(_)) => {}
-            Ok(None) => return (foreign, false),
+            Ok(None) => return Read { foreign, is_over: false, is_more: false },
             Err(error @ (EventsError::Lost | EventsError::Malformed)) => {
                 add(Foreign::unseen(&error.to_string()));
             }
             Err(error) => {
                 tracing::error!(%error, "can't listen to changes of nftables; trying again");
-                return (foreign, true);
+                return Read { foreign, is_over: true, is_more: false };
             }
         }
     }
+    Read { foreign, is_over: false, is_more: true }
 }
 
 /// The first few changes; a flush has hundreds.

@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 const SUITE: &str = "bookworm";
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
-/// Beside what a minimal system has: systemd, what the package depends on, what is looked with, and
-/// what Ansible asks of a host.
+/// Beside what a minimal system has: systemd, what the package depends on, what is looked with,
+/// what Ansible asks of a host, and the firewalls that people come from.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,nftables,libnftnl11,libmnl0,procps,iproute2,\
-                        openssh-server,python3,python3-apt";
+                        openssh-server,python3,python3-apt,libpam-systemd,firewalld,ufw";
+
+/// Of those, what is off until a test switches it on.
+const OFF: [&str; 2] = ["firewalld", "ufw"];
 
 /// Makes the packages and the files of a machine, and runs the tests.
 pub(crate) fn machines(arguments: &[String]) -> Result<()> {
@@ -46,6 +49,8 @@ fn base() -> Result<PathBuf> {
     let mut debootstrap = run::program("debootstrap");
     debootstrap.args(["--variant=minbase", "--include", PACKAGES, SUITE]);
     run::succeed(debootstrap.arg(&unfinished).arg(mirror()))?;
+    let mut disable = run::program("systemctl");
+    run::succeed(disable.arg("--root").arg(&unfinished).arg("disable").args(OFF))?;
     fs::rename(&unfinished, &base)?;
     fs::write(made_of, PACKAGES)?;
     Ok(base)

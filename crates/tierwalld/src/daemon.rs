@@ -7,6 +7,7 @@ use crate::denials;
 use crate::drift::{Foreign, Listener};
 use crate::engine::{Asked, Engine, Inputs, StepError};
 use crate::event::{Event, Reply};
+use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError, in_full};
 use crate::members::CommandMember;
 use crate::options::Options;
@@ -145,7 +146,8 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     denials::start(denied, daemon.denials.clone(), events.clone()).map_err(anyhow::Error::from)?;
     tokio::spawn(socket::serve(control_socket, events));
     let line = status::line(&engine);
-    tracing::info!("ready: {line}");
+    let generation = engine.history.current();
+    tracing::info!(target: kind::READY, generation, "ready: {line}");
     notify(&[NotifyState::Ready, NotifyState::Status(&line)]);
     daemon.take_back(Box::new(engine));
     daemon.serve(inbox).await;
@@ -339,7 +341,7 @@ impl Daemon {
             let Ok(response) = catch_unwind(perform) else {
                 // The engine is in the middle of something. Better none than that one: the kernel
                 // goes on with what was committed, and the service manager starts another.
-                tracing::error!("a fault in tierwalld; ending");
+                tracing::error!(target: kind::FAULT, "a fault in tierwalld; ending");
                 std::process::abort();
             };
             // At rest: while it lasts nobody else can allocate, and a reply would wait.
@@ -461,7 +463,7 @@ impl Daemon {
         }
         if let Some(pending) = &self.status.pending {
             let generation = pending.generation;
-            tracing::warn!(
+            tracing::warn!(target: kind::ENDED,
                 generation,
                 "ending while a change waits to be confirmed: the next start goes on waiting, or \
                  goes back if the time is over"
@@ -469,10 +471,12 @@ impl Daemon {
         }
         match self.status.enforcement {
             Enforcement::Committed if self.status.table != TableState::Ours => {
-                tracing::info!("ending; the policy isn't in the kernel");
+                tracing::info!(target: kind::ENDED, "ending; the policy isn't in the kernel");
             }
-            Enforcement::Committed => tracing::info!("ending; the policy stays in the kernel"),
-            Enforcement::TornDown => tracing::info!("ending"),
+            Enforcement::Committed => {
+                tracing::info!(target: kind::ENDED, "ending; the policy stays in the kernel")
+            }
+            Enforcement::TornDown => tracing::info!(target: kind::ENDED, "ending"),
         }
     }
 }
@@ -488,6 +492,6 @@ fn time_to_confirm(seconds: Option<u32>) -> Result<Option<ConfirmTime>, Failure>
 /// Tells systemd, where it asked to be told.
 pub(crate) fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "can't notify the service manager");
+        tracing::debug!(target: kind::SERVICE_MANAGER, %error, "can't notify the service manager");
     }
 }

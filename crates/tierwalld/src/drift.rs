@@ -6,6 +6,7 @@
 //! listener steps back (`quietly`).
 
 use crate::event::Event;
+use crate::journal::kind;
 use netlink::{Error, Events, EventsError, Readiness, Transaction};
 use std::fmt;
 use std::sync::Arc;
@@ -97,11 +98,11 @@ impl Drop for Listener {
 pub(crate) fn quietly<T>(events: &Shared, work: impl FnOnce() -> T) -> T {
     let mut events = events.blocking_lock();
     if let Err(error) = events.pause() {
-        tracing::debug!(%error, "can't stop listening for a large commit");
+        tracing::debug!(target: kind::NOT_WATCHING, %error, "can't stop listening for a large commit");
     }
     let result = work();
     if let Err(error) = events.resume() {
-        tracing::error!(%error, "can't listen to changes of nftables any more");
+        tracing::error!(target: kind::NOT_WATCHING, %error, "can't listen to changes of nftables any more");
     }
     result
 }
@@ -163,7 +164,7 @@ fn read(events: &mut Events, own_port: u32) -> Read {
                 add(Foreign::unseen(&error.to_string()));
             }
             Err(error) => {
-                tracing::error!(%error, "can't listen to changes of nftables; trying again");
+                tracing::error!(target: kind::NOT_WATCHING, %error, "can't listen to changes of nftables; trying again");
                 return Read { foreign, is_over: true, is_more: false };
             }
         }

@@ -15,6 +15,7 @@ mod upkeep;
 use crate::drift::Shared;
 use crate::history::{History, NoGeneration};
 use crate::host::Server;
+use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError};
 use crate::members::{CommandMembers, MemberFailure};
 use crate::memory::Memory;
@@ -204,7 +205,7 @@ impl Engine {
         self.kernel_generation = kernel_generation;
         let generation = self.history.current();
         self.last_commit = Some(report::commit("teardown", generation, kernel_generation, &commit));
-        tracing::warn!("the table was taken away on request; nothing is filtered now");
+        tracing::warn!(target: kind::TORN_DOWN, "the table was taken away on request; nothing is filtered now");
         Ok(true)
     }
 

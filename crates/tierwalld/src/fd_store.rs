@@ -5,6 +5,7 @@
 //! else change it, and the daemon that comes knows what the kernel holds. Where there is no such
 //! store, the table is nobody's in between, and adopted again.
 
+use crate::journal::kind;
 use netlink::{Connection, Inherited};
 use sd_notify::NotifyState;
 use std::os::fd::AsFd;
@@ -16,18 +17,18 @@ const NAME: &str = "nftables";
 pub(crate) fn take() -> Option<Connection> {
     let Inherited { socket, others } = netlink::inherited(NAME)
         .inspect_err(
-            |error| tracing::warn!(%error, "can't take over what the service manager kept"),
+            |error| tracing::warn!(target: kind::SOCKET_NOT_KEPT, %error, "can't take over what the service manager kept"),
         )
         .unwrap_or_default();
     let socket = socket?;
-    let problem = match others {
+    let error = match others {
         0 => match Connection::from_socket(socket) {
             Ok(connection) => return Some(connection),
             Err(error) => crate::kernel::in_full(&error),
         },
         more => format!("the service manager kept {} of them", more + 1),
     };
-    tracing::warn!(problem, "can't go on with the socket of the daemon before; opening another");
+    tracing::warn!(target: kind::SOCKET_NOT_KEPT, error, "can't go on with the socket of the daemon before; opening another");
     // A socket that nobody works with would own its table for ever.
     let forget = [NotifyState::FdStoreRemove, NotifyState::FdName(NAME)];
     told(sd_notify::notify(&forget));
@@ -44,6 +45,6 @@ pub(crate) fn keep(connection: &Connection) {
 
 fn told(outcome: std::io::Result<()>) {
     if let Err(error) = outcome {
-        tracing::debug!(%error, "can't reach the store of the service manager");
+        tracing::debug!(target: kind::SERVICE_MANAGER, %error, "can't reach the store of the service manager");
     }
 }

@@ -5,6 +5,7 @@
 //! the members of its time. All of it lies in a directory of its own and is written off the event
 //! loop; where it can't be, numbering goes on in memory and nothing else suffers.
 
+use crate::journal::kind;
 use crate::policy_file;
 use crate::recorder::Recorder;
 use crate::refusal::digest;
@@ -75,14 +76,14 @@ impl History {
         let directory = match state.within(DIRECTORY) {
             Ok(directory) => directory,
             Err(error) => {
-                tracing::warn!(%error, "can't keep the history in the state directory");
+                tracing::warn!(target: kind::NOT_RECORDED, %error, "can't keep the history in the state directory");
                 return Self::default();
             }
         };
         let generations = read(&directory).unwrap_or_else(|error| {
-            let aside = directory.set_aside(LIST).map(|path| path.display().to_string());
-            let aside = aside.unwrap_or_else(|error| format!("nowhere: {error}"));
-            tracing::warn!(%error, aside, "the history can't be read; it begins anew");
+            let path = directory.set_aside(LIST).map(|path| path.display().to_string());
+            let path = path.unwrap_or_else(|error| format!("nowhere: {error}"));
+            tracing::warn!(target: kind::STATE_DAMAGED, %error, path, "the history can't be read; it begins anew");
             VecDeque::new()
         });
         let listed = generations.back().map_or(0, |entry: &Entry| entry.generation.number);

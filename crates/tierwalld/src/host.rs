@@ -1,5 +1,6 @@
 //! What a policy depends on beside its files: this server's addresses and users.
 
+use crate::journal::kind;
 use crate::state::StateDirectory;
 use nix::unistd::User;
 use policy::model::RoleSetting;
@@ -68,7 +69,7 @@ impl Server {
             role = Role { tiers: last, auto: true };
             diagnostics = Diagnostics::default();
             let role = role.to_string();
-            tracing::warn!(
+            tracing::warn!(target: kind::ROLE_KEPT,
                 role,
                 "no tier holds an address of this server; its last role holds for now"
             );
@@ -90,7 +91,7 @@ impl Server {
                 let uid = known_users.get(name).copied()?;
                 is_away.set(true);
                 if is_start {
-                    tracing::warn!(name, uid, "this user isn't known now; its last user id holds");
+                    tracing::warn!(target: kind::USER_KEPT, user = name, uid, "this user isn't known now; its last user id holds");
                 }
                 Some(uid)
             })
@@ -163,7 +164,7 @@ fn last_role_at_boot(
 
 fn addresses() -> Vec<IpAddr> {
     netlink::addresses().unwrap_or_else(|error| {
-        tracing::warn!(%error, "can't read this server's addresses");
+        tracing::warn!(target: kind::ADDRESSES_UNKNOWN, %error, "can't read this server's addresses");
         Vec::new()
     })
 }

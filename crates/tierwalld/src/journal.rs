@@ -1,12 +1,17 @@
 //! The log in the journal's own protocol (systemd's `docs/JOURNAL_NATIVE_PROTOCOL.md`): every event
 //! one entry, its fields searchable.
 //!
-//! A field `generation` is `TIERWALL_GENERATION` there, so that `journalctl TIERWALL_GENERATION=12`
+//! A field `generation` ([`field`]) is `TIERWALL_GENERATION` there, so that `journalctl TIERWALL_GENERATION=12`
 //! shows what belongs to one policy. Each kind of event has an id of its own, by which the
-//! journal's catalog explains it ([`MESSAGES`]). The kind is the event's target.
+//! journal's catalog explains it ([`kind`]). The kind is the event's target.
 //!
 //! The values are data, whatever they hold: a line break in one can't make another field or
 //! another entry.
+
+pub(crate) mod field;
+pub(crate) mod kind;
+#[cfg(test)]
+mod tests;
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -28,10 +33,7 @@ use tracing_subscriber::layer::Context;
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// What stands before the names of our fields.
-const PREFIX: &str = "TIERWALL_";
-
-/// The kinds of events, and the id of each in the catalog.
-pub(crate) const MESSAGES: &[(&str, &str)] = &[];
+pub(crate) const PREFIX: &str = "TIERWALL_";
 
 /// Whether what is written to standard error goes to the journal: systemd names the file that it
 /// has put there (`JOURNAL_STREAM`, systemd.exec(5)).
@@ -100,7 +102,7 @@ impl<S: Subscriber> Layer<S> for Journal {
         let mut entry = Entry::default();
         entry.field("PRIORITY", priority(metadata.level()).as_bytes());
         entry.field("SYSLOG_IDENTIFIER", b"tierwalld");
-        let id = MESSAGES.iter().find(|(kind, _)| *kind == metadata.target());
+        let id = kind::ALL.iter().find(|(kind, _)| *kind == metadata.target());
         if let Some((kind, id)) = id {
             entry.field("MESSAGE_ID", id.as_bytes());
             entry.field("TIERWALL_EVENT", kind.as_bytes());
@@ -149,6 +151,15 @@ impl Entry {
         let _ = write!(self.details, " {}={shown}", field.name());
     }
 
+    /// A field for each of `web_v4 +1 -0, web_v6 +2 -0`, by which the journal finds what changed it.
+    fn each_set(&mut self, sets: &str) {
+        for set in sets.split(", ").filter_map(|set| set.split(' ').next()) {
+            if !set.is_empty() {
+                self.field(&format!("{PREFIX}SET"), set.as_bytes());
+            }
+        }
+    }
+
     fn finish(&mut self) {
         let (message, details) =
             (std::mem::take(&mut self.message), std::mem::take(&mut self.details));
@@ -165,7 +176,12 @@ impl Visit for Entry {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message = value.to_owned(),
-            _ => self.own_field(field, value, format_args!("{value:?}")),
+            name => {
+                self.own_field(field, value, format_args!("{value:?}"));
+                if name == "sets" {
+                    self.each_set(value);
+                }
+            }
         }
     }
 
@@ -175,69 +191,5 @@ impl Visit for Entry {
             "message" => self.message = text,
             _ => self.own_field(field, &text, &text),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-    use std::os::unix::net::UnixDatagram;
-    use tracing_subscriber::prelude::*;
-
-    /// The fields of an entry, as the journal reads them.
-    fn fields(mut bytes: &[u8]) -> BTreeMap<String, String> {
-        let mut fields = BTreeMap::new();
-        while !bytes.is_empty() {
-            let end = bytes.iter().position(|byte| *byte == b'\n').expect("a name");
-            let name = String::from_utf8(bytes[..end].to_vec()).expect("a name is ASCII");
-            let (length, rest) = bytes[end + 1..].split_first_chunk().expect("a length");
-            let (value, rest) = rest.split_at(u64::from_le_bytes(*length) as usize);
-            let value = String::from_utf8(value.to_vec()).expect("text");
-            assert!(fields.insert(name, value).is_none(), "twice");
-            bytes = rest.strip_prefix(b"\n").expect("an end");
-        }
-        fields
-    }
-
-    fn logged(log: impl FnOnce()) -> BTreeMap<String, String> {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("socket");
-        let socket = UnixDatagram::bind(&path).expect("bound");
-        let journal = Journal::open_at(&path).expect("there");
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), log);
-        let mut buffer = vec![0; 1 << 16];
-        assert_eq!(socket.recv(&mut buffer).expect("the first datagram"), 0);
-        let length = socket.recv(&mut buffer).expect("an entry");
-        fields(&buffer[..length])
-    }
-
-    #[test]
-    fn an_event_is_an_entry_with_its_fields() {
-        let entry = logged(|| tracing::warn!(generation = 12, reason = "reload", "committed"));
-        assert_eq!(entry["MESSAGE"], "committed generation=12 reason=\"reload\"");
-        assert_eq!(entry["TIERWALL_GENERATION"], "12");
-        assert_eq!(entry["TIERWALL_REASON"], "reload");
-        assert_eq!(
-            (entry["PRIORITY"].as_str(), entry["SYSLOG_IDENTIFIER"].as_str()),
-            ("4", "tierwalld")
-        );
-    }
-
-    #[test]
-    fn no_value_makes_a_field_of_its_own() {
-        let forged = "x\nPRIORITY=0\nMESSAGE=all is well\n";
-        let entry = logged(|| tracing::info!(process = forged, "changed\nby somebody"));
-        assert_eq!(entry["TIERWALL_PROCESS"], forged);
-        assert_eq!(entry["PRIORITY"], "6");
-        let (first, rest) = entry["MESSAGE"].split_once('\n').expect("two lines");
-        assert_eq!(first, "changed process=\"x\\nPRIORITY=0\\nMESSAGE=all is well\\n\"");
-        assert_eq!(rest, "by somebody");
-    }
-
-    #[test]
-    fn nobody_listens() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        assert!(Journal::open_at(&directory.path().join("none")).is_err());
     }
 }

@@ -12,6 +12,7 @@ mod steps;
 
 use crate::drift::{self, Shared};
 use crate::fd_store;
+use crate::journal::kind;
 use crate::proof::Proof;
 use crate::report;
 use crate::state::StateDirectory;
@@ -310,19 +311,19 @@ impl Kernel {
                     return Ok(Settled { generation, commit: Some(commit), change, saved });
                 }
                 Err(CommitError::Stale) => {
-                    tracing::info!("another program changed nftables meanwhile; catching up");
+                    tracing::info!(target: kind::RACED, "another program changed nftables meanwhile; catching up");
                     races -= 1;
                     attempts -= usize::from(self.catch_up()?);
                 }
                 Err(CommitError::Unknown(error)) => {
-                    tracing::warn!(%error, "the outcome of a commit is unclear; reading back");
+                    tracing::warn!(target: kind::READ_BACK, %error, "the outcome of a commit is unclear; reading back");
                     self.mirror = None;
                     attempts -= 1;
                     let commit = Commit { summary, bytes: 0, duration: Duration::ZERO };
                     unclear = Some((commit, change));
                 }
                 Err(CommitError::Refused(refusal)) if !doubted && contradicts(&refusal) => {
-                    tracing::warn!(%refusal, "the kernel holds something else than was known; reading it again");
+                    tracing::warn!(target: kind::READ_BACK, error = %refusal, "the kernel holds something else than was known; reading it again");
                     self.mirror = None;
                     attempts -= 1;
                     doubted = true;

@@ -1,5 +1,6 @@
 //! The last good policy, kept for a start that finds bad files, or files that mustn't be applied.
 
+use crate::journal::kind;
 use crate::kernel::in_full;
 use crate::policy_file::{self, Kept};
 use crate::state::StateDirectory;
@@ -24,7 +25,7 @@ pub(crate) fn load(state: &StateDirectory) -> Option<Kept> {
     policy_file::load(state, FILE)
         .inspect_err(|error| {
             let error = in_full(error);
-            tracing::warn!(
+            tracing::warn!(target: kind::STATE_DAMAGED,
                 error,
                 "the last good policy in the state directory can't be used; going on without"
             );

@@ -17,6 +17,7 @@ mod host;
 mod journal;
 mod kernel;
 mod last_good;
+mod manual;
 mod member_file;
 mod members;
 mod memory;
@@ -39,8 +40,8 @@ mod unwatched;
 mod watchdog;
 mod work;
 
-use clap::{CommandFactory, Parser};
-use journal::Journal;
+use clap::Parser;
+use journal::{Journal, kind};
 use options::Options;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -60,18 +61,17 @@ fn main() -> ExitCode {
         }
     };
     if options.manual {
-        let page = clap_mangen::Man::new(Options::command()).section("8");
-        return match page.render(&mut std::io::stdout()) {
+        return match manual::write(&mut std::io::stdout()) {
             Ok(()) => control::exit::OK.into(),
             Err(_) => control::exit::FAILED.into(),
         };
     }
     netlink::give_back_large_buffers();
-    start_log();
+    let in_journal = start_log();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "can't start");
+            tracing::error!(target: kind::FAILED, %error, "can't start");
             return control::exit::FAILED.into();
         }
     };
@@ -82,25 +82,44 @@ fn main() -> ExitCode {
         Ok(()) => control::exit::OK.into(),
         Err(error) => {
             let code = error.exit_code();
-            // Diagnostics are laid out in lines: as they are, not as a field of a log line.
-            let _ = writeln!(std::io::stderr(), "tierwalld: {}", kernel::in_full(&error));
+            tell(code, &kernel::in_full(&error), in_journal);
             code.into()
         }
     }
 }
 
-/// To the journal where that reads standard error, else there: one line an event.
+/// Tells why the daemon ends. Diagnostics are laid out in lines: as they are, not as a field of a
+/// log line.
+fn tell(exit_code: u8, why: &str, in_journal: bool) {
+    if !in_journal {
+        let _ = writeln!(std::io::stderr(), "tierwalld: {why}");
+        return;
+    }
+    match exit_code {
+        control::exit::BAD_POLICY => {
+            tracing::error!(target: kind::BAD_POLICY, exit_code, "can't start\n{why}");
+        }
+        control::exit::FOREIGN_TABLE => {
+            tracing::error!(target: kind::FOREIGN_TABLE, exit_code, "can't start\n{why}");
+        }
+        _ => tracing::error!(target: kind::FAILED, exit_code, "can't start\n{why}"),
+    }
+}
+
+/// To the journal where that reads standard error, else there: one line an event. Says whether it
+/// is the journal.
 ///
 /// A line that can't be written is lost: whoever reads the log may end before the daemon does,
 /// which must not end it.
-fn start_log() {
+fn start_log() -> bool {
     let filter = EnvFilter::builder()
         .with_env_var("TIERWALL_LOG")
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy();
     let registry = tracing_subscriber::registry().with(filter);
     if let Some(Ok(journal)) = journal::is_standard_error().then(Journal::open) {
-        return registry.with(journal).init();
+        registry.with(journal).init();
+        return true;
     }
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
@@ -112,4 +131,5 @@ fn start_log() {
         Some(_) => registry.with(lines.without_time()).init(),
         None => registry.with(lines).init(),
     }
+    false
 }

@@ -6,6 +6,7 @@
 //! shut out by a disk. What can't be read is set aside and not written over. A record that is
 //! missing is none.
 
+use crate::journal::kind;
 use crate::members::CommandMembers;
 use crate::state::StateDirectory;
 use std::io;
@@ -23,7 +24,7 @@ pub(crate) fn load(state: &StateDirectory) -> CommandMembers {
             if let Ok(Some(copy)) = read(state, COPY)
                 && !copy.members.is_empty()
             {
-                tracing::warn!(
+                tracing::warn!(target: kind::STATE_DAMAGED,
                     "the record of members by command, {FILE}, is missing, so there are none; \
                      {COPY} knows of {}",
                     copy.members.len()
@@ -39,8 +40,8 @@ pub(crate) fn load(state: &StateDirectory) -> CommandMembers {
     };
     let members = match read(state, COPY) {
         Ok(Some(members)) => {
-            tracing::error!(
-                %problem,
+            tracing::error!(target: kind::STATE_DAMAGED,
+                error = %problem,
                 "the record of members by command can't be read, and {aside}; {} members of its \
                  last copy hold",
                 members.members.len()
@@ -49,9 +50,9 @@ pub(crate) fn load(state: &StateDirectory) -> CommandMembers {
         }
         copy => {
             let why = copy.err().map_or("missing".to_owned(), |error| error.to_string());
-            tracing::error!(
-                %problem,
-                copy = why,
+            tracing::error!(target: kind::STATE_DAMAGED,
+                error = %problem,
+                copy_error = why,
                 "the record of members by command and its copy can't be read, and {aside}; going \
                  on without"
             );
@@ -59,7 +60,7 @@ pub(crate) fn load(state: &StateDirectory) -> CommandMembers {
         }
     };
     if let Err(error) = save(&members, state) {
-        tracing::error!(%error, "the members by command can't be recorded");
+        tracing::error!(target: kind::NOT_RECORDED, %error, "the members by command can't be recorded");
     }
     members
 }

@@ -214,11 +214,17 @@ impl CommandMembers {
         Ok(more)
     }
 
-    /// Forgets those that ended by `now`. Says whether there were any.
-    pub(crate) fn expire(&mut self, now: u64) -> bool {
-        let before = self.members.len();
-        self.members.retain(|member| member.until.is_none_or(|until| until > now));
-        self.members.len() < before
+    /// Forgets those that ended by `now`, and says which.
+    pub(crate) fn expire(&mut self, now: u64) -> Vec<CommandMember> {
+        let holds = |member: &CommandMember| member.until.is_none_or(|until| until > now);
+        let (hold, ended) = std::mem::take(&mut self.members).into_iter().partition(holds);
+        self.members = hold;
+        ended
+    }
+
+    /// When the next one ends, in seconds since the epoch.
+    pub(crate) fn next_end(&self) -> Option<u64> {
+        self.members.iter().filter_map(|member| member.until).min()
     }
 
     /// That the files name a member by now.

@@ -8,6 +8,7 @@
 //! A change of rules is never held back, and an end of the daemon writes what is due.
 
 use crate::engine::Engine;
+use crate::journal::kind;
 use crate::recorder::Recorder;
 use crate::report;
 use crate::state::StateDirectory;
@@ -50,7 +51,7 @@ impl Memory {
             let started = Recorder::start(state);
             // The system has no thread left.
             started
-                .inspect_err(|error| tracing::warn!(%error, "nothing is kept for a restart"))
+                .inspect_err(|error| tracing::warn!(target: kind::NOT_RECORDED, %error, "nothing is kept for a restart"))
                 .ok()
         });
         Self { recorder: started, small: None, policy: None, written: None }

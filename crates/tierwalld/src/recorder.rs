@@ -9,6 +9,7 @@
 //! What a crash may lose here costs the next start a look at the kernel, or the last good policy
 //! but one. What was promised to somebody isn't recorded this way.
 
+use crate::journal::kind;
 use crate::state::StateDirectory;
 use std::collections::BTreeMap;
 use std::io;
@@ -97,7 +98,7 @@ impl Drop for Recorder {
             self.desk.changed.wait_timeout_while(work, self.patience, |work| !work.is_done);
         let (work, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if !work.is_done {
-            tracing::warn!("the disk doesn't answer; some of what a restart needs isn't kept");
+            tracing::warn!(target: kind::NOT_RECORDED, "the disk doesn't answer; some of what a restart needs isn't kept");
         }
     }
 }
@@ -118,7 +119,7 @@ impl Desk {
     fn write_all(&self, state: &StateDirectory) {
         while let Some((name, job)) = self.next() {
             if let Err(error) = job(state) {
-                tracing::warn!(%error, "can't keep the {name} in the state directory");
+                tracing::warn!(target: kind::NOT_RECORDED, %error, "can't keep the {name} in the state directory");
             }
         }
         self.work().is_done = true;

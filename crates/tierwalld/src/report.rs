@@ -1,5 +1,6 @@
 //! What is told of a commit: one structured line in the log, and a summary for `status`.
 
+use crate::journal::kind;
 use crate::kernel::{Commit, Settled};
 use control::{CommitSummary, SetChange};
 use ruleset::ElementCount;
@@ -8,16 +9,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Tells what was committed.
 pub(crate) fn committed(reason: &str, generation: u64, settled: &Settled) -> Option<CommitSummary> {
     if let Some(copy) = &settled.saved {
-        let copy = copy.display();
-        tracing::warn!(%copy, "replaced a table that tierwall did not make; this is its copy");
+        let path = copy.display();
+        tracing::warn!(target: kind::TABLE_REPLACED, %path, "replaced a table that tierwall did not make; this is its copy");
     }
     let kernel_generation = settled.generation;
     let Some(done) = &settled.commit else {
         let what = "the kernel holds this already; nothing was sent";
         // Said where somebody waits to hear of it.
         match reason {
-            "start" | "reload" => tracing::info!(generation, kernel_generation, reason, "{what}"),
-            _ => tracing::debug!(generation, kernel_generation, reason, "{what}"),
+            "start" | "reload" => {
+                tracing::info!(target: kind::UNCHANGED, generation, kernel_generation, reason, "{what}")
+            }
+            _ => {
+                tracing::debug!(target: kind::UNCHANGED, generation, kernel_generation, reason, "{what}")
+            }
         }
         return None;
     };
@@ -34,7 +39,7 @@ pub(crate) fn commit(
 ) -> CommitSummary {
     let Commit { summary, bytes, duration } = commit;
     let duration_us = duration.as_micros() as u64;
-    tracing::info!(
+    tracing::info!(target: kind::COMMITTED,
         generation,
         kernel_generation,
         reason,

@@ -5,6 +5,7 @@
 //! kernel says before anything is read.
 
 use crate::event::Event;
+use crate::journal::kind;
 use crate::places::{Place, Places};
 use crate::requester;
 use anyhow::{Context, Result};
@@ -47,7 +48,7 @@ pub(crate) struct ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, "can't remove the control socket");
+            tracing::debug!(target: kind::CONTROL_SOCKET, %error, "can't remove the control socket");
         }
     }
 }
@@ -116,7 +117,7 @@ pub(crate) async fn serve(socket: ControlSocket, events: mpsc::Sender<Event>) {
             },
             Err(error) => {
                 // Out of descriptors, most likely: others will end.
-                tracing::warn!(%error, "can't accept a control connection");
+                tracing::warn!(target: kind::CONTROL_SOCKET, %error, "can't accept a control connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -5,6 +5,7 @@
 //! is an edit which it takes.
 
 use crate::engine::{Step, StepError};
+use crate::journal::kind;
 use crate::kernel::in_full;
 
 /// The last failure of the kernel, as long as it matters.
@@ -46,6 +47,7 @@ impl Trouble {
             let problem = in_full(error);
             if self.told.as_ref() != Some(&problem) {
                 tracing::error!(
+                    target: kind::KERNEL_FAILED,
                     "the kernel doesn't hold what was wanted; it is tried again: {problem}"
                 );
             }

@@ -1,6 +1,7 @@
 //! What the daemon can't watch at the moment, and what that means: for the log, once, and for
 //! `status`, as long as it lasts.
 
+use crate::journal::kind;
 use std::collections::BTreeMap;
 
 /// What it watches.
@@ -45,12 +46,12 @@ impl Unwatched {
     pub(crate) fn note(&mut self, what: Watched, problem: Option<String>) {
         let Some(problem) = problem else {
             if self.0.remove(&what).is_some() {
-                tracing::info!("watching {} again", what.name());
+                tracing::info!(target: kind::WATCHING_AGAIN, "watching {} again", what.name());
             }
             return;
         };
         if self.0.get(&what) != Some(&problem) {
-            tracing::error!(error = problem, "{}", what.missing());
+            tracing::error!(target: kind::NOT_WATCHING, error = problem, "{}", what.missing());
         }
         self.0.insert(what, problem);
     }

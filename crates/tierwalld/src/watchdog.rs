@@ -2,6 +2,7 @@
 //! is killed and started again where it doesn't. It is the loop itself that says so, not a timer
 //! beside it, and only as long as the work that it has handed out comes back.
 
+use crate::journal::kind;
 use sd_notify::NotifyState;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -61,7 +62,7 @@ impl Watchdog {
         let is_stuck =
             self.working_since.is_some_and(|since| now.saturating_duration_since(since) > STUCK);
         if is_stuck {
-            tracing::error!("a piece of work doesn't end; waiting to be started again");
+            tracing::error!(target: kind::STUCK, "a piece of work doesn't end; waiting to be started again");
         }
         !is_stuck
     }

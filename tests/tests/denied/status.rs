@@ -72,9 +72,9 @@ fn denials_are_told_in_the_log_field_by_field() {
     ] {
         assert!(came.contains(field), "{field}: {came}");
     }
-    assert!(!came.contains("user="), "{came}");
+    assert!(!came.contains("uid="), "{came}");
     let went = line("side=\"output\"");
-    assert!(went.contains("user=0") && went.contains("service=udp/53"), "{went}");
+    assert!(went.contains("uid=0") && went.contains("service=udp/53"), "{went}");
     daemon.stop().unwrap();
 }
 

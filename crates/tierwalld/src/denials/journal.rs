@@ -4,6 +4,7 @@
 //! quoted: nothing that a packet says can look like another line.
 
 use super::flow::Flow;
+use crate::journal::kind;
 use nix::net::if_::if_indextoname;
 
 /// Lines a second, and at once.
@@ -21,11 +22,14 @@ pub(crate) struct Journal {
     given: u32,
     /// Connections without a line, since when.
     held_back: Option<(u64, u32)>,
+    /// How many packets were told to be lost, and when.
+    lost: u64,
+    lost_told: Option<u32>,
 }
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self { tokens: BURST, given: 0, held_back: None }
+        Self { tokens: BURST, given: 0, held_back: None, lost: 0, lost_told: None }
     }
 
     /// Whether a line may be written about a new connection; if not, it is counted. `seconds` is of
@@ -49,12 +53,28 @@ impl Journal {
         let due = |(_, since): &mut (u64, u32)| seconds.saturating_sub(*since) >= SUMMED_UP_AFTER;
         if let Some((connections, since)) = self.held_back.take_if(due) {
             let seconds = seconds - since;
-            tracing::info!(
+            tracing::info!(target: kind::DENIED_MORE,
                 connections,
                 seconds,
                 "more were denied, or would have been, than fit in the log: see `tierwall denied`"
             );
         }
+    }
+
+    /// Tells how many packets were `lost` since that was told last, once in a while.
+    pub(crate) fn tell_lost(&mut self, seconds: u32, lost: u64) {
+        let is_early =
+            self.lost_told.is_some_and(|told| seconds.saturating_sub(told) < SUMMED_UP_AFTER);
+        if is_early || lost <= self.lost {
+            return;
+        }
+        let packets = lost - self.lost;
+        (self.lost, self.lost_told) = (lost, Some(seconds));
+        tracing::warn!(
+            target: kind::DENIED_LOST,
+            packets,
+            "denied packets came too fast to be read; the counters have them"
+        );
     }
 }
 
@@ -62,9 +82,9 @@ impl Journal {
 pub(crate) fn write(flow: &Flow) {
     let Flow { mark, source, destination, service, user, interface } = flow;
     let (side, what) = (mark.hook.to_string(), mark.fate.words());
-    let user = user.map(tracing::field::display);
+    let uid = user.map(tracing::field::display);
     let interface = name_of(*interface);
-    tracing::info!(side, %source, %destination, %service, user, ?interface, "{what}");
+    tracing::info!(target: kind::DENIED, side, %source, %destination, %service, uid, ?interface, "{what}");
 }
 
 /// The name of an interface, its number where it is gone.
@@ -87,5 +107,18 @@ mod tests {
         assert!(journal.held_back.is_some());
         journal.sum_up(SUMMED_UP_AFTER);
         assert_eq!(journal.held_back, None);
+    }
+
+    #[test]
+    fn losses_are_told_once_in_a_while_and_wholly() {
+        let mut journal = Journal::new();
+        journal.tell_lost(5, 0);
+        assert_eq!(journal.lost_told, None);
+        journal.tell_lost(6, 10);
+        assert_eq!((journal.lost, journal.lost_told), (10, Some(6)));
+        journal.tell_lost(7, 30);
+        assert_eq!(journal.lost, 10);
+        journal.tell_lost(6 + SUMMED_UP_AFTER, 30);
+        assert_eq!((journal.lost, journal.lost_told), (30, Some(6 + SUMMED_UP_AFTER)));
     }
 }

@@ -107,5 +107,6 @@ impl Reader {
             lines.into_iter().for_each(journal::write);
         }
         self.journal.sum_up(seconds);
+        self.journal.tell_lost(seconds, lost);
     }
 }

@@ -8,6 +8,7 @@ use super::settle::{Terms, WENT_BACK, observed};
 use super::{Engine, Step, StepError};
 use crate::guard::{self, Guarded};
 use crate::host::Server;
+use crate::journal::kind;
 use crate::members::CommandMember;
 use crate::memory::Changed;
 use crate::pending::{self, Deadline, Pending, Record, Sessions};
@@ -176,7 +177,7 @@ impl Engine {
         };
         self.record_stays = earlier.is_none() && outcome.is_err() && self.state.is_some();
         if let Err(error) = outcome {
-            tracing::warn!(%error, "can't take back the record of a change that isn't made");
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't take back the record of a change that isn't made");
         }
     }
 
@@ -189,7 +190,7 @@ impl Engine {
             Ok(Sessions { from, older: guard::any_state(guarded)? })
         });
         let mut sessions = found.unwrap_or_else(|error| {
-            tracing::warn!(%error, "can't tell who has a session here; nobody is guarded");
+            tracing::warn!(target: kind::GUARD_BLIND, %error, "can't tell who has a session here; nobody is guarded");
             Sessions::default()
         });
         if let Some(earlier) = self.pending.as_ref().and_then(|p| p.record.sessions.as_ref()) {
@@ -206,14 +207,14 @@ impl Engine {
         }
         let record = pending.record.clone();
         if let Err(error) = self.write_record(move |state| record.save(state)) {
-            tracing::warn!(%error, "can't record who has a session here; a restart would go back");
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record who has a session here; a restart would go back");
         }
-        let (seconds, from) = (time.seconds(), from.join(", "));
-        tracing::warn!(
+        let (seconds_left, sessions) = (time.seconds(), from.join(", "));
+        tracing::warn!(target: kind::WAITING,
             generation,
             back_to,
-            seconds,
-            from,
+            seconds_left,
+            sessions,
             "waiting for `tierwall confirm`; going back unless it comes in time"
         );
         self.pending = Some(pending);
@@ -287,7 +288,8 @@ impl Engine {
             }
         };
         let (asked, now) = (in_words(self.asked.by.as_ref()), in_words(by.as_ref()));
-        let (kind, why) = match why {
+        let was_asked = why == Why::Asked;
+        let (held_back, why) = match why {
             Why::Late => (
                 HeldBack::Reverted,
                 format!(
@@ -303,8 +305,15 @@ impl Engine {
                 format!("tierwalld ended while generation {generation} was being committed"),
             ),
         };
-        tracing::error!(generation, back_to, "went back: {why}");
-        self.over(&pending, kind, &why);
+        match was_asked {
+            true => {
+                tracing::warn!(target: kind::WENT_BACK, generation, back_to, "went back: {why}")
+            }
+            false => {
+                tracing::error!(target: kind::WENT_BACK, generation, back_to, "went back: {why}");
+            }
+        }
+        self.over(&pending, held_back, &why);
         Ok(step)
     }
 
@@ -326,7 +335,7 @@ impl Engine {
         let forgotten = kept.and_then(|()| self.forget_record());
         self.record_stays = forgotten.is_err() && self.state.is_some();
         if let Err(error) = forgotten {
-            tracing::warn!(%error, "can't record that it was gone back; a restart goes back once more");
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record that it was gone back; a restart goes back once more");
         }
         self.memory.is_old();
         self.recheck = true;
@@ -344,7 +353,7 @@ impl Engine {
         if !self.members.members.iter().any(is_there) {
             self.members.members.push(removed.clone());
             if let Err(error) = self.members.save(self.state.as_ref()) {
-                tracing::error!(%error, "a member that holds again isn't recorded");
+                tracing::error!(target: kind::NOT_RECORDED, %error, "a member that holds again isn't recorded");
             }
         }
     }
@@ -382,8 +391,10 @@ impl Engine {
         self.recheck = true;
         let by = in_words(self.asked.by.as_ref());
         match force {
-            true => tracing::warn!(generation, by, "confirmed by force, without proof"),
-            false => tracing::info!(generation, by, "confirmed"),
+            true => {
+                tracing::warn!(target: kind::CONFIRMED, generation, by, "confirmed by force, without proof")
+            }
+            false => tracing::info!(target: kind::CONFIRMED, generation, by, "confirmed"),
         }
         Ok(generation)
     }

@@ -3,6 +3,7 @@
 use super::settle::Terms;
 use super::{Candidate, Engine, Inputs, Step, StepError};
 use crate::host::Server;
+use crate::journal::kind;
 use crate::memory::Changed;
 use crate::options::Options;
 use crate::refusal::digest;
@@ -26,7 +27,7 @@ impl Engine {
         let waits = self.pending.as_ref().map(|pending| pending.record.time);
         if waits.is_some() && !replace {
             let error = self.is_pending();
-            tracing::warn!("no reload: {error}");
+            tracing::warn!(target: kind::ALREADY_WAITING, "no reload: {error}");
             return Err(error);
         }
         let candidate = self.read_files()?;
@@ -119,7 +120,7 @@ impl Engine {
     fn now_waits(&mut self, waiting: Vec<String>) {
         if !waiting.is_empty() && waiting != self.waiting {
             let what = waiting.join("; ");
-            tracing::info!(waiting = what, "an edit waits for `tierwall reload`");
+            tracing::info!(target: kind::EDIT_WAITS, waiting = what, "an edit waits for `tierwall reload`");
         }
         self.waiting = waiting;
     }
@@ -143,7 +144,7 @@ impl Engine {
     /// Notes why the files can't be applied. The old policy stays.
     pub(super) fn refuse(&mut self, problem: String) -> StepError {
         if self.problem.as_ref() != Some(&problem) {
-            tracing::error!("the policy files have errors; what was enforced stays\n{problem}");
+            tracing::error!(target: kind::BAD_POLICY, "the policy files have errors; what was enforced stays\n{problem}");
         }
         self.problem = Some(problem.clone());
         self.trouble.is_of_edit = false;
@@ -175,7 +176,7 @@ impl Engine {
         match self.settle(reason, terms) {
             Ok(step) => {
                 for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
-                    tracing::warn!("{warning}");
+                    tracing::warn!(target: kind::POLICY_WARNING, "{warning}");
                 }
                 self.warnings = warnings;
                 self.trouble.is_over();

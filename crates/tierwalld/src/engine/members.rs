@@ -3,15 +3,25 @@
 use super::confirm::Proposal;
 use super::settle::Terms;
 use super::{Engine, Step, StepError};
+use crate::journal::kind;
 use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
+use crate::report;
+use crate::requester::in_words;
 use control::Enforcement;
+use std::time::{Duration, Instant};
 
 impl Engine {
     /// Adds a member by command, to hold until it is removed.
     pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
         let members = self.members.with(&self.applied, member)?;
+        let added = members.members.last().cloned();
         // More pass than before: nobody is locked out.
-        self.change_members(members, "member added", !self.held, None)
+        let step = self.change_members(members, "member added", !self.held, None)?;
+        if let Some(CommandMember { tier, member, until, reason: comment, .. }) = added {
+            let by = in_words(self.asked.by.as_ref());
+            tracing::info!(target: kind::MEMBER_ADDED, tier, member, until, by, comment, "member added");
+        }
+        Ok(step)
     }
 
     /// Removes a member that was added by command. Where the policy has changes confirmed, so has
@@ -28,11 +38,31 @@ impl Engine {
             self.keep_policy().map_err(MemberFailure::NotRecorded)?;
         }
         let removed = self.members.members.iter().find(|own| !members.members.contains(own));
-        let proposal = removed.and_then(|removed| self.rule_of_removal(removed));
+        let removed = removed.cloned();
+        let proposal = removed.as_ref().and_then(|removed| self.rule_of_removal(removed));
         if proposal.is_some() && self.pending.is_some() {
             return Err(self.is_pending());
         }
-        self.change_members(members, "member removed", force, proposal)
+        let step = self.change_members(members, "member removed", force, proposal)?;
+        if let Some(CommandMember { tier, member, .. }) = removed {
+            let by = in_words(self.asked.by.as_ref());
+            tracing::info!(target: kind::MEMBER_REMOVED, tier, member, by, "member removed");
+        }
+        Ok(step)
+    }
+
+    /// Takes out the members whose time is over: the kernel has done so by itself.
+    pub(super) fn expire_members(&mut self) {
+        for CommandMember { tier, member, until, .. } in self.members.expire(report::now()) {
+            tracing::info!(target: kind::MEMBER_EXPIRED, tier, member, until, "member expired");
+            self.memory.is_old();
+        }
+    }
+
+    /// When [`Engine::expire_members`] is due.
+    pub(super) fn members_due(&self) -> Option<Instant> {
+        let left = self.members.next_end()?.saturating_sub(report::now());
+        Some(Instant::now() + Duration::from_secs(left))
     }
 
     /// Takes over from the files a member that was added by command: one step, so that it never
@@ -67,6 +97,8 @@ impl Engine {
             self.members = before;
             return Err(error.into());
         }
+        let by = in_words(self.asked.by.as_ref());
+        tracing::info!(target: kind::MEMBER_PROMOTED, tier, member, by, "the policy files took over a member");
         step
     }
 
@@ -89,7 +121,7 @@ impl Engine {
         if step.is_err() {
             self.members = before;
             if let Err(error) = self.members.save(self.state.as_ref()) {
-                tracing::error!(%error, "a member that was refused is still recorded");
+                tracing::error!(target: kind::NOT_RECORDED, %error, "a member that was refused is still recorded");
             }
             if is_proposed {
                 self.withdraw();

@@ -4,6 +4,7 @@ use super::confirm::Why;
 use super::settle::Terms;
 use super::{Candidate, Engine, Step, StepError};
 use crate::host::Server;
+use crate::journal::kind;
 use crate::refusal::Refusal;
 use crate::requester::in_words;
 use control::{ChangeLine, Difference, HeldBack, MemberDifference};
@@ -42,7 +43,7 @@ impl Engine {
         // Before the commit: a start in between finds the last good policy, and goes on with it.
         let before = std::mem::replace(&mut self.refusal, refusal);
         if let Err(error) = self.keep_refusal() {
-            tracing::warn!(%error, "can't record what was rolled back from; a restart may apply it");
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record what was rolled back from; a restart may apply it");
         }
         let warnings = super::files::lines(&found);
         let terms = Terms { force, proposal, back_to: Some(number), holds_back: true };
@@ -55,9 +56,10 @@ impl Engine {
         self.history.left(current);
         self.history.record(self.memory.recorder());
         self.waiting = self.applied.waiting(&self.read);
-        tracing::warn!("{why}");
+        let generation = self.history.current();
+        tracing::warn!(target: kind::ROLLED_BACK, generation, back_to = number, "{why}");
         if let Err(error) = self.keep_policy() {
-            tracing::warn!(%error, "can't record what was rolled back to; a restart may not know it");
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record what was rolled back to; a restart may not know it");
         }
         Ok(step)
     }

@@ -5,6 +5,7 @@ use super::confirm::Proposal;
 use super::{Engine, Step, StepError};
 use crate::guard::{self, Guarded};
 use crate::host::Server;
+use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
 use crate::observing;
@@ -53,9 +54,7 @@ impl Engine {
     /// the record stays for the caller to [withdraw](Engine::withdraw).
     pub(super) fn settle(&mut self, reason: &'static str, terms: Terms) -> Result<Step, StepError> {
         let Terms { force, proposal, back_to, holds_back } = terms;
-        if self.members.expire(report::now()) {
-            self.memory.is_old();
-        }
+        self.expire_members();
         let policy = self.members.added_to(&self.applied);
         let lockout = if force { None } else { self.lockout(&policy)? };
         if let Some(why) = lockout {
@@ -105,7 +104,7 @@ impl Engine {
     /// Refuses a step, or holds a first enforcement back.
     pub(super) fn hold(&mut self, reason: &'static str, why: String) -> Result<Step, StepError> {
         if self.refused.as_ref() != Some(&why) {
-            tracing::error!(reason, "refused: {why}");
+            tracing::error!(target: kind::REFUSED, reason, "refused: {why}");
         }
         self.refused = Some(why.clone());
         if !self.held || reason == "reload" || self.kernel.standing()?.input_drops {
@@ -142,7 +141,7 @@ impl Engine {
         let sessions = match guard::sessions(guarded) {
             Ok(sessions) => sessions,
             Err(error) => {
-                tracing::warn!(%error, "can't tell who has a session here; nobody is guarded");
+                tracing::warn!(target: kind::GUARD_BLIND, %error, "can't tell who has a session here; nobody is guarded");
                 return Ok(None);
             }
         };
@@ -179,13 +178,13 @@ impl Engine {
         }
         match netlink::adopt_connections() {
             Ok(Adopted { found, inserted, existed, failed }) => {
-                tracing::info!(found, inserted, existed, "open connections are tracked now");
+                tracing::info!(target: kind::CONNECTIONS_KEPT, found, inserted, existed, "open connections are tracked now");
                 for (error, count) in failed {
-                    tracing::warn!(count, %error, "open connections can't be tracked and will end");
+                    tracing::warn!(target: kind::CONNECTIONS_LOST, connections = count, %error, "open connections can't be tracked and will end");
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "open connections can't be tracked and may end");
+                tracing::error!(target: kind::CONNECTIONS_LOST, %error, "open connections can't be tracked and may end");
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use super::settle::Terms;
 use super::{Asked, Candidate, Engine, StepError};
 use crate::history::History;
 use crate::host::Server;
+use crate::journal::kind;
 use crate::kernel::{Kernel, in_full};
 use crate::last_good;
 use crate::member_file;
@@ -44,8 +45,8 @@ impl Engine {
     pub(crate) fn start(options: Options, kernel: Kernel) -> Result<Self, StepError> {
         let state = StateDirectory::open(&options.state_directory)
             .inspect_err(|error| {
-                let directory = options.state_directory.display();
-                tracing::warn!(%directory, %error, "can't use the state directory; going on without");
+                let path = options.state_directory.display();
+                tracing::warn!(target: kind::NOT_RECORDED, %path, %error, "can't use the state directory; going on without");
             })
             .ok();
         let mut lists = ListCache::default();
@@ -55,7 +56,9 @@ impl Engine {
         let (beginning, candidate) = begin(files, state.as_ref())?;
         let is_closed = matches!(beginning, Beginning::Closed);
         let Candidate { policy, server, warnings } = candidate;
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        warnings
+            .iter()
+            .for_each(|warning| tracing::warn!(target: kind::POLICY_WARNING, "{warning}"));
         let mut engine = Self {
             kernel,
             members: state.as_ref().map(member_file::load).unwrap_or_default(),
@@ -104,7 +107,7 @@ impl Engine {
                 engine.refusal = Some(Refusal::of(engine.read_digest(), HeldBack::Reverted, &why));
                 engine.start_with_the_last(why)?;
                 if let Err(error) = engine.keep_refusal().and_then(|()| engine.forget_record()) {
-                    tracing::warn!(%error, "can't remove the record of a change that waited");
+                    tracing::warn!(target: kind::NOT_RECORDED, %error, "can't remove the record of a change that waited");
                 }
             }
         }
@@ -140,7 +143,7 @@ impl Engine {
         let Some(last) = self.state.as_ref().and_then(last_good::load) else {
             return Err(StepError::Lockout(why));
         };
-        tracing::error!("the policy files aren't applied; the last good policy is enforced: {why}");
+        tracing::error!(target: kind::FELL_BACK, "the policy files aren't applied; the last good policy is enforced: {why}");
         let (server, found) = Server::resolve(&last.policy, None, self.state.as_ref());
         (self.applied, self.server, self.warnings) = (last.policy, server, lines(&found));
         let terms = Terms { force: true, holds_back: true, ..Terms::default() };
@@ -167,8 +170,8 @@ impl Engine {
             let why = if is_known { Why::Late } else { Why::Unknown };
             return self.go_back(why).map(drop);
         }
-        let seconds = left.as_secs();
-        tracing::warn!(generation, seconds, "still waiting for `tierwall confirm`");
+        let seconds_left = left.as_secs();
+        tracing::warn!(target: kind::WAITING, generation, seconds_left, "still waiting for `tierwall confirm`");
         self.settle("start", Terms { force: true, holds_back: true, ..Terms::default() })?;
         self.waiting = self.applied.waiting(&self.read);
         // They may have been edited meanwhile.
@@ -194,7 +197,7 @@ fn begin(
                 return Ok((Beginning::Last(damage), of(last.policy)));
             }
             let error = in_full(&damage);
-            tracing::error!(error, "a change waited to be confirmed, and there is no way back");
+            tracing::error!(target: kind::STATE_DAMAGED, error, "a change waited to be confirmed, and there is no way back");
         }
         None => {}
     }
@@ -203,14 +206,14 @@ fn begin(
         Err(BadFiles { problem, closed }) => match (last(), closed) {
             (Some(last), _) => {
                 let since = last.time;
-                tracing::error!(
+                tracing::error!(target: kind::FELL_BACK,
                     since,
                     "the policy has errors; the last good one is enforced\n{problem}"
                 );
                 of(last.policy)
             }
             (None, Some(closed)) => {
-                tracing::error!(
+                tracing::error!(target: kind::FELL_BACK,
                     "the policy has errors, and none ever was good; nothing passes but built-in \
                      traffic, as `boot = \"closed\"` says\n{problem}"
                 );

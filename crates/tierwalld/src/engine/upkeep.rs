@@ -4,8 +4,8 @@
 use super::settle::Terms;
 use super::{Engine, Step, StepError};
 use crate::drift::Foreign;
+use crate::journal::kind;
 use crate::kernel::KernelError;
-use crate::report;
 use control::Enforcement;
 use policy::model::Ownership;
 use policy::{Host, compile};
@@ -17,22 +17,20 @@ impl Engine {
         if self.enforcement == Enforcement::TornDown {
             return Ok(Step::default());
         }
-        if self.members.expire(report::now()) {
-            self.memory.is_old();
-        }
+        self.expire_members();
         // What is only reported has to be known; what is put back needn't be.
         let wholly = self.applied.ownership == Ownership::Report;
         let differs = self.kernel.read_again(wholly)?;
-        let (process, pid, what) = (&foreign.process, &foreign.pid, foreign.to_string());
+        let (process, pid, change) = (&foreign.process, &foreign.pid, foreign.to_string());
         let is_wanted = self.is_as_wanted()?;
         if is_wanted {
             // By a commit of ours that met the change before this, or by whoever made it.
             self.drift = None;
             if *pid != 0 {
-                tracing::warn!(
+                tracing::warn!(target: kind::FOREIGN_CHANGE,
                     process,
                     pid,
-                    what,
+                    change,
                     "another process changed the table; it is as it should be"
                 );
             }
@@ -40,12 +38,12 @@ impl Engine {
         }
         if self.applied.ownership == Ownership::Report {
             if differs {
-                tracing::warn!(process, pid, what, "another process changed the table");
-                self.drift = Some(format!("{process} (pid {pid}): {what}"));
+                tracing::warn!(target: kind::FOREIGN_CHANGE, process, pid, change, "another process changed the table");
+                self.drift = Some(format!("{process} (pid {pid}): {change}"));
             }
             return Ok(Step::default());
         }
-        tracing::warn!(process, pid, what, "another process changed the table; putting it back");
+        tracing::warn!(target: kind::PUT_BACK, process, pid, change, "another process changed the table; putting it back");
         self.settle("repair", Terms::force(!self.held))
     }
 
@@ -66,9 +64,10 @@ impl Engine {
         }
     }
 
-    /// This server's addresses may have changed, or time has passed: brings the role and the users
-    /// up to date.
+    /// This server's addresses may have changed, or time has passed: brings the role, the users and
+    /// the members by command up to date.
     pub(crate) fn look_again(&mut self) -> Result<Step, StepError> {
+        self.expire_members();
         if self.enforcement == Enforcement::TornDown {
             return Ok(Step::default());
         }
@@ -80,9 +79,9 @@ impl Engine {
         }
         match self.settle("addresses or users changed", Terms::default()) {
             Ok(step) => {
-                let (old, new) = (before.role.to_string(), self.server.role.to_string());
-                if old != new {
-                    tracing::info!(old, new, "this server's role changed with its addresses");
+                let (role_before, role) = (before.role.to_string(), self.server.role.to_string());
+                if role_before != role {
+                    tracing::info!(target: kind::ROLE_CHANGED, role_before, role, "this server's role changed with its addresses");
                 }
                 self.memory.is_old();
                 Ok(step)
@@ -98,7 +97,8 @@ impl Engine {
     /// tried again with everything else.
     pub(crate) fn look_due(&self) -> Option<Instant> {
         let holds = self.enforcement == Enforcement::Committed && !self.trouble.is_some();
-        if holds { self.server.due() } else { None }
+        let server_due = if holds { self.server.due() } else { None };
+        server_due.into_iter().chain(self.members_due()).min()
     }
 
     /// Whether the kernel holds what is applied.

@@ -15,8 +15,14 @@ use std::process::Command;
 const SHELLS: [(&str, &str); 3] =
     [("bash", "tierwall"), ("zsh", "_tierwall"), ("fish", "tierwall.fish")];
 
-/// Makes both packages. Where the one for Debian is.
-pub(crate) fn dist() -> Result<PathBuf> {
+/// Both packages.
+pub(crate) struct Packages {
+    pub(crate) deb: PathBuf,
+    pub(crate) rpm: PathBuf,
+}
+
+/// Makes them.
+pub(crate) fn dist() -> Result<Packages> {
     needs::ensure(&[needs::DEMO, needs::DIST])?;
     let programs = ["--package", "tierwall", "--package", "tierwalld"];
     run::succeed(run::cargo(&["build", "--release", "--locked"]).args(programs))?;
@@ -26,15 +32,15 @@ pub(crate) fn dist() -> Result<PathBuf> {
     let parts = parts(&root, &stage)?;
     let dist = root.join("dist");
     fs::create_dir_all(&dist)?;
-    let packages = [deb(&root, &stage, &parts)?, rpm(&root, &stage, &parts)?];
-    let mut places = Vec::new();
-    for package in packages {
+    let place = |package: PathBuf| -> Result<PathBuf> {
         let name = package.file_name().context("a package without a name")?;
         fs::copy(&package, dist.join(name))?;
         println!("dist/{}", name.to_string_lossy());
-        places.push(dist.join(name));
-    }
-    Ok(places.swap_remove(0))
+        Ok(dist.join(name))
+    };
+    let deb = place(deb(&root, &stage, &parts)?)?;
+    let rpm = place(rpm(&root, &stage, &parts)?)?;
+    Ok(Packages { deb, rpm })
 }
 
 fn clear(directory: &Path) -> Result<()> {
@@ -67,6 +73,7 @@ fn parts(root: &Path, stage: &Path) -> Result<PathBuf> {
     copy(&root.join("config/tierwall.toml"), &parts.join("etc/tierwall.toml"), 0o644)?;
     copy_all(&root.join("config/examples"), &parts.join("examples"))?;
     copy_all(&root.join("config/sysctl"), &parts.join("sysctl"))?;
+    copy_all(&root.join("config/journal"), &parts.join("journal"))?;
     copy_all(&root.join("docs"), &parts.join("docs"))?;
     fs::remove_file(parts.join("docs/tierwall.toml.5"))?;
     for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
@@ -120,6 +127,7 @@ fn rpm(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
     copy(&root.join("systemd/tierwalld.service"), &unit, 0o644)?;
     let sysusers = staged.join("usr/lib/sysusers.d/tierwall.conf");
     copy(&root.join("config/sysusers/tierwall.conf"), &sysusers, 0o644)?;
+    copy_all(&parts.join("journal"), &staged.join("usr/lib/systemd/catalog"))?;
     fs::create_dir_all(staged.join("etc/tierwall/conf.d"))?;
     copy_all(&parts.join("examples"), &staged.join("usr/share/doc/tierwall/examples"))?;
     copy_all(&parts.join("sysctl"), &staged.join("usr/share/tierwall"))?;

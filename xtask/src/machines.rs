@@ -12,9 +12,10 @@ const SUITE: &str = "bookworm";
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Beside what a minimal system has: systemd, what the package depends on, what is looked with,
-/// what Ansible asks of a host, and the firewalls that people come from.
+/// what Ansible asks of a host, the firewalls that people come from, and
+/// what installs the other package.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,nftables,libnftnl11,libmnl0,procps,iproute2,\
-                        openssh-server,python3,python3-apt,libpam-systemd,firewalld,ufw";
+                        openssh-server,python3,python3-apt,libpam-systemd,firewalld,ufw,rpm";
 
 /// Of those, what is off until a test switches it on.
 const OFF: [&str; 2] = ["firewalld", "ufw"];
@@ -23,11 +24,12 @@ const OFF: [&str; 2] = ["firewalld", "ufw"];
 pub(crate) fn machines(arguments: &[String]) -> Result<()> {
     ensure!(run::is_root()?, "machines take root: run this as root");
     needs::ensure(&[needs::DEMO, needs::DIST, needs::MACHINES])?;
-    let package = dist::dist()?;
+    let dist::Packages { deb, rpm } = dist::dist()?;
     let base = base()?;
     let mut tests = run::cargo(&["test", "--package", "tierwall-tests", "--test", "machines"]);
     tests.args(["--", "--ignored", "--nocapture"]).args(arguments);
-    run::succeed(tests.env("TIERWALL_DEB", package).env("TIERWALL_MACHINE", base))
+    tests.env("TIERWALL_DEB", deb).env("TIERWALL_RPM", rpm).env("TIERWALL_MACHINE", base);
+    run::succeed(&mut tests)
 }
 
 /// A minimal Debian.

@@ -25,7 +25,11 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// The socket may not be opened by this user.
-    #[error("no right to talk to tierwalld at {}: run as root", .path.display())]
+    #[error(
+        "no right to talk to tierwalld at {}: run as root; members of its group may ask for what \
+         changes nothing",
+        .path.display()
+    )]
     NotPermitted {
         /// The socket.
         path: PathBuf,

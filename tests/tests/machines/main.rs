@@ -6,9 +6,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod ansible;
+mod firewalls;
+mod journal;
 #[allow(dead_code, reason = "how long a step took is told elsewhere")]
 #[path = "../continuity/load.rs"]
 mod load;
+mod sandbox;
 
 use load::Load;
 use std::fs;

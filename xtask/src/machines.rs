@@ -12,8 +12,8 @@ const SUITE: &str = "bookworm";
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Beside what a minimal system has: systemd, what the package depends on, what is looked with,
-/// what Ansible asks of a host, the firewalls that people come from, and
-/// what installs the other package.
+/// what Ansible asks of a host, the firewalls that people come from, and what installs the other
+/// package.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,nftables,libnftnl11,libmnl0,procps,iproute2,\
                         openssh-server,python3,python3-apt,libpam-systemd,firewalld,ufw,rpm";
 

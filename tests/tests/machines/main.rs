@@ -11,6 +11,7 @@ mod journal;
 #[allow(dead_code, reason = "how long a step took is told elsewhere")]
 #[path = "../continuity/load.rs"]
 mod load;
+mod rpm;
 mod sandbox;
 
 use load::Load;
@@ -103,10 +104,17 @@ impl Site {
         }
     }
 
-    /// The table as it is, without what counts and whose it is.
+    /// The table as it is, without what counts, whose it is, and who was logged lately.
     fn table(&self) -> String {
         let listing = self.ok("nft --stateless list table inet filter");
-        listing.lines().skip_while(|line| !line.contains("comment")).collect::<Vec<_>>().join("\n")
+        let mut block = "";
+        let lines = listing.lines().skip_while(|line| !line.contains("comment")).filter(|line| {
+            if line.ends_with(" {") {
+                block = line;
+            }
+            !(block.contains(".logged_") && line.contains("limit rate over"))
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn write_policy(&self, text: &str) {

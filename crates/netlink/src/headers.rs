@@ -18,6 +18,8 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
+const EXTENSIONS: [u8; 6] =
+    [HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS, MOBILITY];
 
 /// Where in a TCP header its flags are.
 const TCP_FLAGS: usize = 13;
@@ -50,6 +52,22 @@ impl Headers {
             6 => ipv6(packet)?,
             _ => return None,
         };
+        Some(Self::with(source, destination, protocol, transport))
+    }
+
+    /// Reads network and transport header, which the kernel copied separately. Of IPv6 extension
+    /// headers only the first one's number is there: then nobody knows what the transport is.
+    pub(crate) fn read_parts(network: &[u8], transport: &[u8]) -> Option<Self> {
+        let (source, destination, protocol, _) = match network.first()? >> 4 {
+            4 => ipv4(network)?,
+            6 => ipv6(network)?,
+            _ => return None,
+        };
+        let is_known = source.is_ipv4() || !EXTENSIONS.contains(&protocol);
+        Some(Self::with(source, destination, protocol, Some(transport).filter(|_| is_known)))
+    }
+
+    fn with(source: IpAddr, destination: IpAddr, protocol: u8, transport: Option<&[u8]>) -> Self {
         let transport = transport.unwrap_or_default();
         let half = |at: usize| Some(u16::from_be_bytes(*transport.get(at..)?.first_chunk()?));
         let is_icmp = match source {
@@ -58,7 +76,7 @@ impl Headers {
         };
         let icmp =
             transport.first_chunk::<2>().filter(|_| is_icmp).map(|[kind, code]| (*kind, *code));
-        Some(Self {
+        Self {
             source,
             destination,
             protocol,
@@ -66,7 +84,7 @@ impl Headers {
             icmp,
             icmp_id: icmp.filter(|(kind, _)| has_id(source, *kind)).and_then(|_| half(4)),
             tcp_flags: transport.get(TCP_FLAGS).copied().filter(|_| protocol == TCP),
-        })
+        }
     }
 }
 
@@ -169,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn headers_in_two_parts_are_those_in_one() {
+        for packet in [packet4(6, &SYN), packet6(6, &SYN)] {
+            let (network, transport) = packet.split_at(packet.len() - SYN.len());
+            assert_eq!(Headers::read_parts(network, transport), Headers::read(&packet));
+        }
+        let hidden = packet6(HOP_BY_HOP, &[]);
+        let headers = Headers::read_parts(&hidden, &SYN).expect("a packet");
+        assert_eq!((headers.protocol, headers.ports), (HOP_BY_HOP, None));
+    }
+
+    #[test]
     fn a_later_fragment_has_no_ports() {
         let mut packet = packet4(17, &SYN);
         packet[7] = 1;
@@ -200,6 +229,7 @@ mod tests {
             }
             let _ = Headers::read(&packet);
             let _ = Headers::read(&rest);
+            let _ = Headers::read_parts(&packet, &rest);
         }
     }
 }

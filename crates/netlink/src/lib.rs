@@ -31,7 +31,8 @@
 //! are (`link`), and whether the clock is right (`clock`).
 //!
 //! What rules log is read from an NFLOG group (`packet_log`), packets by their first bytes
-//! (`headers`).
+//! (`headers`). Live packets are followed rule by rule by `trace`, with a table of its own that
+//! vanishes with its socket, and `rules` says which rules those are.
 //!
 //! Invariants: one commit is one datagram; nothing is reported as committed before the kernel
 //! acknowledged it; no bytes from the kernel make this crate panic; no handle of a C library
@@ -75,6 +76,7 @@ mod probe;
 mod readiness;
 mod refusal;
 mod rule;
+mod rules;
 mod set;
 mod socket;
 mod state;
@@ -84,6 +86,7 @@ mod table;
 mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod uapi;
 mod userdata;
 
@@ -110,5 +113,6 @@ pub use packet_log::{LoggedPacket, PacketLog, PacketLogError};
 pub use probe::Features;
 pub use readiness::Readiness;
 pub use refusal::{Place, Refusal, Verb};
+pub use rules::{AllRules, ChainRules, TableRules};
 pub use summary::TableSummary;
 pub use tcp::{Listeners, TcpSocket, TcpState, tcp_listeners, tcp_sockets};

@@ -15,6 +15,8 @@ const WHAT: &str = "this host's interfaces";
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
+    /// Its number.
+    pub index: u32,
     /// Its name.
     pub name: String,
     /// The kernel's word for what it is (`bridge`, `veth`, `wireguard`, `vlan`, …); none for
@@ -55,9 +57,10 @@ fn decode(message: Message<'_>) -> Result<Option<Link>, Malformed> {
     if message.kind != RTM_NEWLINK {
         return Ok(None);
     }
-    let [_, _, _, _, _, _, _, _, f0, f1, f2, f3, ..] = *message.payload else {
+    let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *message.payload else {
         return Err(Malformed);
     };
+    let index = u32::from_ne_bytes([i0, i1, i2, i3]);
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
     let (mut name, mut kind) = (None, None);
     for attribute in message.attributes(HEADER)? {
@@ -72,7 +75,7 @@ fn decode(message: Message<'_>) -> Result<Option<Link>, Malformed> {
         }
     }
     let (up, loopback) = (flags & IFF_UP != 0, flags & IFF_LOOPBACK != 0);
-    Ok(Some(Link { name: name.ok_or(Malformed)?, kind, up, loopback }))
+    Ok(Some(Link { index, name: name.ok_or(Malformed)?, kind, up, loopback }))
 }
 
 #[cfg(test)]
@@ -88,6 +91,7 @@ mod tests {
     #[test]
     fn reads_name_kind_and_flags() {
         let mut payload = vec![0; HEADER];
+        payload[4] = 7;
         payload[8..12].copy_from_slice(&(IFF_UP | 0x1000).to_ne_bytes());
         put_text(&mut payload, IFLA_IFNAME, "docker0");
         let nest = open(&mut payload, IFLA_LINKINFO);
@@ -95,6 +99,7 @@ mod tests {
         close(&mut payload, nest);
         let link = decode(message(&payload)).expect("well-formed").expect("one");
         let expected = ("docker0", Some("bridge"), true, false);
+        assert_eq!(link.index.to_le(), 7);
         assert_eq!((link.name.as_str(), link.kind.as_deref(), link.up, link.loopback), expected);
         assert_eq!(decode(message(&[0; HEADER])), Err(Malformed), "without a name");
     }

@@ -47,7 +47,7 @@ pub enum Family {
 }
 
 impl Family {
-    fn of(number: u8) -> Self {
+    pub(crate) fn of(number: u8) -> Self {
         match number {
             NFPROTO_INET => Self::Inet,
             NFPROTO_IPV4 => Self::Ip,

@@ -150,6 +150,7 @@ pub(super) mod tests {
     /// Interfaces that are up.
     pub(crate) fn links(names: &[&str]) -> Vec<Link> {
         let link = |name: &&str| Link {
+            index: 0,
             name: (*name).to_owned(),
             kind: None,
             up: true,

@@ -6,6 +6,7 @@
 //! policy; rules lead back to the policy by their comments.
 
 use crate::compile::{BUILT_IN, Labels};
+use crate::explain::Fate;
 use crate::model::{Allow, Policy};
 use ruleset::evaluate::{Evaluation, Outcome, Packet, RuleRef};
 use ruleset::{Reject, Ruleset, Table};
@@ -57,13 +58,27 @@ impl<'a> Judge<'a> {
         Self { table: ruleset.table.as_ref(), allows }
     }
 
+    /// Where the policy isn't at hand: what an allow says is then taken for a built-in rule of its
+    /// comment ([`Labels::allow_in`]).
+    pub fn without_policy(ruleset: &'a Ruleset) -> Self {
+        Self { table: ruleset.table.as_ref(), allows: HashMap::new() }
+    }
+
     /// The ruling on `packet`; on a new connection with [`Packet::opening`].
     pub fn rule_on(&self, packet: &Packet) -> Ruling<'a> {
         let Some(table) = self.table else {
             return Ruling { outcome: Outcome::Accept, by: By::Unfiltered, counters: Vec::new() };
         };
-        let evaluation = table.evaluate(packet);
-        let by = self.by(table, &evaluation);
+        self.rule_as(table.evaluate(packet))
+    }
+
+    /// The ruling that an evaluation of the table comes to, of which the kernel's own walk is one
+    /// too.
+    pub fn rule_as(&self, evaluation: Evaluation<'a>) -> Ruling<'a> {
+        let by = match self.table {
+            Some(table) => self.by(table, &evaluation),
+            None => By::Unfiltered,
+        };
         Ruling { outcome: evaluation.outcome, by, counters: evaluation.counters }
     }
 
@@ -99,6 +114,16 @@ impl Ruling<'_> {
     /// Whether the packet doesn't get through.
     pub fn is_denied(&self) -> bool {
         self.outcome != Outcome::Accept
+    }
+
+    /// What becomes of the packet.
+    pub fn fate(&self) -> Fate {
+        match self.outcome {
+            Outcome::Accept if self.would_be_denied() => Fate::WouldBeDenied,
+            Outcome::Accept => Fate::Allowed,
+            Outcome::Drop => Fate::Dropped,
+            Outcome::Reject(how) => Fate::Refused(how),
+        }
     }
 
     /// Whether it gets through only because its side merely observes.

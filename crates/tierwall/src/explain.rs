@@ -3,9 +3,9 @@
 //! The files are asked, with the members that the daemon was given by command; where it enforces
 //! something else than the files say, that is told beside the answer.
 
-mod daemon;
+pub(crate) mod daemon;
 mod json;
-mod text;
+pub(crate) mod text;
 
 use crate::error::Error;
 use crate::judge::{Whole, lookup_user, resolve, stand_in_users, tell_diagnostics, whole};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What one asks for this server by.
-const SELF: [&str; 2] = ["self", "this"];
+pub(crate) const SELF: [&str; 2] = ["self", "this"];
 
 pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
     let Whole { mut policy, services, warnings } = whole(common)?;
@@ -84,7 +84,7 @@ fn server(policy: &Policy, options: &Explain) -> Result<Server, Error> {
     Ok(Server { role: Role { auto, ..role }, addresses })
 }
 
-fn party(policy: &Policy, text: &str) -> Result<Party, Error> {
+pub(crate) fn party(policy: &Policy, text: &str) -> Result<Party, Error> {
     if SELF.contains(&text) {
         return Ok(Party::Here);
     }

@@ -11,11 +11,16 @@ pub(crate) const FAINT: Style = Style::new().dimmed();
 
 /// Prints data. A reader that has seen enough (`tierwall check | head`) is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
+    print_on(text).map(|_| ())
+}
+
+/// The same of data that goes on coming: whether somebody still reads it.
+pub(crate) fn print_on(text: &str) -> io::Result<bool> {
     let mut output = anstream::stdout().lock();
     let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
 }
 

@@ -48,6 +48,12 @@ impl Labels {
         &self.comments[index]
     }
 
+    /// What the comment of an allow's rule says of it, where the policy that it is of isn't at hand:
+    /// its name or content, shortened perhaps. None for built-in rules.
+    pub fn allow_in(comment: &str) -> Option<&str> {
+        comment.strip_prefix(ALLOW)
+    }
+
     /// The stem of names: `payments_api`.
     pub fn slug(&self, index: usize) -> &str {
         &self.slugs[index]

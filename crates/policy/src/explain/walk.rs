@@ -12,7 +12,7 @@ use crate::model::{Allow, Policy, Service};
 use crate::reach::Direction;
 use crate::role::{Role, tiers_of};
 use crate::service_set::Point;
-use ruleset::evaluate::{LOOPBACK, Outcome, Packet};
+use ruleset::evaluate::{LOOPBACK, Packet};
 use ruleset::{Address, AddressSet, Hook, Ruleset, States, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -208,12 +208,6 @@ impl<'p, 'q> Explainer<'p, 'q> {
 
     fn verdict(&self, judge: &Judge<'_>, packet: &Packet) -> Verdict<'p> {
         let ruling = judge.rule_on(packet);
-        let fate = match ruling.outcome {
-            Outcome::Accept if ruling.would_be_denied() => Fate::WouldBeDenied,
-            Outcome::Accept => Fate::Allowed,
-            Outcome::Drop => Fate::Dropped,
-            Outcome::Reject(how) => Fate::Refused(how),
-        };
         let own = |allow: &Allow| self.policy.allows.iter().find(|own| std::ptr::eq(*own, allow));
         let ground = match ruling.by {
             By::Allow(allow) => own(allow).map_or(Ground::Closing, Ground::Allow),
@@ -221,7 +215,7 @@ impl<'p, 'q> Explainer<'p, 'q> {
             By::Closing => Ground::Closing,
             By::Unfiltered => Ground::Unfiltered,
         };
-        Verdict { fate, ground }
+        Verdict { fate: ruling.fate(), ground }
     }
 
     /// The part that a server with this address has; none where no tier holds it.

@@ -6,7 +6,7 @@ use policy::{Addresses, Member, Policy};
 
 /// Adds the members that the daemon was given by command, and says how what is enforced differs
 /// from the files, a line each.
-pub(super) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {
+pub(crate) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {
     let ask = |request: &Request| -> Result<Response, ClientError> {
         Client::connect(&socket_path(&common.runtime_directory))?.ask(request)
     };

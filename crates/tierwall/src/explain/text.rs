@@ -2,7 +2,7 @@
 
 use crate::options::Explain;
 use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, styled};
-use policy::explain::{Answer, End, Explanation, Fate, Ground, Party, Question, Server};
+use policy::explain::{Answer, End, Explanation, Fate, Ground, Party, Question, Server, Verdict};
 use policy::model::Allow;
 use policy::{Addresses, Direction, Gap, Policy, Sides};
 use ruleset::Reject;
@@ -80,18 +80,10 @@ fn lines(asked: &Asked<'_>, end: &End<'_>, answer: &Answer<'_>) -> Vec<String> {
         Direction::Input => (asked.policy.mode.input, "accepted"),
         Direction::Output => (asked.policy.mode.output, "opened"),
     };
-    let by = match &answer.verdict.ground {
-        Ground::Allow(allow) => format!("{done} by the allow {}", named(allow)),
-        Ground::BuiltIn(name) if answer.verdict.fate == Fate::Allowed => {
-            format!("{done} by the built-in rule {name}")
-        }
-        Ground::BuiltIn(name) => {
-            format!("{} by the built-in rule {name}", fate(answer.verdict.fate))
-        }
-        Ground::Unfiltered => format!("not filtered: {} is {}", end.direction, mode_name(mode)),
+    let by = decided(done, &answer.verdict).unwrap_or_else(|| match &answer.verdict.ground {
         Ground::NoServer => "in no tier: this policy says nothing of what it lets through".into(),
-        Ground::Closing => format!("{}: no allow names it", fate(answer.verdict.fate)),
-    };
+        _ => format!("not filtered: {} is {}", end.direction, mode_name(mode)),
+    });
     let mut lines = vec![match answer.verdict.fate {
         Fate::Allowed => by,
         Fate::WouldBeDenied => format!("{by}; {} only observes", end.direction),
@@ -108,6 +100,20 @@ fn lines(asked: &Asked<'_>, end: &End<'_>, answer: &Answer<'_>) -> Vec<String> {
     lines
 }
 
+/// What becomes of a connection and what says so; none where nothing decides about it. `done` is
+/// the word for letting it through.
+pub(crate) fn decided(done: &str, verdict: &Verdict<'_>) -> Option<String> {
+    Some(match &verdict.ground {
+        Ground::Allow(allow) => format!("{done} by the allow {}", named(allow)),
+        Ground::BuiltIn(name) if verdict.fate == Fate::Allowed => {
+            format!("{done} by the built-in rule {name}")
+        }
+        Ground::BuiltIn(name) => format!("{} by the built-in rule {name}", fate(verdict.fate)),
+        Ground::Closing => format!("{}: no allow names it", fate(verdict.fate)),
+        Ground::Unfiltered | Ground::NoServer => return None,
+    })
+}
+
 pub(super) fn mode_name(mode: policy::model::Mode) -> &'static str {
     match mode {
         policy::model::Mode::Enforce => "enforced",
@@ -116,7 +122,7 @@ pub(super) fn mode_name(mode: policy::model::Mode) -> &'static str {
     }
 }
 
-pub(super) fn fate(fate: Fate) -> &'static str {
+pub(crate) fn fate(fate: Fate) -> &'static str {
     match fate {
         Fate::Allowed => "allowed",
         Fate::WouldBeDenied => "would be denied",

@@ -1,6 +1,7 @@
 //! What can go wrong, and the exit code that says so.
 
 use control::{ClientError, FailureKind, exit};
+use netlink::trace::TraceError;
 use std::io;
 
 /// Why a command failed.
@@ -14,6 +15,8 @@ pub(crate) enum Error {
     Addresses(netlink::Error),
     /// The kernel's table can't be read.
     Kernel(netlink::Error),
+    /// Packets can't be traced.
+    Trace(TraceError),
     /// The table can't be taken away.
     Commit(netlink::CommitError),
     /// A table that tierwall did not make.
@@ -41,6 +44,7 @@ impl Error {
             Self::As(_) => exit::FAILED,
             Self::Kernel(netlink::Error::NotPermitted) => exit::NOT_PERMITTED,
             Self::Commit(netlink::CommitError::NotPermitted) => exit::NOT_PERMITTED,
+            Self::Trace(TraceError::Open(netlink::Error::NotPermitted)) => exit::NOT_PERMITTED,
             Self::Client(ClientError::NotPermitted { .. }) => exit::NOT_PERMITTED,
             Self::Refused(failure) => refused(failure.kind),
             Self::Told(kind) => refused(*kind),
@@ -63,7 +67,20 @@ impl Error {
                 format!("can't read this server's addresses: {}", in_full(error))
             }
             Self::Kernel(netlink::Error::NotPermitted)
-            | Self::Commit(netlink::CommitError::NotPermitted) => NO_RIGHT.into(),
+            | Self::Commit(netlink::CommitError::NotPermitted)
+            | Self::Trace(TraceError::Open(netlink::Error::NotPermitted)) => NO_RIGHT.into(),
+            Self::Trace(error) => {
+                let message = format!("can't trace: {}", in_full(error));
+                match error {
+                    TraceError::NoOwner => {
+                        format!("{message}\n  hint: `nft monitor trace` needs rules of your own")
+                    }
+                    TraceError::TooMany(_) => {
+                        format!("{message}\n  hint: name an address or a prefix")
+                    }
+                    _ => message,
+                }
+            }
             Self::Kernel(error) => format!("can't read the kernel's table: {}", in_full(error)),
             Self::Commit(error) => format!("the table stays: {}", in_full(error)),
             Self::Foreign => format!(

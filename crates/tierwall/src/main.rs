@@ -26,6 +26,7 @@ mod promote;
 mod status;
 mod teardown;
 mod terminal;
+mod trace;
 mod who_can;
 
 use anstream::ColorChoice;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Plan(plan) => plan::run(common, plan),
         Command::Explain(question) => explain::run(common, question),
         Command::Matrix(matrix) => matrix::run(common, matrix),
+        Command::Trace(selection) => trace::run(common, selection),
         Command::WhoCan(question) => who_can::run(common, question),
         Command::Export(export) => export::run(common, export),
         Command::Status => status::run(common),

@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Say whether a connection is allowed, by which allow, or what is missing
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Explain),
+    /// Follow live packets through the rules, each step by the line of the policy behind it
+    #[command(after_help = TRACE_HELP)]
+    Trace(Trace),
     /// Say who reaches whom on what, tier by tier, under the policy as a whole
     #[command(after_help = MATRIX_HELP)]
     Matrix(Matrix),
@@ -161,6 +164,60 @@ user of this server, also for another one.
 
 Exits with 0 where the connection gets through (also where a side merely observes), with 9 where \
 it is denied, for some members at least.";
+
+const TRACE_HELP: &str = "\
+Packets are marked by a table of its own, which the kernel takes away with this program however that \
+ends; nothing else is changed, and no daemon is needed. It takes CAP_NET_ADMIN and Linux 5.12. The \
+kernel tells of rules that match, so what a packet passed by isn't shown. Rules of other programs' \
+tables are told too: one that drops the packet is often what is looked for.
+
+The policy files say which line a rule is of; where they aren't what is enforced, that is told, and \
+the names that the kernel's rules bear are used. docs/trace.md tells more.
+
+Exits with 0, whatever became of the packets.";
+
+/// Which packets, and how long.
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// Whose packets: a tier, an address, a prefix, a host name, self, or any
+    #[arg(long, value_name = "WHO")]
+    pub(crate) from: Option<String>,
+
+    /// To whom
+    #[arg(long, value_name = "WHO")]
+    pub(crate) to: Option<String>,
+
+    /// On what: tcp/443, udp/1000-2000, gre, icmp, or a service by its name
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+
+    /// Also what is answered: packets the other way, and ICMP errors
+    #[arg(long)]
+    pub(crate) both: bool,
+
+    /// End after this many packets
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// End after this time, such as 10s or 5m
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) for_: Duration,
+
+    /// How many packets a second are traced at most: of those that open a TCP connection, and of all
+    /// others
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub(crate) rate: u32,
+}
 
 const MATRIX_HELP: &str = "\
 What gets through has to be opened at its sender's end and accepted at its receiver's. Addresses \

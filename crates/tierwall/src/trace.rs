@@ -1,0 +1,152 @@
+//! `tierwall trace`: live packets through the kernel's rules, each step by the line of the policy
+//! behind it.
+//!
+//! ```text
+//! Tracer (netlink) ─ steps ─► packet ─ visits ─► decode ─► text, json
+//! ```
+//!
+//! The kernel is asked, not the daemon; the files say which line a rule is of.
+
+mod decode;
+mod json;
+mod packet;
+mod selection;
+mod text;
+mod words;
+
+use crate::error::Error;
+use crate::explain::daemon;
+use crate::options::{Common, Trace};
+use crate::output::{WARNING, print_on, styled, tell};
+use decode::Rules;
+use netlink::trace::{Counts, Tracer};
+use packet::{Packet, Packets};
+use policy::Policy;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use words::Context;
+
+/// How often it is looked whether a signal came, and which packets are complete.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a trace came to.
+#[derive(Debug, Default)]
+struct Summary {
+    packets: u64,
+    /// By what became of them, in the words of `--json`.
+    verdicts: BTreeMap<&'static str, u64>,
+    counts: Counts,
+    losses: u64,
+    duration: Duration,
+}
+
+pub(crate) fn run(common: &Common, options: &Trace) -> Result<u8, Error> {
+    let load = policy::Options { check_permissions: !common.insecure_permissions, strict: false };
+    let policy::Loaded { mut policy, services, .. } = policy::load(&common.config, &load);
+    let notes = notes(common, policy.as_mut());
+    let selector = selection::of(options, policy.as_ref(), &services)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .map_err(|error| Error::Question(format!("can't take signals: {error}"), None))?;
+
+    let mut tracer = Tracer::start(&selector).map_err(Error::Trace)?;
+    let rules = Rules::read().map_err(Error::Kernel)?;
+    if !common.json {
+        for note in &notes {
+            tell(&format!("{} {note}\n", styled(WARNING, "note:")));
+        }
+        let time = humantime::format_duration(options.for_);
+        tell(&format!("tracing for {time}; ctrl-c ends it\n"));
+    }
+    let context = Context::new(policy.as_ref());
+    let mut trace = Session { common, options, context, rules, summary: Summary::default() };
+    trace.follow(&mut tracer, &interrupted)?;
+    trace.summary.counts = tracer.counts().map_err(Error::Kernel)?;
+    trace.summary.losses = tracer.losses();
+    // The table is gone before the last word is said.
+    drop(tracer);
+    match common.json {
+        true => print_on(&format!("{}\n", json::summary(&trace.summary, &notes))).map(|_| ())?,
+        false => tell(&text::summary(&trace.summary)),
+    }
+    Ok(control::exit::OK)
+}
+
+/// Where the lines may be of something else than what is enforced.
+fn notes(common: &Common, policy: Option<&mut Policy>) -> Vec<String> {
+    match policy {
+        Some(policy) => daemon::compare(common, policy),
+        None => vec![format!(
+            "{} can't be read as a policy: rules go by the names that the kernel has of them; \
+             `tierwall check` says what is wrong",
+            common.config.display()
+        )],
+    }
+}
+
+struct Session<'a> {
+    common: &'a Common,
+    options: &'a Trace,
+    context: Context<'a>,
+    rules: Rules,
+    summary: Summary,
+}
+
+impl Session<'_> {
+    /// Tells packets until it is to end.
+    fn follow(&mut self, tracer: &mut Tracer, interrupted: &AtomicBool) -> Result<(), Error> {
+        let begun = Instant::now();
+        let mut packets = Packets::default();
+        loop {
+            let left = self.options.for_.saturating_sub(begun.elapsed());
+            let is_over = left.is_zero() || interrupted.load(Ordering::Relaxed);
+            if !is_over {
+                tracer.wait(left.min(LOOK)).map_err(Error::Trace)?;
+            }
+            let losses = tracer.losses();
+            let mut steps = Vec::new();
+            tracer.read(|step| steps.push(step)).map_err(Error::Trace)?;
+            for step in steps {
+                let stage = tracer.stage(&step);
+                packets.take(step, stage, begun);
+            }
+            if tracer.losses() > losses {
+                packets.note_loss();
+            }
+            let complete = packets.complete(is_over);
+            let goes_on = self.tell(&complete)?;
+            self.summary.duration = begun.elapsed();
+            if is_over || !goes_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether more are wanted.
+    fn tell(&mut self, complete: &[Packet]) -> Result<bool, Error> {
+        if complete.is_empty() {
+            return Ok(true);
+        }
+        // What they met may have changed since.
+        self.rules.refresh().map_err(Error::Kernel)?;
+        let decoder = self.rules.decoder(self.context.policy);
+        for packet in complete {
+            let visits: Vec<_> = packet.visits.iter().map(|visit| decoder.decode(visit)).collect();
+            let verdict = words::verdict(packet, &visits);
+            let told = match self.common.json {
+                true => format!("{}\n", json::packet(&mut self.context, packet, &visits)),
+                false => text::packet(&mut self.context, packet, &visits),
+            };
+            self.summary.packets += 1;
+            *self.summary.verdicts.entry(verdict).or_default() += 1;
+            let is_enough = self.options.count.is_some_and(|count| self.summary.packets >= count);
+            if !print_on(&told)? || is_enough {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

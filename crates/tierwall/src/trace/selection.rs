@@ -1,0 +1,104 @@
+//! What to trace, from what was asked.
+
+use crate::error::Error;
+use crate::explain;
+use crate::judge::resolve;
+use crate::options::Trace;
+use netlink::trace::{Selector, Side, Traffic};
+use policy::explain::Party;
+use policy::model::Service;
+use policy::{Addresses, Member, Policy};
+use std::collections::BTreeMap;
+
+/// What stands for every address.
+const ANY: &str = "any";
+
+/// The ICMP of either family; `icmp` means both.
+const ICMP: [u8; 2] = [1, 58];
+
+/// The selection, where tiers are those of `policy` if there is one.
+pub(super) fn of(
+    options: &Trace,
+    policy: Option<&Policy>,
+    services: &BTreeMap<String, Service>,
+) -> Result<Selector, Error> {
+    if options.from.is_none() && options.to.is_none() && options.service.is_none() {
+        let hint = "name --from, --to or --service; --from any traces whatever comes";
+        return Err(Error::Question("nothing says what to trace".into(), Some(hint.into())));
+    }
+    let given = |text: &Option<String>| match text.as_deref() {
+        None | Some(ANY) => Ok(None),
+        Some(who) => side(who, policy).map(Some),
+    };
+    let (from, to) = (given(&options.from)?, given(&options.to)?);
+    let traffic = match &options.service {
+        None => Vec::new(),
+        Some(service) => traffic(&explain::service(services, service)?),
+    };
+    Ok(Selector { from, to, traffic, both: options.both, rate: options.rate })
+}
+
+fn side(who: &str, policy: Option<&Policy>) -> Result<Side, Error> {
+    let addresses: Addresses = match policy {
+        Some(policy) => match explain::party(policy, who)? {
+            Party::Here => own()?,
+            Party::Tier(tier) => {
+                policy.tiers.get(&tier).map(Addresses::of_tier).unwrap_or_default()
+            }
+            Party::Addresses { addresses, .. } => addresses,
+        },
+        None if explain::SELF.contains(&who) => own()?,
+        None => match who.parse::<Member>() {
+            Ok(member) => member.into(),
+            Err(_) => resolve(who).into_iter().map(Addresses::single).collect(),
+        },
+    };
+    if addresses.is_empty() {
+        let hint = match policy {
+            Some(_) => "name one that has, or an address",
+            None => "without a policy that can be read, name an address, a prefix or a host",
+        };
+        return Err(Error::Question(format!("{who} has no address"), Some(hint.into())));
+    }
+    let Addresses { v4, v6 } = addresses;
+    Ok(Side { v4, v6 })
+}
+
+fn own() -> Result<Addresses, Error> {
+    let own = netlink::addresses().map_err(Error::Addresses)?;
+    Ok(own.into_iter().map(Addresses::single).collect())
+}
+
+/// Empty for everything.
+fn traffic(service: &Service) -> Vec<Traffic> {
+    if service.any {
+        return Vec::new();
+    }
+    let mut protocols = service.protocols.clone();
+    if ICMP.iter().any(|icmp| protocols.contains(icmp)) {
+        protocols.extend(ICMP);
+    }
+    let whole = protocols.into_iter().map(|protocol| Traffic { protocol, ports: None });
+    let ports = service.ports.iter().flat_map(|(transport, ranges)| {
+        let protocol = transport.protocol();
+        ranges.iter().map(move |range| Traffic { protocol, ports: Some(range.clone()) })
+    });
+    whole.chain(ports).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_become_protocols_and_ranges() {
+        let of = |text: &str| traffic(&text.parse().expect("a service"));
+        let port = |range| Traffic { protocol: 6, ports: Some(range) };
+        let whole = |protocol| Traffic { protocol, ports: None };
+        assert_eq!(of("tcp/80"), [port(80..=80)]);
+        assert_eq!(of("tcp/1000-2000"), [port(1000..=2000)]);
+        assert_eq!(of("icmp"), [whole(1), whole(58)]);
+        assert_eq!(of("gre"), [whole(47)]);
+        assert_eq!(of("any"), []);
+    }
+}

@@ -14,7 +14,8 @@
 //! While something changes, a [`conversation`] goes on and [`knocking`] tries new connections.
 //!
 //! Nothing here touches the network of the machine. What counts is which packets arrive; for what
-//! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables.
+//! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables, and
+//! [`trace`] follows packets on their way.
 //! [`firewalld`] is what others run.
 
 pub mod binaries;
@@ -33,4 +34,5 @@ pub mod scenario;
 pub mod server;
 pub mod service;
 pub mod site;
+pub mod trace;
 pub mod verdict;

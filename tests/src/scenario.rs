@@ -12,6 +12,7 @@ mod denials;
 mod explained;
 mod files;
 mod imported;
+mod traced;
 
 pub use imported::Import;
 

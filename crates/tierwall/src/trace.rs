@@ -17,16 +17,17 @@ mod words;
 use crate::error::Error;
 use crate::explain::daemon;
 use crate::options::{Common, Trace};
-use crate::output::{WARNING, print_on, styled, tell};
+use crate::output::{WARNING, print, print_on, styled, tell};
 use decode::Rules;
 use netlink::trace::{Counts, Tracer};
 use packet::{Packet, Packets};
 use policy::Policy;
+use policy::model::Service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use words::Context;
+use words::{Context, Interfaces};
 
 /// How often it is looked whether a signal came, and which packets are complete.
 const LOOK: Duration = Duration::from_millis(100);
@@ -43,9 +44,7 @@ struct Summary {
 }
 
 pub(crate) fn run(common: &Common, options: &Trace) -> Result<u8, Error> {
-    let load = policy::Options { check_permissions: !common.insecure_permissions, strict: false };
-    let policy::Loaded { mut policy, services, .. } = policy::load(&common.config, &load);
-    let notes = notes(common, policy.as_mut());
+    let (policy, services, notes) = load(common);
     let selector = selection::of(options, policy.as_ref(), &services)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
@@ -54,43 +53,53 @@ pub(crate) fn run(common: &Common, options: &Trace) -> Result<u8, Error> {
 
     let mut tracer = Tracer::start(&selector).map_err(Error::Trace)?;
     let rules = Rules::read().map_err(Error::Kernel)?;
-    if !common.json {
-        for note in &notes {
-            tell(&format!("{} {note}\n", styled(WARNING, "note:")));
+    match common.json {
+        true => print(&format!("{}\n", json::start(tracer.table(), &notes)))?,
+        false => {
+            for note in &notes {
+                tell(&format!("{} {note}\n", styled(WARNING, "note:")));
+            }
+            let time = humantime::format_duration(options.for_);
+            tell(&format!("tracing for {time}; ctrl-c ends it\n"));
         }
-        let time = humantime::format_duration(options.for_);
-        tell(&format!("tracing for {time}; ctrl-c ends it\n"));
     }
-    let context = Context::new(policy.as_ref());
-    let mut trace = Session { common, options, context, rules, summary: Summary::default() };
-    trace.follow(&mut tracer, &interrupted)?;
-    trace.summary.counts = tracer.counts().map_err(Error::Kernel)?;
-    trace.summary.losses = tracer.losses();
+    let (interfaces, summary) = (Interfaces::default(), Summary::default());
+    let mut session = Session { common, options, policy, interfaces, rules, summary };
+    session.follow(&mut tracer, &interrupted)?;
+    let mut summary = session.summary;
+    summary.counts = tracer.counts().map_err(Error::Kernel)?;
+    summary.losses = tracer.losses();
     // The table is gone before the last word is said.
     drop(tracer);
     match common.json {
-        true => print_on(&format!("{}\n", json::summary(&trace.summary, &notes))).map(|_| ())?,
-        false => tell(&text::summary(&trace.summary)),
+        true => print(&format!("{}\n", json::summary(&summary)))?,
+        false => tell(&text::summary(&summary)),
     }
     Ok(control::exit::OK)
 }
 
-/// Where the lines may be of something else than what is enforced.
-fn notes(common: &Common, policy: Option<&mut Policy>) -> Vec<String> {
-    match policy {
+/// The policy of the files if they are good, the services that it names, and what is to be said
+/// where its lines may be of something else than what is enforced.
+fn load(common: &Common) -> (Option<Policy>, BTreeMap<String, Service>, Vec<String>) {
+    let options =
+        policy::Options { check_permissions: !common.insecure_permissions, strict: false };
+    let policy::Loaded { mut policy, services, .. } = policy::load(&common.config, &options);
+    let notes = match &mut policy {
         Some(policy) => daemon::compare(common, policy),
         None => vec![format!(
             "{} can't be read as a policy: rules go by the names that the kernel has of them; \
              `tierwall check` says what is wrong",
             common.config.display()
         )],
-    }
+    };
+    (policy, services, notes)
 }
 
 struct Session<'a> {
     common: &'a Common,
     options: &'a Trace,
-    context: Context<'a>,
+    policy: Option<Policy>,
+    interfaces: Interfaces,
     rules: Rules,
     summary: Summary,
 }
@@ -130,15 +139,18 @@ impl Session<'_> {
         if complete.is_empty() {
             return Ok(true);
         }
-        // What they met may have changed since.
-        self.rules.refresh().map_err(Error::Kernel)?;
-        let decoder = self.rules.decoder(self.context.policy);
+        if self.rules.refresh().map_err(Error::Kernel)? {
+            // Other rules come from other files.
+            self.policy = load(self.common).0;
+        }
+        let context = Context { policy: self.policy.as_ref(), interfaces: &self.interfaces };
+        let decoder = self.rules.decoder(context.policy);
         for packet in complete {
             let visits: Vec<_> = packet.visits.iter().map(|visit| decoder.decode(visit)).collect();
             let verdict = words::verdict(packet, &visits);
             let told = match self.common.json {
-                true => format!("{}\n", json::packet(&mut self.context, packet, &visits)),
-                false => text::packet(&mut self.context, packet, &visits),
+                true => format!("{}\n", json::packet(context, packet, &visits)),
+                false => text::packet(context, packet, &visits),
             };
             self.summary.packets += 1;
             *self.summary.verdicts.entry(verdict).or_default() += 1;

@@ -6,17 +6,26 @@ use super::files::{Expectation, HostLine, ProbeLine};
 use crate::service::Service;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::User;
-use policy::explain::{Answer, Fate, Party, Question, Server};
+use policy::explain::{Answer, Fate, Ground, Party, Question, Server};
 use policy::{Addresses, Direction, Policy, load, load_text, role_of};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 
 /// One connection between two addresses.
-struct Asked<'a> {
-    probe: &'a ProbeLine,
-    source: IpAddr,
-    target: IpAddr,
+pub(super) struct Asked<'a> {
+    pub(super) probe: &'a ProbeLine,
+    pub(super) source: IpAddr,
+    pub(super) target: IpAddr,
+}
+
+/// What one end does with it.
+pub(super) struct Explained {
+    pub(super) fate: Fate,
+    /// What says so: the place of an allow, or in words.
+    pub(super) ground: String,
+    /// An allow that would let it through.
+    missing: Option<String>,
 }
 
 impl Scenario {
@@ -56,7 +65,7 @@ impl Scenario {
         Ok(count)
     }
 
-    fn host(&self, name: &str) -> Result<&HostLine> {
+    pub(super) fn host(&self, name: &str) -> Result<&HostLine> {
         self.hosts.iter().find(|host| host.name == name).context("an unknown host")
     }
 
@@ -86,21 +95,21 @@ impl Scenario {
             if !host.is_server {
                 continue;
             }
-            let answer = explain(policy, host, asked, direction)?;
-            fates.push(answer.0);
-            allow = allow.or(answer.1);
+            let explained = explain(policy, host, asked, direction)?;
+            fates.push(explained.fate);
+            allow = allow.or(explained.missing);
         }
         Ok((fates, allow))
     }
 }
 
 /// What `host` does with it, and the allow that it misses.
-fn explain(
+pub(super) fn explain(
     policy: &Policy,
     host: &HostLine,
     asked: &Asked<'_>,
     direction: Direction,
-) -> Result<(Fate, Option<String>)> {
+) -> Result<Explained> {
     let own = host.addresses.iter().copied().map(Addresses::single).collect();
     let server = Server { role: role_of(policy, &host.addresses), addresses: own };
     let party = |address: IpAddr| Party::Addresses {
@@ -128,7 +137,15 @@ fn explain(
     let [end] = &ends[..] else { anyhow::bail!("{} ends are {}", ends.len(), host.name) };
     ensure!(end.direction == direction, "{} is asked for its {}", host.name, end.direction);
     let [answer] = &end.answers[..] else { anyhow::bail!("several answers: {end:?}") };
-    Ok((answer.verdict.fate, missing_allow(policy, answer, user)))
+    let ground = match &answer.verdict.ground {
+        Ground::Allow(allow) => allow.location.to_string(),
+        Ground::BuiltIn(name) => name.clone(),
+        Ground::Closing => "closing".into(),
+        Ground::Unfiltered => "off".into(),
+        Ground::NoServer => "no server".into(),
+    };
+    let missing = missing_allow(policy, answer, user);
+    Ok(Explained { fate: answer.verdict.fate, ground, missing })
 }
 
 fn missing_allow(policy: &Policy, answer: &Answer<'_>, user: &str) -> Option<String> {

@@ -25,7 +25,13 @@ fn what_needs_the_right_says_so() {
     server.start(&[]).unwrap().stop().unwrap();
     let before = kernel(&server);
     for user in ["nobody", "root"] {
-        for arguments in [&["plan"][..], &["plan", "--json"], &["teardown"]] {
+        for arguments in [
+            &["plan"][..],
+            &["plan", "--json"],
+            &["teardown"],
+            &["trace", "--from", "any"],
+            &["trace", "--from", "any", "--json"],
+        ] {
             let output = lesser(&server, user, arguments);
             let told = stderr(&output);
             assert_eq!(output.status.code(), Some(4), "{user} {arguments:?}: {told}");

@@ -77,18 +77,20 @@ impl Rules {
         Ok(Self { connection, states: vec![State::of(rules)] })
     }
 
-    /// Reads them again where anything was committed since.
-    pub(super) fn refresh(&mut self) -> Result<(), Error> {
+    /// Reads them again where anything was committed since. Whether those of our table are others
+    /// now.
+    pub(super) fn refresh(&mut self) -> Result<bool, Error> {
         let generation = self.connection.generation()?;
         if self.states.last().is_some_and(|state| state.rules.generation == generation) {
-            return Ok(());
+            return Ok(false);
         }
-        let rules = self.connection.all_rules()?;
+        let state = State::of(self.connection.all_rules()?);
+        let is_other = self.states.last().is_none_or(|before| before.ours != state.ours);
         if self.states.len() == STATES {
             self.states.remove(0);
         }
-        self.states.push(State::of(rules));
-        Ok(())
+        self.states.push(state);
+        Ok(is_other)
     }
 
     /// By the policy of the files, if they are good.

@@ -10,7 +10,7 @@ use policy::explain::{Fate, Ground};
 use serde_json::{Value, json};
 use std::time::UNIX_EPOCH;
 
-pub(super) fn packet(context: &mut Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> Value {
+pub(super) fn packet(context: Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> Value {
     let headers = &packet.headers;
     let chains = packet.visits.iter().zip(visits).map(|(visit, decoded)| chain(visit, decoded));
     json!({
@@ -98,7 +98,13 @@ fn decision(decision: &Decision<'_>) -> Value {
     })
 }
 
-pub(super) fn summary(summary: &Summary, notes: &[String]) -> Value {
+/// The first line: packets are traced from now on.
+pub(super) fn start(table: &str, notes: &[String]) -> Value {
+    json!({ "kind": "start", "table": table, "notes": notes })
+}
+
+/// The last line.
+pub(super) fn summary(summary: &Summary) -> Value {
     json!({
         "kind": "summary",
         "seconds": summary.duration.as_secs_f64(),
@@ -108,6 +114,5 @@ pub(super) fn summary(summary: &Summary, notes: &[String]) -> Value {
         "traced": summary.counts.traced,
         "held_back": summary.counts.held_back(),
         "losses": summary.losses,
-        "notes": notes,
     })
 }

@@ -13,7 +13,7 @@ use ruleset::Hook;
 /// The width of the longest hook.
 const HOOK: usize = 11;
 
-pub(super) fn packet(context: &mut Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String {
+pub(super) fn packet(context: Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String {
     let mut text = format!("{}\n", styled(HEADING, &headline(context, packet)));
     for (visit, decoded) in packet.visits.iter().zip(visits) {
         for line in lines(visit, decoded) {
@@ -26,7 +26,7 @@ pub(super) fn packet(context: &mut Context<'_>, packet: &Packet, visits: &[Decod
 }
 
 /// `+0.512s  tcp 10.10.1.10:40312 (web) -> 10.10.1.20:8080 (app)  in eth0  syn`
-fn headline(context: &mut Context<'_>, packet: &Packet) -> String {
+fn headline(context: Context<'_>, packet: &Packet) -> String {
     let headers = &packet.headers;
     let side = |address, port| {
         let tiers = context.tiers(address).join(",");
@@ -123,7 +123,7 @@ fn foreign(visit: &Visit, decoded: &Decoded<'_>) -> String {
 }
 
 /// Where it ended, and where to look.
-fn end(context: &mut Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String {
+fn end(context: Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String {
     let mut text = String::new();
     let mut line = |style, words: &str| text += &format!("  {}\n", styled(style, words));
     let last = packet.visits.last().zip(visits.last());

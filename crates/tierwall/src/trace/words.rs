@@ -8,6 +8,7 @@ use netlink::trace::{Event, Verdict};
 use policy::explain::{self, Fate, Ground};
 use policy::{Policy, protocol_name};
 use ruleset::{Base, Hook};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,27 +20,29 @@ const PREROUTING: u32 = 0;
 const POSTROUTING: u32 = 4;
 
 /// What names are looked up in.
+#[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) policy: Option<&'a Policy>,
-    interfaces: HashMap<u32, String>,
+    pub(super) interfaces: &'a Interfaces,
 }
 
-impl<'a> Context<'a> {
-    pub(super) fn new(policy: Option<&'a Policy>) -> Self {
-        Self { policy, interfaces: HashMap::new() }
-    }
+/// The names of interfaces by index, each looked up once.
+#[derive(Debug, Default)]
+pub(super) struct Interfaces(RefCell<HashMap<u32, String>>);
 
+impl<'a> Context<'a> {
     /// The name of an interface; its number where it is gone. None for none.
-    pub(super) fn interface(&mut self, index: u32) -> Option<String> {
+    pub(super) fn interface(&self, index: u32) -> Option<String> {
         if index == 0 {
             return None;
         }
-        if !self.interfaces.contains_key(&index) {
+        let mut known = self.interfaces.0.borrow_mut();
+        if !known.contains_key(&index) {
             let links = netlink::links().unwrap_or_default();
-            self.interfaces.extend(links.into_iter().map(|link| (link.index, link.name)));
-            self.interfaces.entry(index).or_insert_with(|| format!("interface {index}"));
+            known.extend(links.into_iter().map(|link| (link.index, link.name)));
+            known.entry(index).or_insert_with(|| format!("interface {index}"));
         }
-        self.interfaces.get(&index).cloned()
+        known.get(&index).cloned()
     }
 
     /// The tiers that hold an address.

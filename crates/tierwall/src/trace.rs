@@ -32,6 +32,9 @@ use words::{Context, Interfaces};
 /// How often it is looked whether a signal came, and which packets are complete.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How often the steps that wait are read in the end, some thousands each time: packets don't end.
+const LAST_TURNS: usize = 8;
+
 /// What a trace came to.
 #[derive(Debug, Default)]
 struct Summary {
@@ -117,7 +120,10 @@ impl Session<'_> {
             }
             let losses = tracer.losses();
             let mut steps = Vec::new();
-            tracer.read(|step| steps.push(step)).map_err(Error::Trace)?;
+            // In the end, what came while the last packets were told.
+            for _ in 0..if is_over { LAST_TURNS } else { 1 } {
+                tracer.read(|step| steps.push(step)).map_err(Error::Trace)?;
+            }
             for step in steps {
                 let stage = tracer.stage(&step);
                 packets.take(step, stage, begun);

@@ -147,6 +147,8 @@ fn end(context: Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String 
         }
         (End::Dropped, None) => {}
         (End::Taken, _) => line(WARNING, "nothing more was heard of it"),
+        // It may have been told.
+        (End::Unheard, _) if packet.partial => {}
         (End::Unheard, _) => line(
             WARNING,
             "neither dropped by a rule nor delivered or sent: routing, the reverse path filter, or \

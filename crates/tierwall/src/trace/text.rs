@@ -13,6 +13,9 @@ use ruleset::Hook;
 /// The width of the longest hook.
 const HOOK: usize = 11;
 
+/// The types of an echo request, of ICMP and ICMPv6.
+const ECHO: [u8; 2] = [8, 128];
+
 pub(super) fn packet(context: Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String {
     let mut text = format!("{}\n", styled(HEADING, &headline(context, packet)));
     for (visit, decoded) in packet.visits.iter().zip(visits) {
@@ -138,10 +141,12 @@ fn end(context: Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String 
             line(FAINT, &format!("the rule: nft --handle list table {family} {table}"));
         }
         (End::Dropped, Some((_, decoded))) => {
-            let asks_for_an_allow = decoded.decision.as_ref().is_some_and(|decision| {
+            // Of ICMP, explain is asked about echo requests only.
+            let asked = packet.headers.icmp.is_none_or(|(kind, _)| ECHO.contains(&kind));
+            let lacks_an_allow = decoded.decision.as_ref().is_some_and(|decision| {
                 decision.by == Cause::Ground(Ground::Closing) && decision.hook != Hook::Forward
             });
-            if asks_for_an_allow {
+            if asked && lacks_an_allow {
                 line(FAINT, &format!("what is missing: {}", question(packet)));
             }
         }

@@ -5,8 +5,8 @@
 //! gone with the process however that ends. No other table is touched.
 //!
 //! The steps come to everybody who listens in the network namespace; those of packets that other
-//! tables mark come here too, and are left out by [`Stage`]: what never began here is no business
-//! of ours.
+//! tables mark come here too, and are told apart by [`Stage`]: what was never marked here is no
+//! business of ours.
 
 mod step;
 mod table;
@@ -74,8 +74,13 @@ pub struct Traffic {
 /// Where a packet is, as the table of this module sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It comes in, or is sent from here: the first that is heard of it.
+    /// It comes in, or is sent from here.
     Begin,
+    /// The same, and it is one that was asked for. What another table marks to be traced begins here
+    /// too, without this.
+    Marked,
+    /// The same, and it isn't asked for, or is one too many.
+    Unmarked,
     /// It passed all chains of the hook input: it is delivered.
     Delivered,
     /// It passed all chains of the hook postrouting: it leaves.
@@ -180,7 +185,12 @@ impl Tracer {
             return None;
         }
         match step.chain.as_str() {
-            table::PREROUTING | table::OUTPUT | table::MARK => Some(Stage::Begin),
+            table::PREROUTING | table::OUTPUT | table::MARK => Some(match step.event {
+                // The last rules of the chain that marks; nothing else there accepts.
+                Event::Rule { verdict: Verdict::Accept, .. } => Stage::Marked,
+                Event::Policy { .. } => Stage::Unmarked,
+                _ => Stage::Begin,
+            }),
             table::INPUT => Some(Stage::Delivered),
             table::POSTROUTING => Some(Stage::Sent),
             _ => None,

@@ -204,3 +204,54 @@ fn what_routing_takes_is_not_heard_of_again() {
     assert_eq!((&packet["verdict"], &packet["end"]), (&json!("unknown"), &json!("unheard")));
     assert_eq!(packet["chains"], json!([]));
 }
+
+#[test]
+fn errors_about_what_was_sent_are_answers_too() {
+    let network = network();
+    let (server, peer) = (server(&network), network.host("peer"));
+    let daemon = server.start(&[]).unwrap();
+    let mut trace = trace(&server, "--from peers --service udp/53 --both");
+    for (own, to) in [("10.0.0.2:0", "10.0.0.1"), ("[fd00::2]:0", "fd00::1")] {
+        peer.namespace.run(|| {
+            let socket = UdpSocket::bind(own).unwrap();
+            socket.send_to(b"x", (to, 53)).unwrap();
+        });
+        let request = trace.packet(|packet| is_to(packet, to, 53)).unwrap();
+        assert_eq!(request["end"], "delivered");
+        // Nothing listens there.
+        let is_error = |packet: &Value| packet["source"] == to && !packet["icmp_type"].is_null();
+        let unreachable: &[u64] = if to == "10.0.0.1" { &[3] } else { &[1] };
+        let error = trace
+            .packet(|packet| {
+                is_error(packet) && unreachable.contains(&packet["icmp_type"].as_u64().unwrap())
+            })
+            .unwrap();
+        assert_eq!(decision(&error, "output").unwrap()["rule"], "related");
+        assert_eq!(error["end"], "sent");
+    }
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn sides_of_many_ranges_and_up_to_the_last_address() {
+    let network = network();
+    let (server, peer) = (server(&network), network.host("peer"));
+    let many: Vec<String> = (0..5000u32)
+        .map(|n| format!("\"11.{}.{}.{}\"", n >> 14, n >> 6 & 255, (n & 63) * 4))
+        .collect();
+    let many = format!("[\"10.0.0.2\", \"fd00::2\", {}]", many.join(", "));
+    let policy = super::POLICY.replace("[\"10.0.0.2\", \"fd00::2\"]", &many);
+    server.write("tierwall.toml", policy).unwrap();
+    let mut from_many = trace(&server, "--from peers --to 0.0.0.0/0");
+    let mut to_upper =
+        trace(&server, "--from ::/0 --to fd00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    connects(peer, "10.0.0.1:80");
+    connects(peer, "[fd00::1]:80");
+    from_many.packet(|packet| is_to(packet, "10.0.0.1", 80)).unwrap();
+    to_upper.packet(|packet| is_to(packet, "fd00::1", 80)).unwrap();
+    let (packets, _) = from_many.stop().unwrap();
+    // What the other trace marks is none of its business.
+    assert!(packets.iter().all(|packet| packet["source"] == "10.0.0.2"), "{packets:#?}");
+    let listing = server.nft_list(&format!("set inet {} to_v6", to_upper.table)).unwrap();
+    assert!(listing.contains("fd00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "{listing}");
+}

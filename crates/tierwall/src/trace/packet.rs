@@ -3,6 +3,7 @@
 //! The kernel tells no packet's end. It is known where the packet is dropped, delivered or sent; a
 //! packet of which nothing more is heard for a while went where the kernel tells nothing.
 //! Numbers of packets come again: a first step with headers in our own table begins another one.
+//! Of packets that another table marks all steps come too; those that ours doesn't are left out.
 
 use netlink::Headers;
 use netlink::survey::Family;
@@ -41,6 +42,8 @@ pub(super) struct Packet {
     pub(super) end: End,
     /// Whether steps are missing.
     pub(super) partial: bool,
+    /// Whether it is one that was asked for.
+    marked: bool,
     last: Instant,
     steps: usize,
 }
@@ -97,28 +100,16 @@ impl Packets {
     pub(super) fn take(&mut self, step: Step, stage: Option<Stage>, begun: Instant) {
         let (id, now) = (step.packet, Instant::now());
         match stage {
-            Some(Stage::Begin) => {
+            Some(stage @ (Stage::Begin | Stage::Marked | Stage::Unmarked)) => {
                 // The first step of a chain is the one with headers.
-                let Some(headers) = step.headers else { return };
-                self.finish(id);
-                if self.under_way.len() >= UNDER_WAY {
-                    self.finish_oldest();
+                if let Some(headers) = step.headers {
+                    self.begin(&step, headers, now, begun);
                 }
-                let packet = Packet {
-                    at: SystemTime::now(),
-                    after: now - begun,
-                    headers,
-                    input: step.input,
-                    output: step.output,
-                    mark: step.mark,
-                    state: step.state,
-                    visits: Vec::new(),
-                    end: End::Unheard,
-                    partial: false,
-                    last: now,
-                    steps: 0,
-                };
-                self.under_way.insert(id, packet);
+                match (stage, self.under_way.get_mut(&id)) {
+                    (Stage::Marked, Some(packet)) => packet.marked = true,
+                    (Stage::Unmarked, Some(packet)) if !packet.marked => self.finish(id),
+                    _ => {}
+                }
             }
             Some(stage @ (Stage::Delivered | Stage::Sent)) => {
                 if let Some(packet) = self.under_way.get_mut(&id) {
@@ -137,6 +128,29 @@ impl Packets {
                 }
             }
         }
+    }
+
+    fn begin(&mut self, step: &Step, headers: Headers, now: Instant, begun: Instant) {
+        self.finish(step.packet);
+        if self.under_way.len() >= UNDER_WAY {
+            self.finish_oldest();
+        }
+        let packet = Packet {
+            at: SystemTime::now(),
+            after: now - begun,
+            headers,
+            input: step.input,
+            output: step.output,
+            mark: step.mark,
+            state: step.state,
+            visits: Vec::new(),
+            end: End::Unheard,
+            partial: false,
+            marked: false,
+            last: now,
+            steps: 0,
+        };
+        self.under_way.insert(step.packet, packet);
     }
 
     /// Steps were lost: whatever is under way may lack some.
@@ -163,7 +177,7 @@ impl Packets {
     }
 
     fn finish(&mut self, id: u32) {
-        self.complete.extend(self.under_way.remove(&id));
+        self.complete.extend(self.under_way.remove(&id).filter(|packet| packet.marked));
     }
 
     fn finish_oldest(&mut self) {
@@ -253,7 +267,7 @@ mod tests {
 
     #[test]
     fn steps_are_cut_into_visits_and_packets() {
-        let begin = |id| (Some(Stage::Begin), step(id, "own", rule(Verdict::Accept), true));
+        let begin = |id| (Some(Stage::Marked), step(id, "own", rule(Verdict::Accept), true));
         let drop = Event::Policy { accepts: false };
         let mut packets = packets(vec![
             begin(1),
@@ -281,16 +295,34 @@ mod tests {
     fn what_began_elsewhere_or_was_lost_is_no_packet() {
         let mut packets = packets(vec![
             (None, step(1, "a", rule(Verdict::Accept), true)),
-            (Some(Stage::Begin), step(1, "own", rule(Verdict::Accept), false)),
+            (Some(Stage::Marked), step(1, "own", rule(Verdict::Accept), false)),
             (Some(Stage::Sent), step(1, "own", rule(Verdict::Accept), true)),
         ]);
         assert!(packets.complete(true).is_empty());
     }
 
     #[test]
+    fn what_another_table_marks_counts_only_where_ours_does_too() {
+        let goto = |id| step(id, "own", rule(Verdict::Goto("mark".into())), true);
+        let passes = Event::Policy { accepts: true };
+        let mut packets = packets(vec![
+            (Some(Stage::Begin), goto(1)),
+            (Some(Stage::Begin), goto(2)),
+            (Some(Stage::Marked), step(1, "own", rule(Verdict::Accept), false)),
+            (Some(Stage::Unmarked), step(2, "own", passes.clone(), false)),
+            (Some(Stage::Unmarked), step(3, "own", passes, true)),
+            (None, step(1, "a", rule(Verdict::Accept), true)),
+            (None, step(2, "a", rule(Verdict::Drop), true)),
+            (None, step(3, "a", rule(Verdict::Drop), true)),
+        ]);
+        let complete = packets.complete(true);
+        assert_eq!((complete.len(), complete[0].visits.len()), (1, 1));
+    }
+
+    #[test]
     fn a_step_without_its_beginning_is_marked() {
         let mut packets = packets(vec![
-            (Some(Stage::Begin), step(1, "own", rule(Verdict::Accept), true)),
+            (Some(Stage::Marked), step(1, "own", rule(Verdict::Accept), true)),
             (None, step(1, "a", rule(Verdict::Accept), false)),
         ]);
         assert!(packets.complete(true)[0].partial);
@@ -298,7 +330,7 @@ mod tests {
 
     #[test]
     fn no_more_are_under_way_than_there_is_room_for() {
-        let begin = |id| (Some(Stage::Begin), step(id, "own", rule(Verdict::Accept), true));
+        let begin = |id| (Some(Stage::Marked), step(id, "own", rule(Verdict::Accept), true));
         let packets = packets((0..2 * UNDER_WAY as u32).map(begin).collect());
         assert_eq!((packets.under_way.len(), packets.complete.len()), (UNDER_WAY, UNDER_WAY));
     }

@@ -39,6 +39,9 @@ const AT_ONCE: usize = 4096;
 /// How many ranges a side may have: a set is made of them for as long as the trace lasts.
 pub const MOST_RANGES: usize = 20_000;
 
+/// What the name of a table that marks packets begins with; it is of the family inet.
+pub const TABLE_PREFIX: &str = "tierwall-trace-";
+
 /// Which packets are traced. What isn't given doesn't matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
@@ -168,7 +171,7 @@ impl Tracer {
         group.make_room_to_receive(RECEIVE_BUFFER);
         group.join(NFNLGRP_NFTRACE).map_err(not_joined)?;
         // No two sockets of a network namespace have the same port.
-        let table = format!("tierwall-trace-{}", owner.socket.port());
+        let table = format!("{TABLE_PREFIX}{}", owner.socket.port());
         let batch = table::encode(&table, selector).ok_or(TraceError::NoCommonFamily)?;
         owner.make(batch)?;
         Ok(Self { owner, group, table, losses: 0 })

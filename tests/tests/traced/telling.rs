@@ -1,6 +1,6 @@
 //! What a person reads, and what goes wrong.
 
-use super::{POLICY, network, nft, server};
+use super::{POLICY, network, nft, server, trace};
 use std::io::Read;
 use std::net::UdpSocket;
 use std::process::Stdio;
@@ -8,13 +8,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tierwall_tests::server::Server;
 
-/// Runs a trace while `meanwhile` runs, once it has begun: what it printed and said.
-fn told(server: &Server, arguments: &[&str], meanwhile: impl FnOnce()) -> (String, String) {
+/// Runs a trace while `meanwhile` runs, once it has begun: what it printed and said. Its table is the
+/// one beside `other`.
+fn told(
+    server: &Server,
+    other: &str,
+    arguments: &[&str],
+    meanwhile: impl FnOnce(),
+) -> (String, String) {
     let mut command = server.tierwall_command().unwrap();
     command.arg("trace").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = server.spawn(&mut command).unwrap();
     let start = Instant::now();
-    while !server.nft_list("tables").unwrap().contains("tierwall-trace-") {
+    let is_its = |line: &str| line.contains("tierwall-trace-") && !line.ends_with(other);
+    while !server.nft_list("tables").unwrap().lines().any(is_its) {
         assert!(start.elapsed() < Duration::from_secs(30));
         thread::sleep(Duration::from_millis(5));
     }
@@ -38,14 +45,17 @@ fn a_block_for_each_packet() {
         "table ip other { chain c { type filter hook input priority 10; \
          udp dport 55 counter drop comment \"\u{1b}[2Jnot this\"; }; }",
     );
-    let (printed, said) = told(&server, &["--service", "udp/53-55", "--count", "3"], || {
-        peer.namespace.run(|| {
-            let socket = UdpSocket::bind("10.0.0.2:4000").unwrap();
-            for port in 53..=55 {
-                socket.send_to(b"x", ("10.0.0.1", port)).unwrap();
-            }
+    // Of another trace nothing is told.
+    let other = trace(&server, "--from any");
+    let (printed, said) =
+        told(&server, &other.table, &["--service", "udp/53-55", "--count", "3"], || {
+            peer.namespace.run(|| {
+                let socket = UdpSocket::bind("10.0.0.2:4000").unwrap();
+                for port in 53..=55 {
+                    socket.send_to(b"x", ("10.0.0.1", port)).unwrap();
+                }
+            });
         });
-    });
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(server.path("").to_str().unwrap().trim_end_matches('/'), "ROOT");
     settings.add_filter(r"\+\d+\.\d+s", "+N s");
@@ -54,6 +64,7 @@ fn a_block_for_each_packet() {
     settings.bind(|| insta::assert_snapshot!("trace", printed));
     assert!(said.starts_with("tracing for 1m; ctrl-c ends it\n"), "{said}");
     assert!(said.contains("3 packets in ") && said.contains("1 allowed, 2 denied"), "{said}");
+    other.stop().unwrap();
     daemon.stop().unwrap();
 }
 

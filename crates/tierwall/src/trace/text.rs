@@ -5,7 +5,7 @@ use super::decode::{Cause, Decoded, handle};
 use super::packet::{End, Packet, Visit};
 use super::words::{self, Context};
 use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, counted, styled};
-use netlink::trace::{Event, Verdict};
+use netlink::trace::{Event, TABLE_PREFIX, Verdict};
 use policy::explain::{Fate, Ground};
 use policy::is_invisible;
 use ruleset::Hook;
@@ -62,6 +62,11 @@ fn headline(context: Context<'_>, packet: &Packet) -> String {
 }
 
 fn lines(visit: &Visit, decoded: &Decoded<'_>) -> Vec<String> {
+    // Another trace, which accepts everything, says nothing of the packet.
+    let accepts = visit.last().is_some_and(|last| words::step_verdict(last) == "accept");
+    if accepts && visit.table.starts_with(TABLE_PREFIX) {
+        return Vec::new();
+    }
     let Some(decision) = &decoded.decision else {
         return vec![foreign(visit, decoded)];
     };

@@ -69,6 +69,11 @@ impl Addresses {
         let count = size(&self.v4).saturating_add(size(&self.v6));
         u64::try_from(count).ok().filter(|_| count <= MOST)
     }
+
+    /// How many there are of each family, IPv4 first.
+    pub(crate) fn sizes(&self) -> (u128, u128) {
+        (size(&self.v4), size(&self.v6))
+    }
 }
 
 impl From<Member> for Addresses {

@@ -226,7 +226,6 @@ impl<'d> Resolver<'_, 'd> {
             UserText::Name(name) => name,
         };
         let word = name.value.as_str();
-        let forbidden = |c: char| is_invisible(c) || c.is_whitespace() || ":,/".contains(c);
         let fault = if word.is_empty() {
             Some((
                 "a user name is empty".to_owned(),
@@ -235,7 +234,7 @@ impl<'d> Resolver<'_, 'd> {
         } else if word.bytes().all(|byte| byte.is_ascii_digit()) {
             let hint = format!("write a user id without quotes: user = {word}");
             Some((format!("{} is a number, not a user name", quote(word)), hint))
-        } else if word.len() > LONGEST_USER || word.contains(forbidden) {
+        } else if !is_user_name(word) {
             let hint = "write one name, or a list of them: [\"a\", \"b\"]".into();
             Some((format!("{} is not a user name", quote(word)), hint))
         } else {
@@ -248,6 +247,13 @@ impl<'d> Resolver<'_, 'd> {
         self.diagnostics.push(diagnostic);
         None
     }
+}
+
+/// Whether an allow can name a user so.
+pub(crate) fn is_user_name(word: &str) -> bool {
+    let forbidden = |c: char| is_invisible(c) || c.is_whitespace() || ":,/".contains(c);
+    let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+    !word.is_empty() && !is_number && word.len() <= LONGEST_USER && !word.contains(forbidden)
 }
 
 /// A name that is no tier's. `words` could stand there too.

@@ -10,6 +10,7 @@
 //! server's part of the policy into its table, [`Reach`] says what a table opens, a [`Judge`]
 //! what becomes of a packet and which line says so, [`explain`] the same of a connection between
 //! any two parties, and a [`Relation`](relation) who reaches whom on what under the policy as a whole.
+//! From what was denied, [`suggest`] makes allows that would let it through.
 //!
 //! The crate reads the files it is given and does no other I/O: no clock, no environment, no
 //! address or user of this machine.
@@ -47,10 +48,12 @@ mod service_set;
 mod setting;
 mod sound;
 mod source;
+pub mod suggest;
 mod syntax;
 mod tier;
 mod user;
 mod wait;
+mod wanted;
 
 pub use change::{Addresses, Change, Line, Sign};
 pub use compile::LOG_GROUP;
@@ -75,3 +78,4 @@ pub use role::{AsError, Role, check_role, role_of};
 pub use service_set::{Point, ServiceError};
 pub use source::{Source, Sources};
 pub use user::resolve_users;
+pub use wanted::{Wanted, WantedError};

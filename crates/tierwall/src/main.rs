@@ -24,6 +24,7 @@ mod plan;
 mod policy_text;
 mod promote;
 mod status;
+mod suggest;
 mod teardown;
 mod terminal;
 mod trace;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Export(export) => export::run(common, export),
         Command::Status => status::run(common),
         Command::Denied(denied) => denied::run(common, denied),
+        Command::Suggest(suggest) => suggest::run(common, suggest),
         Command::Reload(reload) => change::reload(common, reload),
         Command::Confirm(confirm) => confirm::run(common, confirm),
         Command::History => history::list(common),

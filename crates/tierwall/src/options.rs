@@ -87,6 +87,9 @@ pub(crate) enum Command {
     Status,
     /// Say what was denied, or would have been on a side that only observes
     Denied(Denied),
+    /// Print allows that would let through what was denied, or would have been, to choose from
+    #[command(after_help = SUGGEST_HELP)]
+    Suggest(Suggest),
     /// Apply the policy files as they are now, and wait until the kernel has acknowledged it
     Reload(Reload),
     /// Say that a change which waits is good: it stays, where somebody has come in since
@@ -328,6 +331,34 @@ pub(crate) struct Denied {
     /// How many lines at most
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     pub(crate) limit: usize,
+}
+
+const SUGGEST_HELP: &str = "\
+What is printed is a part of a policy file, with what was seen of each allow in a comment above it. \
+Nothing is added by itself. An address in a tier stands for the narrowest tier that holds it. What \
+the policy files let through by now isn't suggested again. See docs/suggest.md.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Suggest {
+    /// How far back, such as 30m or 24h; without it, all that the daemon remembers
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<Duration>,
+
+    /// Only what a member of this tier sent or was sent
+    #[arg(long, value_name = "TIER")]
+    pub(crate) tier: Option<String>,
+
+    /// Only what this user's programs sent: a name or a number
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+
+    /// Also what came from addresses in no tier, which is commented out else
+    #[arg(long)]
+    pub(crate) strangers: bool,
+
+    /// Also what looks like a scan, which is commented out else
+    #[arg(long)]
+    pub(crate) scans: bool,
 }
 
 /// What denials are summed up by.

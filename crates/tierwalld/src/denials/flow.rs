@@ -1,13 +1,11 @@
 //! What tells one denial from another.
 
 use netlink::{Headers, LoggedPacket};
-use policy::{Mark, protocol_name};
+use policy::Mark;
 use ruleset::Hook;
-use std::fmt;
 use std::net::IpAddr;
 
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
+pub(crate) use policy::Wanted as Service;
 
 /// Denials of the same kind, between the same two, by the same user: all but the source port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,30 +19,6 @@ pub(crate) struct Flow {
     pub(crate) user: Option<u32>,
     /// The index of the interface it came in by or goes out by.
     pub(crate) interface: u32,
-}
-
-/// What somebody wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Service {
-    pub(crate) protocol: u8,
-    /// The destination port, or the type of an ICMP message; none where the protocol has neither.
-    pub(crate) detail: Option<u16>,
-}
-
-/// `tcp/22`, `icmp type 8`, `gre`
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The policy's first name for it is another one than people use.
-        let name = match self.protocol {
-            ICMPV6 => "icmpv6".to_owned(),
-            protocol => protocol_name(protocol),
-        };
-        match (self.protocol, self.detail) {
-            (_, None) => f.write_str(&name),
-            (ICMP | ICMPV6, Some(kind)) => write!(f, "{name} type {kind}"),
-            (_, Some(port)) => write!(f, "{name}/{port}"),
-        }
-    }
 }
 
 /// A packet as it is counted.
@@ -68,20 +42,5 @@ impl Denial {
         let user = packet.user;
         let flow = Flow { mark, source, destination, service, user, interface };
         Some(Self { flow, port: ports.map(|(source, _)| source).or(icmp_id).unwrap_or(0) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_is_told_as_people_say_it() {
-        let told = |protocol, detail| Service { protocol, detail }.to_string();
-        assert_eq!(told(6, Some(22)), "tcp/22");
-        assert_eq!(told(1, Some(8)), "icmp type 8");
-        assert_eq!(told(58, Some(128)), "icmpv6 type 128");
-        assert_eq!(told(47, None), "gre");
-        assert_eq!(told(200, None), "200");
     }
 }

@@ -1,0 +1,306 @@
+//! Suggestions as a part of a policy file.
+
+use super::Told;
+use super::comment::{comment, commented_out};
+use crate::output::counted;
+use policy::model::User;
+use policy::suggest::{Evidence, OtherEnd, SCAN, Side, Suggestion, Unsayable};
+use policy::{Addresses, Direction};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Addresses in an allow, beyond which there are better ways to say it.
+const MANY: usize = 32;
+
+/// Addresses named in a sentence.
+const NAMED: usize = 4;
+
+/// Lines about what no allow can say.
+const UNSAYABLE: usize = 20;
+
+/// The ports that Linux sends from unless told otherwise (`ip_local_port_range`).
+const CLIENT_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// The uids that systemd gives to services for as long as they run (`DynamicUser=`).
+const DYNAMIC_USERS: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+
+pub(super) fn of(told: &Told<'_>) -> String {
+    let mut text = heading(told);
+    let allows = &told.suggestions.allows;
+    for suggestion in allows.iter().filter(|allow| told.is_asked_for(allow.doubt)) {
+        text += &format!("\n{}", allow(told, suggestion));
+    }
+    if !allows.iter().any(|allow| told.is_asked_for(allow.doubt)) {
+        text += &format!("\n{}", comment("There is nothing to suggest."));
+    }
+    text += &section(
+        told,
+        "From outside all tiers",
+        "Addresses in no tier wanted in. That is what attacks look like; who is welcome rather belongs \
+         into a tier. --strangers makes these allows.",
+        |suggestion| !suggestion.doubt.scan,
+    );
+    let scans = format!(
+        "Between this server and the same address there were more than {SCAN} services: a scan, or a \
+         protocol that chooses its ports, for which to allow a range. --scans makes these allows{}.",
+        if told.options.strangers { "" } else { ", --strangers those of addresses in no tier too" }
+    );
+    text += &section(told, "Looks like a scan", &scans, |suggestion| suggestion.doubt.scan);
+    text + &unsayable(&told.suggestions.unsayable)
+}
+
+fn heading(told: &Told<'_>) -> String {
+    let role = &told.server.role;
+    let mut text = comment(&format!(
+        "What would let through what was denied on this server ({role}), or would have been, since \
+         {}.",
+        time(told.denials.since)
+    ));
+    let mut chosen = Vec::new();
+    chosen.extend(told.options.tier.as_ref().map(|tier| format!("of the tier {tier}")));
+    chosen.extend(told.options.user.as_ref().map(|user| format!("of the user {user}")));
+    if !chosen.is_empty() {
+        text += &comment(&format!("Only that {}.", chosen.join(" and ")));
+    }
+    text += "#\n";
+    text += &comment(
+        "Not all that was denied is to be allowed: take out what isn't. Keep the rest in a file that \
+         the policy includes, such as conf.d/suggested.toml, on every server, since an allow is for \
+         both ends. Then `tierwall check` and `tierwall reload --confirm`. Nothing is added by \
+         itself.",
+    );
+    let passing = told.suggestions.passing.as_ref().map(|evidence| {
+        let connections = counted(evidence.connections() as usize, "connection");
+        format!("{connections} of it pass under the policy files as they are now")
+    });
+    let incomplete = told.incomplete().into_iter().map(|line| format!("incomplete: {line}"));
+    let notes: Vec<String> =
+        passing.into_iter().chain(incomplete).chain(told.notes.iter().cloned()).collect();
+    if !notes.is_empty() {
+        text += "#\n";
+        notes.iter().for_each(|note| text += &comment(note));
+    }
+    text
+}
+
+/// An allow with its evidence.
+fn allow(told: &Told<'_>, suggestion: &Suggestion<'_>) -> String {
+    let user = suggestion.user.and_then(|uid| told.names.get(&uid)).map(String::as_str);
+    about(told, suggestion) + &suggestion.to_toml(told.services, user)
+}
+
+/// What wasn't asked for, commented out.
+fn section(
+    told: &Told<'_>,
+    title: &str,
+    why: &str,
+    belongs: impl Fn(&Suggestion<'_>) -> bool,
+) -> String {
+    let suggestions = told.suggestions.allows.iter();
+    let suggestions = suggestions.filter(|allow| !told.is_asked_for(allow.doubt) && belongs(allow));
+    let mut text = String::new();
+    for suggestion in suggestions {
+        if text.is_empty() {
+            text = format!("\n# ---- {title} ----\n{}", comment(why));
+        }
+        text += "#\n";
+        text += &match listed(suggestion) {
+            Some(addresses) if addresses.len() > MANY => {
+                let services = suggestion.service.words(told.services).join(", ");
+                comment(&format!("{}, on {services}", sentence(told, suggestion)))
+                    + &comment(&format!("such as from {}", some(&peers(told, suggestion))))
+            }
+            _ => {
+                let user = suggestion.user.and_then(|uid| told.names.get(&uid));
+                let allow = suggestion.to_toml(told.services, user.map(String::as_str));
+                about(told, suggestion) + &commented_out(&allow)
+            }
+        };
+    }
+    text
+}
+
+/// What was seen, and what else is to know, as comments.
+fn about(told: &Told<'_>, suggestion: &Suggestion<'_>) -> String {
+    let Evidence { also, .. } = &suggestion.evidence;
+    let mut text = comment(&sentence(told, suggestion));
+    if !also.is_empty() {
+        let also: Vec<&str> = also.iter().map(String::as_str).collect();
+        text += &comment(&format!("also held by the wider {}", also.join(", ")));
+    }
+    if let Some(other_end) = suggestion.other_end {
+        text += &comment(&at_the_other_end(suggestion, other_end));
+    }
+    if let Some(many) = listed(suggestion).filter(|addresses| addresses.len() > MANY) {
+        text += &comment(&format!(
+            "{} addresses are many for an allow: a tier of a list file (NAME = {{ file = \
+             \"NAME.list\" }}) is easier to keep, but \"*\" holds it too; where the addresses change \
+             all the time, it takes \"any\"",
+            many.len()
+        ));
+    }
+    let mut ports = suggestion.service.ports.values().flatten().peekable();
+    let is_clients = |range: &std::ops::RangeInclusive<u16>| {
+        CLIENT_PORTS.contains(range.start()) && CLIENT_PORTS.contains(range.end())
+    };
+    if ports.peek().is_some() && ports.all(is_clients) && suggestion.service.protocols.is_empty() {
+        text += &comment(
+            "clients send from such ports: these may be answers to connections that were forgotten, \
+             and no service",
+        );
+    }
+    match suggestion.user {
+        Some(uid) if DYNAMIC_USERS.contains(&uid) => {
+            text += &comment(&format!(
+                "systemd gives the uid {uid} to a service while it runs: it may be another one next \
+                 time"
+            ));
+        }
+        Some(uid) if !told.names.contains_key(&uid) => {
+            text += &comment(&format!("the uid {uid} has no name here"));
+        }
+        _ => {}
+    }
+    text
+}
+
+/// `12 connections denied on input, 3 retries beside, from 2 of web's 10 addresses, first …`
+fn sentence(told: &Told<'_>, suggestion: &Suggestion<'_>) -> String {
+    let evidence = &suggestion.evidence;
+    let (side, preposition) = match (evidence.sides.first(), evidence.sides.len()) {
+        (Some(Direction::Output), _) => (&suggestion.to, "to"),
+        (_, 1) => (&suggestion.from, "from"),
+        _ => (&suggestion.from, "with"),
+    };
+    let seen = peers(told, suggestion);
+    let whom = match side {
+        Side::Addresses(_) if seen.len() == 1 => String::new(),
+        Side::Addresses(_) => format!(", {preposition} {} addresses", seen.len()),
+        Side::Tier(name) => {
+            let members = told.policy.tiers.get(name).map(Addresses::of_tier).unwrap_or_default();
+            match members.count() {
+                Some(all) => format!(", {preposition} {} of {name}'s {all} addresses", seen.len()),
+                None => format!(", {preposition} {} in {name}", counted_addresses(seen.len())),
+            }
+        }
+    };
+    format!("{}{whom}, {}", counts(evidence), times(evidence))
+}
+
+fn counts(evidence: &Evidence) -> String {
+    let mut counts = Vec::new();
+    if evidence.denied > 0 || evidence.would == 0 {
+        counts.push(format!("{} denied", counted(evidence.denied as usize, "connection")));
+    }
+    if evidence.would > 0 {
+        let connections = counted(evidence.would as usize, "connection");
+        counts.push(format!("{connections} would be denied"));
+    }
+    let sides: Vec<String> = evidence.sides.iter().map(ToString::to_string).collect();
+    let mut text = counts.join(", ");
+    if !sides.is_empty() {
+        text += &format!(" on {}", sides.join(" and "));
+    }
+    match evidence.retries {
+        0 => {}
+        1 => text += ", 1 retry beside",
+        retries => text += &format!(", {retries} retries beside"),
+    }
+    if evidence.uncertain > 0 {
+        text += &format!(", and up to {} packets more", evidence.uncertain);
+    }
+    text
+}
+
+fn times(evidence: &Evidence) -> String {
+    match (time(evidence.first), time(evidence.last)) {
+        (first, last) if first == last => format!("at {first}"),
+        (first, last) => format!("first {first}, last {last}"),
+    }
+}
+
+fn at_the_other_end(suggestion: &Suggestion<'_>, other_end: OtherEnd<'_>) -> String {
+    let name = |side: &Side| side.words().join(", ");
+    let sides = &suggestion.evidence.sides;
+    let (servers, does, do_not) = match (sides.first(), sides.len()) {
+        (Some(Direction::Input), 1) => (name(&suggestion.from), "open", "open"),
+        (_, 1) => (name(&suggestion.to), "accept", "accept"),
+        _ => (name(&suggestion.from), "open and accept", "open and accept"),
+    };
+    match other_end {
+        OtherEnd::Closed => {
+            format!("both ends: {servers}'s servers don't {do_not} it without this allow either")
+        }
+        OtherEnd::Open(allow) => {
+            let by = format!("{} ({})", allow.key, allow.location);
+            let users: Vec<String> = allow.users.iter().map(User::to_string).collect();
+            match users.is_empty() || does == "accept" {
+                true => format!("{servers}'s servers {does} it already, by {by}"),
+                false => format!(
+                    "{servers}'s servers {does} it already, by {by}, for {} only: this allow opens \
+                     it for everybody's programs there",
+                    users.join(", ")
+                ),
+            }
+        }
+    }
+}
+
+fn unsayable(unsayable: &[Unsayable]) -> String {
+    if unsayable.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n# ---- What no allow can say ----\n".to_owned();
+    for Unsayable { reason, wanted, evidence } in unsayable.iter().take(UNSAYABLE) {
+        let (sources, destinations) = (some(&evidence.sources), some(&evidence.destinations));
+        text += &comment(&format!(
+            "{wanted} from {sources} to {destinations}: {}, {}: {reason}",
+            counts(evidence),
+            times(evidence)
+        ));
+    }
+    if let Some(more) = unsayable.len().checked_sub(UNSAYABLE).filter(|more| *more > 0) {
+        text += &comment(&format!("and {more} more: --json has them"));
+    }
+    text
+}
+
+/// The literal addresses of an allow.
+fn listed<'s>(suggestion: &'s Suggestion<'_>) -> Option<&'s BTreeSet<IpAddr>> {
+    [&suggestion.from, &suggestion.to].into_iter().find_map(|side| match side {
+        Side::Addresses(addresses) => Some(addresses),
+        Side::Tier(_) => None,
+    })
+}
+
+/// The other side's addresses.
+fn peers(told: &Told<'_>, suggestion: &Suggestion<'_>) -> BTreeSet<IpAddr> {
+    let Evidence { sides, sources, destinations, .. } = &suggestion.evidence;
+    match (sides.first(), sides.len()) {
+        (Some(Direction::Output), _) => destinations.clone(),
+        (_, 1) => sources.clone(),
+        _ => {
+            let is_own = |address: &IpAddr| told.server.addresses.contains(*address);
+            (sources | destinations).into_iter().filter(|address| !is_own(address)).collect()
+        }
+    }
+}
+
+/// The first few addresses.
+fn some(addresses: &BTreeSet<IpAddr>) -> String {
+    let mut text: Vec<String> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
+    if addresses.len() > NAMED {
+        text.push(format!("{} more", addresses.len() - NAMED));
+    }
+    text.join(", ")
+}
+
+fn counted_addresses(number: usize) -> String {
+    format!("{number} address{}", if number == 1 { "" } else { "es" })
+}
+
+/// A time as a file is to keep it.
+fn time(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}

@@ -159,7 +159,7 @@ fn what_a_wider_tier_needs_too_is_one_allow() {
         "input would 10.1.0.1 10.2.0.1 tcp/22
          input would 10.1.0.10 10.2.0.1 tcp/22
          input would 10.1.0.10 10.2.0.1 tcp/80",
-        "web -> app ssh x2 closed also web
+        "web -> app ssh x2 closed
          front -> app tcp/80 x1 closed also web",
     );
 }

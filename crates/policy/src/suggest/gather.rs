@@ -38,6 +38,11 @@ pub(super) fn gather<'p>(policy: &'p Policy, flows: &[Flow]) -> Vec<Suggestion<'
     let mut suggestions: Vec<Suggestion<'p>> = join(seen);
     for suggestion in &mut suggestions {
         suggestion.other_end = other_end(policy, suggestion);
+        for side in [&suggestion.from, &suggestion.to] {
+            if let Side::Tier(tier) = side {
+                suggestion.evidence.also.remove(tier);
+            }
+        }
     }
     suggestions.sort_by_key(|suggestion| {
         let Suggestion { doubt, evidence, from, to, user, .. } = suggestion;

@@ -53,8 +53,7 @@ pub(super) fn of(told: &Told<'_>) -> String {
 fn heading(told: &Told<'_>) -> String {
     let role = &told.server.role;
     let mut text = comment(&format!(
-        "What would let through what was denied on this server ({role}), or would have been, since \
-         {}.",
+        "Allows for what was denied on this server ({role}), or would have been, since {}.",
         time(told.denials.since)
     ));
     let mut chosen = Vec::new();
@@ -223,27 +222,22 @@ fn times(evidence: &Evidence) -> String {
 fn at_the_other_end(suggestion: &Suggestion<'_>, other_end: OtherEnd<'_>) -> String {
     let name = |side: &Side| side.words().join(", ");
     let sides = &suggestion.evidence.sides;
-    let (servers, does, do_not) = match (sides.first(), sides.len()) {
-        (Some(Direction::Input), 1) => (name(&suggestion.from), "open", "open"),
-        (_, 1) => (name(&suggestion.to), "accept", "accept"),
-        _ => (name(&suggestion.from), "open and accept", "open and accept"),
+    let (servers, does) = match (sides.first(), sides.len()) {
+        (Some(Direction::Input), 1) => (format!("{}'s servers", name(&suggestion.from)), "open"),
+        (_, 1) => (format!("{}'s servers", name(&suggestion.to)), "accept"),
+        _ => (format!("the other servers of {}", name(&suggestion.from)), "open and accept"),
     };
-    match other_end {
-        OtherEnd::Closed => {
-            format!("both ends: {servers}'s servers don't {do_not} it without this allow either")
-        }
-        OtherEnd::Open(allow) => {
-            let by = format!("{} ({})", allow.key, allow.location);
-            let users: Vec<String> = allow.users.iter().map(User::to_string).collect();
-            match users.is_empty() || does == "accept" {
-                true => format!("{servers}'s servers {does} it already, by {by}"),
-                false => format!(
-                    "{servers}'s servers {does} it already, by {by}, for {} only: this allow opens \
-                     it for everybody's programs there",
-                    users.join(", ")
-                ),
-            }
-        }
+    let OtherEnd::Open(allow) = other_end else {
+        return format!("{servers} need this allow too: one is for both ends");
+    };
+    let by = format!("{servers} {does} it already, by {} ({})", allow.key, allow.location);
+    let users: Vec<String> = allow.users.iter().map(User::to_string).collect();
+    match users.is_empty() || does == "accept" {
+        true => by,
+        false => format!(
+            "{by}, for {} only: this allow opens it for everybody's programs there",
+            users.join(", ")
+        ),
     }
 }
 

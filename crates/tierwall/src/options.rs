@@ -376,7 +376,7 @@ pub(crate) enum By {
     Service,
     /// The tiers of either side
     Tier,
-    /// What the kernel held at the time, which `status` numbers
+    /// The policy at the time, by the number that `history` has for it
     Generation,
 }
 

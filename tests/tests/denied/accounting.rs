@@ -9,7 +9,7 @@ use tierwall_tests::network::Host;
 use tierwall_tests::server::Server;
 
 /// Sends datagrams to a port of the server, from one port of the host.
-fn send(host: &Host, port: u16, count: usize) {
+pub(super) fn send(host: &Host, port: u16, count: usize) {
     host.namespace.run(|| {
         let socket = UdpSocket::bind("10.0.0.2:0").unwrap();
         for _ in 0..count {
@@ -19,7 +19,7 @@ fn send(host: &Host, port: u16, count: usize) {
 }
 
 /// Sends a datagram from each of as many addresses as the host likes to claim.
-fn send_from_everywhere(host: &Host, sources: u32) {
+pub(super) fn send_from_everywhere(host: &Host, sources: u32) {
     host.namespace.run(|| {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
         socket.set_header_included_v4(true).unwrap();
@@ -35,7 +35,7 @@ fn send_from_everywhere(host: &Host, sources: u32) {
     });
 }
 
-fn input(answer: &Denials) -> &LimitCount {
+pub(super) fn input(answer: &Denials) -> &LimitCount {
     answer.losses.limits.iter().find(|limit| limit.direction == Direction::Input).unwrap()
 }
 
@@ -156,6 +156,7 @@ fn what_came_too_fast_is_counted_as_lost() {
     };
     let answer = wait_for(&server, &[], lossy);
     assert!(answer.losses.read > 10_000, "{answer:#?}");
+    assert_eq!(super::status::status(&server).denials.lost, answer.losses.lost);
     for (command, told) in [("denied", "too fast to be counted here"), ("status", "came too fast")]
     {
         let text = server.tierwall(&[command]).unwrap();

@@ -4,6 +4,7 @@
 
 mod accounting;
 mod flood;
+mod numbers;
 mod scenarios;
 mod status;
 

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
 use tierwall_tests::server::Server;
 
-fn status(server: &Server) -> Status {
+pub(super) fn status(server: &Server) -> Status {
     let output = server.tierwall(&["status", "--json"]).unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -148,7 +148,7 @@ fn users(policy: &Policy) -> BTreeMap<String, u32> {
     users
 }
 
-pub(crate) fn uid(user: &str, users: &BTreeMap<String, u32>) -> Result<u32, Error> {
+fn uid(user: &str, users: &BTreeMap<String, u32>) -> Result<u32, Error> {
     if let Ok(uid) = user.parse() {
         return Ok(uid);
     }

@@ -8,10 +8,10 @@ mod json;
 mod text;
 
 use crate::error::Error;
+use crate::explain;
 use crate::judge::{Whole, lookup_user, tell_diagnostics, whole};
 use crate::options::{Common, Suggest};
 use crate::output::{print, print_json};
-use crate::{explain, judge};
 use control::{
     Client, DenialFate, DenialGroup, Denials, DenialsBy, Direction, Request, Response, socket_path,
 };
@@ -100,7 +100,14 @@ fn chosen<'d>(
         policy.tiers.get(name).ok_or_else(unknown)
     });
     let tier = tier.transpose()?;
-    let user = options.user.as_ref().map(|user| explain::uid(user, &judge::stand_in_users(policy)));
+    let user = options.user.as_ref().map(|name| {
+        let uid = name.parse().ok().or_else(|| lookup_user(name));
+        let unknown = || {
+            let hint = "name one of this server's users, or a number";
+            Error::Question(format!("there is no user `{name}`"), Some(hint.into()))
+        };
+        uid.ok_or_else(unknown)
+    });
     let user = user.transpose()?;
     let is_chosen = |group: &&DenialGroup| {
         let mut ends = [group.source, group.destination].into_iter().flatten();

@@ -205,6 +205,43 @@ fn what_was_suggested_lets_the_same_through_and_nothing_else() {
 
     // The numbers are those of the probes.
     let answer = json(&server, &[]);
+    let keys =
+        |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(
+        keys(&answer),
+        ["allows", "incomplete", "notes", "passing", "role", "since", "unsayable", "until"]
+    );
+    assert_eq!(
+        keys(&answer["allows"][0]),
+        [
+            "asked_for",
+            "evidence",
+            "from",
+            "other_end",
+            "scan",
+            "services",
+            "stranger",
+            "to",
+            "toml",
+            "user",
+            "user_name"
+        ]
+    );
+    assert_eq!(
+        keys(&answer["allows"][0]["evidence"]),
+        [
+            "also_held_by",
+            "denied",
+            "destinations",
+            "first",
+            "last",
+            "retries",
+            "sides",
+            "sources",
+            "uncertain",
+            "would_be_denied"
+        ]
+    );
     for (from, to, user, connections) in [
         ("web", "app", Value::Null, 4),
         ("edge", "app", Value::Null, 2),
@@ -274,6 +311,9 @@ fn what_the_record_lacks_is_told() {
         text.contains("There is nothing to suggest.") && !text.contains("incomplete"),
         "{text}"
     );
+    let unknown = server.tierwall(&["suggest", "--user", "nobody-here"]).unwrap();
+    let told = String::from_utf8(unknown.stderr).unwrap();
+    assert!(told.contains("there is no user `nobody-here`"), "{told}");
     let unknown = server.tierwall(&["suggest", "--tier", "wbe"]).unwrap();
     let told = String::from_utf8(unknown.stderr).unwrap();
     assert!(told.contains("no tier is named `wbe`") && told.contains("tiers: admin"), "{told}");

@@ -32,9 +32,9 @@ struct Words {
 type Seen = BTreeMap<Point, BTreeMap<Words, Evidence>>;
 
 pub(super) fn gather<'p>(policy: &'p Policy, flows: &[Flow]) -> Vec<Suggestion<'p>> {
-    let places = Places::new(policy);
+    let wider = wider(&Places::new(policy), flows);
     let mut seen = both_ends(flows);
-    seen.values_mut().for_each(|words| drop_narrower(&places, words));
+    seen.values_mut().for_each(|words| drop_narrower(&wider, words));
     let mut suggestions: Vec<Suggestion<'p>> = join(seen);
     for suggestion in &mut suggestions {
         suggestion.other_end = other_end(policy, suggestion);
@@ -81,27 +81,31 @@ fn both_ends(flows: &[Flow]) -> Seen {
     seen
 }
 
-/// Takes out the words that others on the same service hold, whose evidence it becomes.
-fn drop_narrower(places: &Places<'_>, seen: &mut BTreeMap<Words, Evidence>) {
-    let tiers: BTreeSet<String> = seen
-        .keys()
-        .flat_map(|words| [&words.from, &words.to])
+/// The chosen tiers that hold each of them.
+fn wider(places: &Places<'_>, flows: &[Flow]) -> BTreeMap<String, Vec<String>> {
+    let chosen = flows.iter().flat_map(|flow| [&flow.from, &flow.to]);
+    let tiers: BTreeSet<&String> = chosen
         .filter_map(|place| match place {
-            Place::Tier(tier) => Some(tier.clone()),
+            Place::Tier(tier) => Some(tier),
             Place::Address(_) => None,
         })
         .collect();
-    let wider: BTreeMap<&String, Vec<&String>> = tiers
-        .iter()
-        .map(|inner| (inner, tiers.iter().filter(|o| places.is_wider(o, inner)).collect()))
-        .collect();
+    let around = |inner: &&String| {
+        let wider = tiers.iter().filter(|outer| places.is_wider(outer, inner));
+        ((*inner).clone(), wider.map(|outer| (*outer).clone()).collect())
+    };
+    tiers.iter().map(around).collect()
+}
+
+/// Takes out the words that others on the same service hold, whose evidence it becomes.
+fn drop_narrower(wider: &BTreeMap<String, Vec<String>>, seen: &mut BTreeMap<Words, Evidence>) {
     // A place itself and all that hold it.
     let around = |place: &Place| -> Vec<Place> {
         let wider = match place {
-            Place::Tier(tier) => wider.get(tier).cloned().unwrap_or_default(),
-            Place::Address(_) => Vec::new(),
+            Place::Tier(tier) => wider.get(tier).map_or(&[][..], |wider| wider),
+            Place::Address(_) => &[],
         };
-        let wider = wider.into_iter().map(|tier| Place::Tier(tier.clone()));
+        let wider = wider.iter().map(|tier| Place::Tier(tier.clone()));
         std::iter::once(place.clone()).chain(wider).collect()
     };
     let holders = |words: &Words| -> Vec<Words> {

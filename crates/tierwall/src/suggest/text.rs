@@ -108,7 +108,7 @@ fn section(
             Some(addresses) if addresses.len() > MANY => {
                 let services = suggestion.service.words(told.services).join(", ");
                 comment(&format!("{}, on {services}", sentence(told, suggestion)))
-                    + &comment(&format!("such as from {}", some(&peers(told, suggestion))))
+                    + &comment(&format!("such as {}", some(&peers(told, suggestion))))
             }
             _ => {
                 let user = suggestion.user.and_then(|uid| told.names.get(&uid));
@@ -128,7 +128,7 @@ fn about(told: &Told<'_>, suggestion: &Suggestion<'_>) -> String {
         let also: Vec<&str> = also.iter().map(String::as_str).collect();
         text += &comment(&format!("also held by the wider {}", also.join(", ")));
     }
-    if let Some(other_end) = suggestion.other_end {
+    if let Some(other_end) = suggestion.other_end.filter(|_| suggestion.doubt.is_none()) {
         text += &comment(&at_the_other_end(suggestion, other_end));
     }
     if let Some(many) = listed(suggestion).filter(|addresses| addresses.len() > MANY) {
@@ -283,11 +283,11 @@ fn peers(told: &Told<'_>, suggestion: &Suggestion<'_>) -> BTreeSet<IpAddr> {
 
 /// The first few addresses.
 fn some(addresses: &BTreeSet<IpAddr>) -> String {
-    let mut text: Vec<String> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
-    if addresses.len() > NAMED {
-        text.push(format!("{} more", addresses.len() - NAMED));
+    let named: Vec<String> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
+    match addresses.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
-    text.join(", ")
 }
 
 fn counted_addresses(number: usize) -> String {
@@ -297,4 +297,162 @@ fn counted_addresses(number: usize) -> String {
 /// A time as a file is to keep it.
 fn time(seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Told, denial};
+    use super::*;
+    use crate::options::Suggest;
+    use control::{DenialCount, DenialFate, DenialGroup, Denials, DenialsBy, Losses};
+    use policy::explain::Server;
+    use policy::suggest::Denial;
+    use policy::{Options, Role};
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    const POLICY: &str = r#"
+role = "app"
+[tiers]
+web = ["10.1.0.0/24"]
+app = ["10.2.0.1", "10.2.0.2"]
+[[allow]]
+name    = "nginx"
+from    = "web"
+to      = "any"
+service = "tcp/8080"
+user    = "nginx"
+"#;
+
+    fn group(input: bool, peer: &str, service: &str, user: Option<u32>) -> DenialGroup {
+        let (own, peer) = ("10.2.0.1".parse().ok(), peer.parse().ok());
+        let (source, destination) = if input { (peer, own) } else { (own, peer) };
+        DenialGroup {
+            direction: if input { control::Direction::Input } else { control::Direction::Output },
+            fate: DenialFate::WouldDeny,
+            source,
+            source_tiers: Vec::new(),
+            destination,
+            destination_tiers: Vec::new(),
+            service: Some(service.into()),
+            user,
+            interface: None,
+            generation: None,
+            count: DenialCount { connections: 2, retries: 1 },
+            first: 1_800_000_000,
+            last: 1_800_000_100,
+            uncertain: 0,
+        }
+    }
+
+    /// What is printed of these, joined to one line.
+    fn told(groups: Vec<DenialGroup>, strangers: bool, scans: bool) -> (String, String) {
+        let options = Options { check_permissions: false, strict: false };
+        let loaded = policy::load_text(Path::new("p.toml"), POLICY, &options);
+        let policy = loaded.policy.expect("a policy");
+        let role = Role { tiers: ["app".to_owned()].into(), auto: false };
+        let server = Server { role, addresses: Addresses::default() };
+        let flows: Vec<Denial> = groups.iter().filter_map(denial).collect();
+        let suggestions = policy.suggest(&server, &BTreeMap::new(), &flows);
+        let denials = Denials {
+            since: 1_800_000_000,
+            until: 1_800_000_200,
+            totals: Vec::new(),
+            by: DenialsBy::Flow,
+            groups,
+            left_out: 0,
+            rest: DenialCount { connections: 7, retries: 0 },
+            losses: Losses { lost: 5, reading_since: None, ..Losses::default() },
+        };
+        let text = of(&Told {
+            options: &Suggest { since: None, tier: None, user: None, strangers, scans },
+            policy: &policy,
+            services: &loaded.services,
+            server: &server,
+            denials: &denials,
+            suggestions: &suggestions,
+            names: BTreeMap::from([(33, "www-data".into())]),
+            notes: Vec::new(),
+        });
+        let joined = text.replace("\n# ", " ");
+        (text, joined)
+    }
+
+    /// The lines that aren't comments.
+    fn live(text: &str) -> Vec<&str> {
+        text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    }
+
+    #[test]
+    fn what_looks_like_an_attack_is_only_a_comment() {
+        let mut groups = vec![group(true, "203.0.113.7", "tcp/22", None)];
+        groups.extend(
+            (1..=60).map(|host| group(true, &format!("198.51.100.{host}"), "tcp/23", None)),
+        );
+        groups.extend((1..=20).map(|port| group(true, "10.1.0.9", &format!("tcp/{port}"), None)));
+        let (text, joined) = told(groups.clone(), false, false);
+        assert_eq!(live(&text), Vec::<&str>::new(), "{text}");
+        assert!(joined.contains(" [[allow]] from    = \"203.0.113.7\""), "{text}");
+        assert!(joined.contains("from 60 addresses") && joined.contains("and 56 more"), "{text}");
+        assert!(!text.contains("198.51.100.40"), "{text}");
+        assert!(joined.contains("Looks like a scan"), "{text}");
+        let (text, _) = told(groups.clone(), true, false);
+        assert!(
+            text.contains("198.51.100.40") && text.contains("# service = \"tcp/1-20\""),
+            "{text}"
+        );
+        let (text, _) = told(groups, true, true);
+        assert!(text.contains("\nservice = \"tcp/1-20\"\n"), "{text}");
+    }
+
+    #[test]
+    fn remarks_stand_above_the_allow_that_they_are_about() {
+        let many =
+            (1..=33).map(|host| group(false, &format!("198.51.100.{host}"), "tcp/443", Some(33)));
+        let cases = [
+            (many.collect(), "33 addresses are many for an allow"),
+            (
+                vec![group(false, "198.51.100.1", "tcp/40000", Some(33))],
+                "clients send from such ports",
+            ),
+            (
+                vec![group(false, "198.51.100.1", "tcp/443", Some(61_200))],
+                "systemd gives the uid 61200",
+            ),
+            (
+                vec![group(false, "198.51.100.1", "tcp/443", Some(4321))],
+                "the uid 4321 has no name here",
+            ),
+            (
+                vec![group(true, "10.1.0.1", "tcp/8080", None)],
+                "by nginx (p.toml:6), for nginx only",
+            ),
+            (vec![group(true, "10.1.0.1", "tcp/80", None)], "web's servers need this allow too"),
+            (
+                vec![group(true, "10.1.0.1", "icmp type 13", None)],
+                "opens every type of ICMP or none",
+            ),
+        ];
+        for (groups, remark) in cases {
+            let (text, joined) = told(groups, false, false);
+            assert!(joined.contains(remark), "{remark}: {text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 98), "{text}");
+        }
+        let (_, joined) =
+            told(vec![group(false, "198.51.100.1", "tcp/443", Some(33))], false, false);
+        assert!(joined.contains("user    = \"www-data\""), "{joined}");
+        assert!(!joined.contains("no name here") && !joined.contains("clients send"), "{joined}");
+    }
+
+    #[test]
+    fn gaps_in_the_record_are_told_first() {
+        let (_, joined) = told(Vec::new(), false, false);
+        for gap in ["7 connections aren't told apart", "5 packets came too fast", "can't be read"] {
+            assert!(
+                joined.contains(&format!("incomplete: {gap}")) || joined.contains(gap),
+                "{joined}"
+            );
+        }
+        assert!(joined.contains("There is nothing to suggest."), "{joined}");
+    }
 }

@@ -12,6 +12,7 @@
 //! - [`week`]: a week of traffic in an ordinary site
 //! - [`proof`]: the two statements above, for random policies and for the week
 //! - [`packets`]: from observing to enforcing with the binaries and real packets, and what is printed
+//! - [`wire`]: the same with a week of packets
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,3 +24,4 @@ mod packets;
 mod proof;
 mod spec;
 mod week;
+mod wire;

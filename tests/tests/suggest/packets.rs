@@ -159,14 +159,14 @@ impl Site {
     }
 }
 
-fn run(server: &Server, arguments: &[&str]) -> String {
+pub(crate) fn run(server: &Server, arguments: &[&str]) -> String {
     let output = server.tierwall(arguments).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "tierwall {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn json(server: &Server, arguments: &[&str]) -> Value {
+pub(crate) fn json(server: &Server, arguments: &[&str]) -> Value {
     serde_json::from_str(&run(server, &[&["suggest", "--json"], arguments].concat())).unwrap()
 }
 

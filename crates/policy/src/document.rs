@@ -96,7 +96,7 @@ impl UserText {
 /// Keys that any file may hold.
 pub(crate) const SHARED: [&str; 4] = ["include", "tiers", "services", "allow"];
 /// Keys of the policy file only.
-pub(crate) const SETTINGS: [&str; 10] = [
+pub(crate) const SETTINGS: [&str; 11] = [
     "role",
     "watch",
     "boot",
@@ -107,7 +107,10 @@ pub(crate) const SETTINGS: [&str; 10] = [
     "kernel_log",
     "confirm",
     "guard",
+    "metrics",
 ];
+/// Keys of `[metrics]`.
+pub(crate) const METRICS: [&str; 3] = ["listen", "textfile", "interval"];
 pub(crate) const ALLOW: [&str; 5] = ["from", "to", "service", "user", "name"];
 
 /// What people who come from another firewall write for a key of an allow.
@@ -388,12 +391,12 @@ fn quoting_hint(what: &str, value: &Value<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALLOW, SETTINGS, SHARED};
+    use super::{ALLOW, METRICS, SETTINGS, SHARED};
 
     #[test]
     fn every_key_is_in_the_manual_page() {
         let page = include_str!("../../../docs/tierwall.toml.5");
-        for key in SETTINGS.iter().chain(&SHARED).chain(&ALLOW) {
+        for key in SETTINGS.iter().chain(&SHARED).chain(&ALLOW).chain(&METRICS) {
             let named = [
                 format!(".B {key}\n"),
                 format!(".SH [{key}]\n"),

@@ -9,6 +9,7 @@ use crate::document::Document;
 use crate::include::{Input, Reading};
 use crate::lint;
 use crate::list_cache::ListCache;
+use crate::metrics;
 use crate::model::{Boot, Policy, RoleSetting, Service, Tier};
 use crate::service::Services;
 use crate::source::Sources;
@@ -87,6 +88,7 @@ pub fn load_text(path: &Path, text: impl Into<Vec<u8>>, options: &Options) -> Lo
 fn finish(mut reading: Reading<'_>) -> Loaded {
     let documents = std::mem::take(&mut reading.documents);
     let (mut policy, services) = resolve(&documents, &mut reading);
+    let exporting = std::mem::take(&mut reading.settings.metrics);
     let Reading { mut diagnostics, syntax, trust, gaps, sources, inputs, options, .. } = reading;
     let is_empty =
         documents.iter().all(|document| document.tiers.is_empty() && document.allows.is_empty());
@@ -109,6 +111,7 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     diagnostics.extend(syntax);
     if !diagnostics.has_errors() && gaps.is_empty() {
         let mut lints = lint::lint(&policy);
+        lints.extend(metrics::lint(&exporting, &policy));
         sources.illustrate(&mut lints);
         diagnostics.extend(lints);
     }
@@ -136,6 +139,7 @@ fn resolve(
     let (watch, boot, deny) = (settings.watch, settings.boot, settings.deny);
     let (mode, forward, ownership) = (settings.mode, settings.forward, settings.ownership);
     let (kernel_log, confirm) = (settings.kernel_log, settings.confirm);
+    let metrics = settings.metrics.metrics.clone();
     let services = documents.iter().flat_map(|document| &document.services);
     let mut services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
     let guarded =
@@ -159,6 +163,7 @@ fn resolve(
         kernel_log,
         guarded,
         confirm,
+        metrics,
         tiers,
         allows,
     };

@@ -6,6 +6,7 @@
 
 use crate::confirm::ConfirmTime;
 use crate::member::Member;
+use crate::metrics::Metrics;
 use ruleset::{AddressSet, TimedSet, Transport};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,8 @@ pub struct Policy {
     /// How long a change of rules waits until it is confirmed, before it is taken back; none where
     /// it needn't be.
     pub confirm: Option<ConfirmTime>,
+    /// Where the daemon's numbers go.
+    pub metrics: Metrics,
     /// The address groups, by name.
     pub tiers: BTreeMap<String, Tier>,
     /// The allows, in the order of the files.

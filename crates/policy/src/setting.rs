@@ -3,6 +3,7 @@
 use crate::confirm::ConfirmTime;
 use crate::diagnostic::{Diagnostic, quote};
 use crate::document::{ALLOW, List, Reader, SETTINGS, SHARED, Text};
+use crate::metrics::MetricsSetting;
 use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Ownership, Watch};
 use crate::name;
 use crate::syntax::Value;
@@ -22,6 +23,7 @@ pub(crate) struct Settings {
     /// Still text, since it may name services; none where the file doesn't say.
     pub(crate) guarded: Option<List<Text>>,
     pub(crate) confirm: Option<ConfirmTime>,
+    pub(crate) metrics: MetricsSetting,
 }
 
 const WATCH: [(&str, Watch); 2] = [("members", Watch::Members), ("all", Watch::All)];
@@ -68,6 +70,9 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("guard") {
             settings.guarded = self.guard(value);
+        }
+        if let Some(value) = table.get("metrics") {
+            settings.metrics = self.metrics(value);
         }
         if let Some(value) = table.get("deny") {
             let default = settings.deny;

@@ -22,6 +22,7 @@ impl Policy {
         let keys: BTreeSet<_> = self.allows.iter().map(|allow| &allow.key).collect();
         role && keys.len() == self.allows.len()
             && has_merged_ports(&self.guarded)
+            && self.metrics.textfile.as_ref().is_none_or(|path| path.is_absolute())
             && self.tiers.values().all(|tier| is_place(&tier.location))
             && self.allows.iter().all(|allow| {
                 let Allow { key: _, location, from, to, service, users } = allow;

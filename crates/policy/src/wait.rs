@@ -51,6 +51,7 @@ impl Policy {
             && self.kernel_log == other.kernel_log
             && self.guarded == other.guarded
             && self.confirm == other.confirm
+            && self.metrics == other.metrics
             && self.tiers.keys().eq(other.tiers.keys())
             && self.allows == other.allows
     }
@@ -94,7 +95,7 @@ impl Policy {
         allows.sort_by_cached_key(|allow| allow.key.to_string());
         let tiers = self.tiers.keys().map(|name| (name.clone(), empty.clone())).collect();
         let Self { watch, boot, deny, mode, forward, ownership, kernel_log, confirm, .. } = *self;
-        let guarded = self.guarded.clone();
+        let (guarded, metrics) = (self.guarded.clone(), self.metrics.clone());
         Self {
             role,
             watch,
@@ -106,6 +107,7 @@ impl Policy {
             kernel_log,
             guarded,
             confirm,
+            metrics,
             tiers,
             allows,
         }
@@ -126,6 +128,7 @@ impl Policy {
             ("kernel_log", self.kernel_log != edited.kernel_log),
             ("guard", self.guarded != edited.guarded),
             ("confirm", self.confirm != edited.confirm),
+            ("metrics", self.metrics != edited.metrics),
         ];
         let changed = settings.into_iter().filter(|(_, changed)| *changed);
         lines.extend(changed.map(|(setting, _)| format!("the setting {setting} changes")));

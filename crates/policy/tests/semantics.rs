@@ -14,7 +14,7 @@ use tierwall_policy::model::{
     Policy, RoleSetting, Service, Tier, User, Watch,
 };
 use tierwall_policy::relation::{Passage, Portion, Relation};
-use tierwall_policy::{Addresses, Direction, Host, Member, Role, compile};
+use tierwall_policy::{Addresses, Direction, Host, Member, Metrics, Role, compile};
 
 const TIERS: [&str; 4] = ["web", "app", "db", "admin"];
 const USERS: [(&str, u32); 2] = [("alice", 1000), ("bob", 1001)];
@@ -110,6 +110,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             kernel_log: false,
             guarded: Service::default(),
             confirm: None,
+            metrics: Metrics::default(),
             tiers: TIERS
                 .into_iter()
                 .zip(tiers)

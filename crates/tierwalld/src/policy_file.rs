@@ -23,7 +23,7 @@ use std::io::{self, BufWriter, Write};
 const MAGIC: [u8; 8] = *b"tierwall";
 
 /// Grows when an older daemon's file can't be understood.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// A policy that was kept.
 #[derive(Debug)]

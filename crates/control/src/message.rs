@@ -51,6 +51,8 @@ pub enum Request {
         /// How many groups at most.
         limit: usize,
     },
+    /// Numbers for Prometheus.
+    Metrics,
     /// The members that were added by command.
     Members {
         /// Of this tier only.
@@ -124,7 +126,11 @@ impl Request {
     /// Whether it only asks, changes nothing, and takes no work: others than root may ask for it.
     pub fn is_read_only(&self) -> bool {
         match self {
-            Self::Status | Self::Members { .. } | Self::Denied { .. } | Self::History => true,
+            Self::Status
+            | Self::Members { .. }
+            | Self::Denied { .. }
+            | Self::Metrics
+            | Self::History => true,
             Self::Reload(_)
             | Self::Difference { .. }
             | Self::Confirm { .. }
@@ -155,6 +161,8 @@ pub enum Response {
     Difference(Box<Difference>),
     /// To [`Request::Denied`].
     Denied(Box<Denials>),
+    /// To [`Request::Metrics`], in Prometheus' text format.
+    Metrics(String),
     /// To requests that change something: it holds.
     Done(Box<Done>),
     /// The request could not be fulfilled.

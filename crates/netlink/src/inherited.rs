@@ -15,37 +15,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether the descriptors were taken.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// What the service manager holds under a name.
-#[derive(Debug, Default)]
-pub struct Inherited {
-    /// The first descriptor of that name.
-    pub socket: Option<OwnedFd>,
-    /// How many others of that name there were; they are closed.
-    pub others: usize,
-}
-
-/// Takes over the descriptors that were passed to this process. Those of another `name` are
-/// closed. A second call returns none.
+/// Takes over the descriptors that were passed to this process, each with its name. A second call
+/// returns none.
 ///
 /// # Errors
 /// When the environment says that there are some, and they aren't there.
-pub fn inherited(name: &str) -> io::Result<Inherited> {
-    let mut inherited = Inherited::default();
+pub fn inherited() -> io::Result<Vec<(String, OwnedFd)>> {
     if TAKEN.swap(true, Ordering::Relaxed) {
-        return Ok(inherited);
+        return Ok(Vec::new());
     }
-    for (descriptor, its_name) in sd_notify::listen_fds_with_names()? {
+    let passed = sd_notify::listen_fds_with_names()?;
+    let own = passed.map(|(descriptor, name)| {
         // SAFETY: the service manager passed it to this very process (LISTEN_PID) to own, it is
         // open (FD_CLOEXEC was set on it just now), and `TAKEN` makes sure that nobody takes it
         // twice.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        match &inherited.socket {
-            _ if its_name != name => {}
-            Some(_) => inherited.others += 1,
-            None => inherited.socket = Some(descriptor),
-        }
-    }
-    Ok(inherited)
+        (name, unsafe { OwnedFd::from_raw_fd(descriptor) })
+    });
+    Ok(own.collect())
 }
 
 impl Connection {

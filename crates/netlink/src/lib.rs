@@ -104,7 +104,7 @@ pub use error::{CommitError, EncodeError, Error};
 pub use events::{Events, EventsError, Transaction};
 pub use flow::{End, Entry, Flow, Stage, Tuple};
 pub use headers::Headers;
-pub use inherited::{Inherited, inherited};
+pub use inherited::inherited;
 pub use legacy::{LegacyTable, legacy_tables};
 pub use link::{Link, links};
 pub use memory::{give_back, give_back_large_buffers};

@@ -110,7 +110,8 @@ impl Reader<'_> {
         }
         if let Some(text) = table.get("interval").and_then(|value| self.text("interval", value)) {
             let hint = "a time from 1s to 1h, such as \"15s\" or \"1m\"";
-            let interval = text.value.parse().map_err(|NoInterval| self.bad(&text, hint));
+            let interval =
+                text.value.parse().map_err(|NoInterval| self.bad("interval", &text, hint));
             setting.metrics.interval = interval.unwrap_or_default();
         }
         setting
@@ -125,8 +126,8 @@ impl Reader<'_> {
         Some(Text { value: text.clone().into_owned(), place: self.place(value.span()) })
     }
 
-    fn bad(&mut self, text: &Text, hint: &str) {
-        let message = format!("this can't be {}", quote(&text.value));
+    fn bad(&mut self, key: &str, text: &Text, hint: &str) {
+        let message = format!("`metrics.{key}` can't be {}", quote(&text.value));
         let diagnostic = Diagnostic::error("bad-setting", text.place.label(), message);
         self.diagnostics.push(diagnostic.hint(hint.to_owned()));
     }
@@ -135,7 +136,7 @@ impl Reader<'_> {
         let address = text.value.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
         if address.is_none() {
             let hint = "an address and a port: \"127.0.0.1:29815\" or \"[::1]:29815\"";
-            self.bad(text, hint);
+            self.bad("listen", text, hint);
         }
         address
     }
@@ -146,7 +147,7 @@ impl Reader<'_> {
         if !path.is_absolute() || !is_read {
             let hint = "an absolute path that ends with .prom, which is all that node_exporter \
                         reads: \"/var/lib/prometheus/node-exporter/tierwall.prom\"";
-            self.bad(text, hint);
+            self.bad("textfile", text, hint);
             return None;
         }
         Some(path.to_owned())

@@ -18,6 +18,7 @@ mod import_command;
 mod judge;
 mod matrix;
 mod member;
+mod metrics;
 mod options;
 mod output;
 mod plan;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         Command::Status => status::run(common),
         Command::Denied(denied) => denied::run(common, denied),
         Command::Suggest(suggest) => suggest::run(common, suggest),
+        Command::Metrics => metrics::run(common),
         Command::Reload(reload) => change::reload(common, reload),
         Command::Confirm(confirm) => confirm::run(common, confirm),
         Command::History => history::list(common),

@@ -90,6 +90,8 @@ pub(crate) enum Command {
     /// Print allows that would let through what was denied, or would have been, to choose from
     #[command(after_help = SUGGEST_HELP)]
     Suggest(Suggest),
+    /// Print numbers for Prometheus, in its text format, which is for programs: there is no other
+    Metrics,
     /// Apply the policy files as they are now, and wait until the kernel has acknowledged it
     Reload(Reload),
     /// Say that a change which waits is good: it stays, where somebody has come in since

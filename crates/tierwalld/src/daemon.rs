@@ -7,9 +7,11 @@ use crate::denials;
 use crate::drift::{Foreign, Listener};
 use crate::engine::{Asked, Engine, Inputs, StepError};
 use crate::event::{Event, Reply};
+use crate::fd_store;
 use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError, in_full};
 use crate::members::CommandMember;
+use crate::metrics::{Counters, Exporter, Reader, Snapshot};
 use crate::options::Options;
 use crate::report;
 use crate::socket;
@@ -21,9 +23,11 @@ use control::{
     Enforcement, Failure, FailureKind, MemberSummary, Reload, Request, Requester, Response,
     Rollback, Status, TableState, exit, socket_path,
 };
-use policy::ConfirmTime;
+use policy::{ConfirmTime, Labels};
 use sd_notify::NotifyState;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -99,6 +103,12 @@ struct Daemon {
     unwatched: Unwatched,
     /// What was denied.
     denials: denials::Shared,
+    /// What was counted until the last step.
+    counters: Counters,
+    generation_since: Option<u64>,
+    /// The allows by their counters, of this generation.
+    allows: (Option<u64>, Arc<BTreeMap<String, String>>),
+    exporter: Exporter,
     /// Whether the service manager was told that a reload began.
     reloading: bool,
     watchdog: Watchdog,
@@ -107,7 +117,8 @@ struct Daemon {
 /// Starts, enforces, and serves until a signal.
 pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     // First of all: who lacks this right mostly lacks those to our directories too.
-    let kernel = Kernel::open(options.takeover).map_err(StepError::from)?;
+    let mut passed = fd_store::take();
+    let kernel = Kernel::open(options.takeover, &mut passed).map_err(StepError::from)?;
     // Before the table is changed: two daemons must not take turns.
     let control_socket = socket::bind(&socket_path(&options.runtime_directory), &options.group)?;
     let denied = denials::open();
@@ -136,6 +147,10 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         listen_after: RETRY_AFTER,
         unwatched: Unwatched::default(),
         denials: denials::Shared::new(since),
+        counters: Counters::default(),
+        generation_since: None,
+        allows: (None, Arc::default()),
+        exporter: Exporter::new(passed.metrics, events.clone()),
         reloading: false,
         watchdog: Watchdog::asked_for(),
         options,
@@ -204,8 +219,12 @@ impl Daemon {
                 }
                 Some(Event::AddressesChanged) => self.queue.push(Work::LookAgain),
                 Some(Event::Watching(what, problem)) => {
+                    let problem = problem.filter(|_| self.exporter.wants(what));
                     self.unwatched.note(what, problem);
                     self.status.unwatched = self.unwatched.lines();
+                }
+                Some(Event::Scrape(reply)) => {
+                    let _ = reply.send(self.snapshot());
                 }
                 Some(Event::Reload) => {
                     let reload = Work::Reload { force: false, time: None, replace: false };
@@ -272,6 +291,13 @@ impl Daemon {
                 tokio::task::spawn_blocking(move || {
                     let answer = denials::answer(&denials, by, seconds, limit, report::now());
                     let _ = reply.send(Response::Denied(Box::new(answer)));
+                });
+                return;
+            }
+            Request::Metrics => {
+                let snapshot = self.snapshot();
+                tokio::task::spawn_blocking(move || {
+                    let _ = reply.send(Response::Metrics(snapshot.render(Reader::Scrape)));
                 });
                 return;
             }
@@ -365,6 +391,7 @@ impl Daemon {
         self.members = engine.members.members.iter().map(MemberSummary::from).collect();
         self.inputs.send_replace(engine.inputs.clone());
         self.denials.note(engine.history.current(), &engine.enforced().tiers);
+        self.measure(&engine);
         self.look_at = engine.look_due().map(|due| {
             let earliest = self.looked_at.map(|at| at + LOOK_AFTER);
             earliest.unwrap_or(due.into()).max(due.into())
@@ -377,6 +404,39 @@ impl Daemon {
         }
         self.retry(engine.trouble.is_some());
         self.engine = Some(engine);
+    }
+
+    /// Takes note of what metrics tell beside the state, and of where they go.
+    fn measure(&mut self, engine: &Engine) {
+        let (policy, generation) = (engine.enforced(), engine.history.current());
+        self.denials.label(policy, &engine.server.users);
+        self.counters.clone_from(&engine.counters);
+        self.generation_since = engine.history.since();
+        if self.allows.0 != Some(generation) {
+            let labels = Labels::of(&policy.allows);
+            let keys = policy.allows.iter().map(|allow| allow.key.to_string());
+            let counters = keys.enumerate().map(|(index, key)| (labels.counter(index), key));
+            self.allows = (Some(generation), Arc::new(counters.collect()));
+        }
+        let problem = self.exporter.follow(&engine.applied.metrics);
+        for what in [Watched::Listener, Watched::Textfile] {
+            if !self.exporter.wants(what) {
+                let problem = problem.clone().filter(|_| what == Watched::Listener);
+                self.unwatched.note(what, problem);
+            }
+        }
+        self.status.unwatched = self.unwatched.lines();
+    }
+
+    /// What metrics are made of.
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            status: self.status.clone(),
+            counters: self.counters.clone(),
+            generation_since: self.generation_since,
+            allows: Arc::clone(&self.allows.1),
+            denials: self.denials.clone(),
+        }
     }
 
     /// Sees to it that what the kernel failed is tried again, less and less often.
@@ -437,6 +497,7 @@ impl Daemon {
     /// Lets work that is under way finish, and leaves the policy standing.
     async fn end(mut self, mut inbox: mpsc::Receiver<Event>) {
         notify(&[NotifyState::Stopping]);
+        self.exporter.end();
         let ending = Response::Failed(Failure {
             kind: FailureKind::Failed,
             message: "tierwalld is ending".into(),

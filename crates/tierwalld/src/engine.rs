@@ -19,6 +19,7 @@ use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError};
 use crate::members::{CommandMembers, MemberFailure};
 use crate::memory::Memory;
+use crate::metrics::{self, Counters};
 use crate::options::Options;
 use crate::pending::Pending;
 use crate::refusal::{Refusal, digest};
@@ -150,6 +151,8 @@ pub(crate) struct Engine {
     pub(crate) memory: Memory,
     /// The sides that only observe, and since when.
     pub(crate) observing: Observing,
+    /// What happened since the start, for metrics.
+    pub(crate) counters: Counters,
 }
 
 impl std::fmt::Debug for Engine {
@@ -174,7 +177,8 @@ struct Candidate {
 
 impl Engine {
     /// Takes note of how a step ended.
-    pub(crate) fn note(&mut self, step: &Result<Step, StepError>) {
+    pub(crate) fn note(&mut self, asked: metrics::Asked, step: &Result<Step, StepError>) {
+        self.counters.stepped(asked, step);
         self.table = self.kernel.table().unwrap_or(self.table);
         self.trouble.note(step);
     }
@@ -203,6 +207,7 @@ impl Engine {
         self.drop_pending();
         let Some((kernel_generation, commit)) = done else { return Ok(false) };
         self.kernel_generation = kernel_generation;
+        self.counters.committed("teardown", commit.duration);
         let generation = self.history.current();
         self.last_commit = Some(report::commit("teardown", generation, kernel_generation, &commit));
         tracing::warn!(target: kind::TORN_DOWN, "the table was taken away on request; nothing is filtered now");

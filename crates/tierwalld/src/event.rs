@@ -2,6 +2,7 @@
 
 use crate::drift::Foreign;
 use crate::engine::Engine;
+use crate::metrics::Snapshot;
 use crate::unwatched::Watched;
 use control::{Request, Requester, Response};
 use tokio::sync::oneshot;
@@ -31,6 +32,8 @@ pub(crate) enum Event {
     AddressesChanged,
     /// Something can't be watched, for this reason; or can again.
     Watching(Watched, Option<String>),
+    /// Somebody reads metrics. Who went away needs none.
+    Scrape(oneshot::Sender<Snapshot>),
     /// SIGHUP.
     Reload,
     /// SIGTERM or SIGINT.

@@ -98,6 +98,12 @@ impl History {
         self.last
     }
 
+    /// When that began, in seconds since 1970; none where it isn't remembered.
+    pub(crate) fn since(&self) -> Option<u64> {
+        let last = self.generations.back().filter(|entry| entry.generation.number == self.last);
+        last.map(|last| last.generation.time)
+    }
+
     /// Numbers go on behind this one, which was given already.
     pub(crate) fn skip_to(&mut self, number: u64) {
         self.last = self.last.max(number);

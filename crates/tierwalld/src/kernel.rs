@@ -11,7 +11,7 @@ mod error;
 mod steps;
 
 use crate::drift::{self, Shared};
-use crate::fd_store;
+use crate::fd_store::{self, Passed};
 use crate::journal::kind;
 use crate::proof::Proof;
 use crate::report;
@@ -111,8 +111,8 @@ pub(crate) struct Settled {
 impl Kernel {
     /// Opens the way to the kernel, and finds out whether we may go it. It is that of the daemon
     /// before, where its socket was kept.
-    pub(crate) fn open(takeover: bool) -> Result<Self, KernelError> {
-        let connection = match fd_store::take() {
+    pub(crate) fn open(takeover: bool, passed: &mut Passed) -> Result<Self, KernelError> {
+        let connection = match passed.connection() {
             Some(kept) => kept,
             None => {
                 let mut connection = Connection::open().map_err(reading)?;

@@ -21,6 +21,7 @@ mod manual;
 mod member_file;
 mod members;
 mod memory;
+mod metrics;
 mod observing;
 mod options;
 mod pending;

@@ -11,6 +11,8 @@ pub(crate) enum Watched {
     Addresses,
     Nftables,
     Denials,
+    Listener,
+    Textfile,
 }
 
 impl Watched {
@@ -21,6 +23,8 @@ impl Watched {
             Self::Addresses => "this server's addresses",
             Self::Nftables => "nftables",
             Self::Denials => "denied packets",
+            Self::Listener => "for readers of metrics",
+            Self::Textfile => "the metrics in their file",
         }
     }
 
@@ -33,6 +37,8 @@ impl Watched {
             }
             Self::Nftables => "can't listen to nftables; until then changes by others go unseen",
             Self::Denials => "can't read what is denied; until then only the counters count it",
+            Self::Listener => "can't serve metrics; until then `tierwall metrics` prints them",
+            Self::Textfile => "can't write metrics; until then `tierwall metrics` prints them",
         }
     }
 }

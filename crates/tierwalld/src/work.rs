@@ -8,6 +8,7 @@ use crate::engine::{Asked, Engine, Step, StepError};
 use crate::event::Reply;
 use crate::kernel::{KernelError, in_full};
 use crate::members::CommandMember;
+use crate::metrics;
 use crate::pending::Pending;
 use control::{ChangeLine, Done, Failure, FailureKind, Response};
 use policy::{ConfirmTime, Sign};
@@ -139,6 +140,7 @@ impl Work {
     }
 
     fn performed(self, engine: &mut Engine) -> Response {
+        let asked = metrics::Asked::from(&self);
         let step = match self {
             Self::Reload { force, time, replace } => engine.reload(force, time, replace),
             Self::Confirm { force } => {
@@ -168,7 +170,7 @@ impl Work {
                 Ok(Step::default())
             }
         };
-        engine.note(&step);
+        engine.note(asked, &step);
         match step {
             Err(error) => failed(error),
             Ok(Step { commit, change }) => {

@@ -7,6 +7,7 @@ use super::flow::{Denial, Flow, Service};
 use super::heavy::Heavy;
 use super::history::History;
 use super::retries::Retries;
+use super::tally::Tally;
 use policy::Mark;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -33,6 +34,8 @@ pub(crate) struct Book {
     /// The generation in which a flow was seen last is that of its last packet: by time.
     changes: Vec<(u64, u64)>,
     pub(crate) reading: Reading,
+    /// By label, for metrics.
+    pub(crate) tally: Tally,
     /// When it was begun, in seconds since 1970.
     pub(crate) began: u64,
 }
@@ -64,6 +67,7 @@ impl Book {
             generations: Heavy::new(GENERATIONS, now),
             changes: Vec::new(),
             reading: Reading::default(),
+            tally: Tally::default(),
             began: now,
         }
     }

@@ -13,18 +13,24 @@ mod flow;
 mod heavy;
 mod history;
 mod journal;
+mod labels;
 mod reader;
 mod report;
 mod retries;
+mod tally;
 
-use book::Book;
+use book::{Book, Reading};
+use labels::Services;
+use policy::Policy;
 use policy::model::Tier;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use labels::Labels;
 pub(crate) use reader::{open, start};
 pub(crate) use report::{answer, summary};
+pub(crate) use tally::{Counted, Series};
 
 /// The book, and what the reader has to know beside packets.
 #[derive(Debug, Clone)]
@@ -34,6 +40,10 @@ pub(crate) struct Shared {
     generation: Arc<AtomicU64>,
     /// The members of each tier, for the one who asks.
     tiers: Arc<BTreeMap<String, Tier>>,
+    /// What denials are called in metrics from now on.
+    labels: Arc<Mutex<Arc<Labels>>>,
+    /// The generation that the services of those are of.
+    labelled: Option<u64>,
 }
 
 impl Shared {
@@ -43,6 +53,8 @@ impl Shared {
             book: Arc::new(Mutex::new(Book::new(now))),
             generation: Arc::default(),
             tiers: Arc::default(),
+            labels: Arc::default(),
+            labelled: None,
         }
     }
 
@@ -50,6 +62,47 @@ impl Shared {
     pub(crate) fn note(&mut self, generation: u64, tiers: &BTreeMap<String, Tier>) {
         self.generation.store(generation, Ordering::Relaxed);
         self.tiers = Arc::new(tiers.clone());
+    }
+
+    /// Takes note of the words of a policy, after [`Shared::note`] of the same. Its services change
+    /// with its generation only.
+    pub(crate) fn label(&mut self, policy: &Policy, users: &BTreeMap<String, u32>) {
+        let generation = self.generation.load(Ordering::Relaxed);
+        let is_same = self.labelled.replace(generation) == Some(generation);
+        let before = self.labels();
+        let services = match is_same {
+            true => Arc::clone(&before.services),
+            false => Arc::new(Services::of(policy)),
+        };
+        let (tiers, users) = (Arc::clone(&self.tiers), Arc::new(labels::users(users)));
+        *self.labels.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Labels { tiers, services, users });
+    }
+
+    /// The words of the policy.
+    pub(crate) fn labels(&self) -> Arc<Labels> {
+        Arc::clone(&self.labels.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The members of each tier that the kernel was brought to last.
+    pub(crate) fn tiers(&self) -> &BTreeMap<String, Tier> {
+        &self.tiers
+    }
+
+    /// What was counted by label.
+    pub(crate) fn series(&self) -> Vec<Series> {
+        let labels = self.labels();
+        self.book().tally.series(&labels)
+    }
+
+    /// What the limits of a side held back, by the kernel's counters.
+    pub(crate) fn held_back(&self, side: &'static str, packets: u64, logged: u64) -> u64 {
+        self.book().tally.held_back(side, packets, logged)
+    }
+
+    /// How the reading goes.
+    pub(crate) fn reading(&self) -> Reading {
+        self.book().reading
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

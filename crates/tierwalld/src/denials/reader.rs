@@ -92,13 +92,16 @@ impl Reader {
         let seconds = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
         if read > 0 {
             let (now, generation) = (report::now(), self.shared.generation.load(Ordering::Relaxed));
+            let labels = self.shared.labels();
             let mut book = self.shared.book();
             book.reading.read += read;
             book.reading.unknown += read - denials.len() as u64;
             book.reading.lost = lost;
             let mut lines = Vec::new();
             for denial in denials {
-                if book.count(denial, seconds, now, generation) && self.journal.may(seconds) {
+                let is_new = book.count(denial, seconds, now, generation);
+                book.tally.count(denial, is_new, &labels);
+                if is_new && self.journal.may(seconds) {
                     lines.push(&denial.flow);
                 }
             }

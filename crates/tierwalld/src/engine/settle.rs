@@ -206,6 +206,9 @@ impl Engine {
         self.enforcement = Enforcement::Committed;
         self.trouble.settled();
         self.observe();
+        if let Some(done) = &settled.commit {
+            self.counters.committed(reason, done.duration);
+        }
         let commit = report::committed(reason, generation, &settled);
         let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
         if let (Some(recorder), Some(proof)) = (self.memory.recorder(), proof) {

@@ -12,6 +12,7 @@ use crate::kernel::{Kernel, in_full};
 use crate::last_good;
 use crate::member_file;
 use crate::memory::{Changed, Memory};
+use crate::metrics::Counters;
 use crate::observing;
 use crate::options::Options;
 use crate::pending::{self, Damage, Found, Pending};
@@ -85,6 +86,7 @@ impl Engine {
             table: TableState::Ours,
             memory: Memory::of(state.clone()),
             observing: state.as_ref().map(observing::load).unwrap_or_default(),
+            counters: Counters::default(),
             lists,
             options,
             state,

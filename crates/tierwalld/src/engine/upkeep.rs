@@ -6,6 +6,7 @@ use super::{Engine, Step, StepError};
 use crate::drift::Foreign;
 use crate::journal::kind;
 use crate::kernel::KernelError;
+use crate::metrics::Foreign as Outcome;
 use control::Enforcement;
 use policy::model::Ownership;
 use policy::{Host, compile};
@@ -27,6 +28,7 @@ impl Engine {
             // By a commit of ours that met the change before this, or by whoever made it.
             self.drift = None;
             if *pid != 0 {
+                self.counters.foreign(Outcome::Harmless);
                 tracing::warn!(target: kind::FOREIGN_CHANGE,
                     process,
                     pid,
@@ -38,13 +40,16 @@ impl Engine {
         }
         if self.applied.ownership == Ownership::Report {
             if differs {
+                self.counters.foreign(Outcome::Reported);
                 tracing::warn!(target: kind::FOREIGN_CHANGE, process, pid, change, "another process changed the table");
                 self.drift = Some(format!("{process} (pid {pid}): {change}"));
             }
             return Ok(Step::default());
         }
         tracing::warn!(target: kind::PUT_BACK, process, pid, change, "another process changed the table; putting it back");
-        self.settle("repair", Terms::force(!self.held))
+        let step = self.settle("repair", Terms::force(!self.held))?;
+        self.counters.foreign(Outcome::PutBack);
+        Ok(step)
     }
 
     /// Tries again what the kernel failed.

@@ -1,0 +1,171 @@
+//! Where the numbers go as the policy says: over HTTP, into a file. Nothing here is needed to
+//! enforce anything, and what fails is told and tried again.
+//!
+//! Where the service manager listens in our place (`tierwalld-metrics.socket`), it alone says where:
+//! the sandbox of the service lets the daemon open no such socket.
+
+use super::{http, textfile};
+use crate::event::Event;
+use crate::unwatched::Watched;
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
+use policy::Metrics;
+use std::io;
+use std::net::{self, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+/// How long after a failure it is tried again to listen, at first and at most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// What is under way.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    events: mpsc::Sender<Event>,
+    places: Arc<Semaphore>,
+    /// What the service manager listens on in our place.
+    passed: Vec<SocketAddr>,
+    /// What the policy said last.
+    wanted: Metrics,
+    listening: Option<JoinHandle<()>>,
+    writing: Option<(PathBuf, JoinHandle<()>)>,
+}
+
+impl Exporter {
+    /// Serves on the sockets that the service manager passed on.
+    pub(crate) fn new(sockets: Vec<OwnedFd>, events: mpsc::Sender<Event>) -> Self {
+        let places = Arc::new(Semaphore::new(http::CLIENTS));
+        let mut passed = Vec::new();
+        for socket in sockets {
+            match take(socket) {
+                Ok((listener, address)) => {
+                    tracing::info!(%address, "metrics are served by the socket of the service manager");
+                    tokio::spawn(http::serve(listener, Arc::clone(&places), events.clone()));
+                    passed.push(address);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't serve metrics on a socket of the service manager");
+                }
+            }
+        }
+        let wanted = Metrics::default();
+        Self { events, places, passed, wanted, listening: None, writing: None }
+    }
+
+    /// Does what the policy says from now on. Returns what of it isn't done because the service
+    /// manager says otherwise: as long as that is so.
+    pub(crate) fn follow(&mut self, wanted: &Metrics) -> Option<String> {
+        if *wanted != self.wanted {
+            if wanted.listen != self.wanted.listen {
+                self.listen(wanted.listen);
+            }
+            let file = |metrics: &Metrics| (metrics.textfile.clone(), metrics.interval);
+            if file(wanted) != file(&self.wanted) {
+                self.write(wanted);
+            }
+            self.wanted = wanted.clone();
+        }
+        let listen = wanted.listen.filter(|_| !self.passed.is_empty())?;
+        (!self.passed.contains(&listen)).then(|| {
+            let passed: Vec<String> = self.passed.iter().map(ToString::to_string).collect();
+            format!(
+                "nobody listens at {listen}, since tierwalld-metrics.socket says {}",
+                passed.join(" and ")
+            )
+        })
+    }
+
+    fn listen(&mut self, address: Option<SocketAddr>) {
+        if let Some(before) = self.listening.take() {
+            // With its socket; who is being served is served.
+            before.abort();
+        }
+        let address = address.filter(|_| self.passed.is_empty());
+        self.listening = address.map(|address| {
+            tokio::spawn(listen(address, Arc::clone(&self.places), self.events.clone()))
+        });
+    }
+
+    fn write(&mut self, wanted: &Metrics) {
+        self.stop_writing();
+        self.writing = wanted.textfile.clone().map(|path| {
+            let interval = Duration::from_secs(wanted.interval.seconds().into());
+            let task = tokio::spawn(textfile::keep(path.clone(), interval, self.events.clone()));
+            (path, task)
+        });
+    }
+
+    fn stop_writing(&mut self) {
+        let Some((path, task)) = self.writing.take() else { return };
+        task.abort();
+        if let Err(error) = textfile::remove(&path) {
+            let path = path.display();
+            tracing::warn!(%path, %error, "can't remove the metrics of before");
+        }
+    }
+
+    /// What isn't wanted any more can't fail any more.
+    pub(crate) fn wants(&self, what: Watched) -> bool {
+        match what {
+            Watched::Listener => self.listening.is_some(),
+            Watched::Textfile => self.writing.is_some(),
+            _ => true,
+        }
+    }
+
+    /// Leaves no numbers behind.
+    pub(crate) fn end(&mut self) {
+        self.listen(None);
+        self.stop_writing();
+    }
+}
+
+/// A socket as somebody else has made it.
+fn take(socket: OwnedFd) -> io::Result<(TcpListener, SocketAddr)> {
+    if !getsockopt(&socket, sockopt::AcceptConn)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "nobody listens on it"));
+    }
+    let listener = net::TcpListener::from(socket);
+    let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    Ok((TcpListener::from_std(listener)?, address))
+}
+
+/// Serves at an address, as soon and as long as that can be done.
+async fn listen(address: SocketAddr, places: Arc<Semaphore>, events: mpsc::Sender<Event>) {
+    let mut again = AGAIN;
+    loop {
+        let problem = match TcpListener::bind(address).await {
+            Ok(listener) => {
+                tracing::info!(%address, "metrics are served");
+                if events.send(Event::Watching(Watched::Listener, None)).await.is_ok() {
+                    http::serve(listener, places, events).await;
+                }
+                return;
+            }
+            Err(error) => told(address, &error),
+        };
+        if events.send(Event::Watching(Watched::Listener, Some(problem))).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(again).await;
+        again = (again * 2).min(AGAIN_MAX);
+    }
+}
+
+fn told(address: SocketAddr, error: &io::Error) -> String {
+    let hint = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAFNOSUPPORT) => {
+            "; the sandbox of the service lets the service manager alone listen: `systemctl enable \
+             tierwalld-metrics.socket`, then `systemctl restart tierwalld`"
+        }
+        _ => "",
+    };
+    format!("{address}: {error}{hint}")
+}

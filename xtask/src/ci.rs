@@ -1,6 +1,6 @@
 //! What has to pass before a change goes in.
 
-use crate::{build, demo_run, licences, needs, run, test_run};
+use crate::{build, demo_run, licences, needs, promtool, run, test_run};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::process::{Command, ExitCode, Stdio};
@@ -16,8 +16,10 @@ struct Report {
 /// Runs every step, also after one that failed, and sums up.
 pub(crate) fn ci() -> Result<ExitCode> {
     let mut report = Report::default();
-    report
-        .step("system packages", |_| needs::ensure(&[needs::DEMO, needs::TEST, needs::FIREWALLD]));
+    report.step("system packages", |_| {
+        needs::ensure(&[needs::DEMO, needs::TEST, needs::FIREWALLD])?;
+        promtool::ensure()
+    });
     report.step("toolchain", |_| toolchain());
     report.step("format", |_| run::succeed(&mut run::cargo(&["fmt", "--all", "--check"])));
     report.step("lints", |_| {

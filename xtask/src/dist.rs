@@ -74,6 +74,8 @@ fn parts(root: &Path, stage: &Path) -> Result<PathBuf> {
     copy_all(&root.join("config/examples"), &parts.join("examples"))?;
     copy_all(&root.join("config/sysctl"), &parts.join("sysctl"))?;
     copy_all(&root.join("config/journal"), &parts.join("journal"))?;
+    copy_all(&root.join("config/grafana"), &parts.join("grafana"))?;
+    copy_all(&root.join("config/prometheus"), &parts.join("prometheus"))?;
     copy_all(&root.join("docs"), &parts.join("docs"))?;
     fs::remove_file(parts.join("docs/tierwall.toml.5"))?;
     for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
@@ -89,6 +91,11 @@ fn deb(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
     copy(
         &root.join("systemd/tierwalld.service"),
         &debian.join("tierwall.tierwalld.service"),
+        0o644,
+    )?;
+    copy(
+        &root.join("systemd/tierwalld-metrics.socket"),
+        &debian.join("tierwall.tierwalld-metrics.socket"),
         0o644,
     )?;
     copy(&root.join("config/sysusers/tierwall.conf"), &debian.join("tierwall.sysusers"), 0o644)?;
@@ -123,14 +130,19 @@ fn rpm(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
         let mode = fs::metadata(parts.join(from))?.permissions().mode() & 0o777;
         copy(&parts.join(from), &staged.join(to), mode)?;
     }
-    let unit = staged.join("usr/lib/systemd/system/tierwalld.service");
-    copy(&root.join("systemd/tierwalld.service"), &unit, 0o644)?;
+    let units = staged.join("usr/lib/systemd/system");
+    for unit in ["tierwalld.service", "tierwalld-metrics.socket"] {
+        copy(&root.join("systemd").join(unit), &units.join(unit), 0o644)?;
+    }
     let sysusers = staged.join("usr/lib/sysusers.d/tierwall.conf");
     copy(&root.join("config/sysusers/tierwall.conf"), &sysusers, 0o644)?;
     copy_all(&parts.join("journal"), &staged.join("usr/lib/systemd/catalog"))?;
     fs::create_dir_all(staged.join("etc/tierwall/conf.d"))?;
     copy_all(&parts.join("examples"), &staged.join("usr/share/doc/tierwall/examples"))?;
     copy_all(&parts.join("sysctl"), &staged.join("usr/share/tierwall"))?;
+    for directory in ["grafana", "prometheus"] {
+        copy_all(&parts.join(directory), &staged.join("usr/share/tierwall").join(directory))?;
+    }
     copy_all(&parts.join("docs"), &staged.join("usr/share/doc/tierwall/docs"))?;
     for page in fs::read_dir(parts.join("man"))? {
         let page = page?.path();

@@ -8,6 +8,7 @@ mod dist;
 mod licences;
 mod machines;
 mod needs;
+mod promtool;
 mod run;
 
 use anyhow::{Result, bail};
@@ -126,6 +127,7 @@ fn test(arguments: &[String]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     needs::ensure(&[needs::DEMO, needs::TEST, needs::FIREWALLD])?;
+    promtool::ensure()?;
     let mut tests = test_run()?;
     run::succeed(&mut build())?;
     run::succeed(tests.args(arguments))?;

@@ -173,10 +173,15 @@ fn install(missing: &[&Need]) -> Result<()> {
     let wanted = [&["install", "--yes", "--no-install-recommends"][..], &debian].concat();
     // The lists of a fresh machine are empty or too old. Where a foreign source fails, the packages
     // may be there all the same.
-    if let Err(error) = run::succeed(&mut apt_get(root, &["update", "--quiet"])) {
+    if let Err(error) = update_lists() {
         eprintln!("warning: {error:#}");
     }
     run::succeed(&mut apt_get(root, &wanted)).context("the packages can't be installed")
+}
+
+/// Brings apt's lists of packages up to date.
+pub(crate) fn update_lists() -> Result<()> {
+    run::succeed(&mut apt_get(run::is_root()?, &["update", "--quiet"]))
 }
 
 fn apt_get(root: bool, arguments: &[&str]) -> Command {

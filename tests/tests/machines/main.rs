@@ -13,6 +13,7 @@ mod journal;
 mod load;
 mod rpm;
 mod sandbox;
+mod metrics;
 
 use load::Load;
 use std::fs;

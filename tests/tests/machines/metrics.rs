@@ -47,6 +47,7 @@ fn metrics_come_and_go_with_the_service() {
         "{POLICY}[metrics]\nlisten = \"{ADDRESS}\"\ntextfile = \"{file}\"\ninterval = \"1s\"\n"
     );
     site.write_policy(&listening);
+    site.ok("mkdir /var/lib/collector");
     site.ok("systemctl enable --now tierwalld.service");
 
     // The sandbox forbids both ways of the policy; the message says the way out.
@@ -55,7 +56,7 @@ fn metrics_come_and_go_with_the_service() {
     assert!(told.contains(SOCKET) && told.contains("ReadWritePaths="), "{told}");
     assert!(scrape(&site).is_none());
     assert!(site.ok("tierwall metrics").contains("\ntierwall_enforced 1\n"));
-    site.ok("mkdir -p /var/lib/collector /etc/systemd/system/tierwalld.service.d");
+    site.ok("mkdir /etc/systemd/system/tierwalld.service.d");
     let drop_in = "/etc/systemd/system/tierwalld.service.d/metrics.conf";
     site.machine.write(drop_in, "[Service]\nReadWritePaths=-/var/lib/collector\n").unwrap();
     site.ok("systemctl daemon-reload");

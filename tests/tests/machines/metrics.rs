@@ -67,6 +67,12 @@ fn metrics_come_and_go_with_the_service() {
     site.ok("systemctl restart tierwalld.service");
     assert!(is_served(&site), "{}", site.journal());
     assert_eq!(site.table(), table);
+    // The sandbox hides none of them.
+    let (served, known) = (scrape(&site).unwrap(), include_str!("../../../docs/metrics.md"));
+    for row in known.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let name = row.split('`').next().unwrap();
+        assert!(served.contains(&format!("\n# TYPE {name} ")), "{name}");
+    }
     assert!(!site.ok("tierwall status").contains("metrics"), "{}", site.ok("tierwall status"));
     site.eventually("the file is written", || site.machine.path(file).is_file());
     assert!(site.ok("stat -c %a /var/lib/collector/tierwall.prom").contains("644"));

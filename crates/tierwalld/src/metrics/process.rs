@@ -1,7 +1,7 @@
 //! The daemon as a process, in the names that every Prometheus client uses.
 
 use super::text::Text;
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,7 +30,8 @@ pub(super) fn write(text: &mut Text) {
         let open = descriptors.count().saturating_sub(1);
         text.gauge("process_open_fds", "Open file descriptors.").is(open);
     }
-    if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    if let Some(soft) = most_descriptors(&limits) {
         text.gauge("process_max_fds", "Most file descriptors that may be open.").is(soft);
     }
 }
@@ -54,6 +55,13 @@ fn started() -> Option<f64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
     // To what the unit can tell.
     Some(((now - age) * TICKS).round() / TICKS)
+}
+
+/// `Max open files            1024                 524288               files`. The call for it may
+/// be filtered.
+fn most_descriptors(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// A field in KiB: `VmRSS:     8012 kB`.

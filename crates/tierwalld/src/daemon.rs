@@ -11,7 +11,7 @@ use crate::fd_store;
 use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError, in_full};
 use crate::members::CommandMember;
-use crate::metrics::{Counters, Exporter, Reader, Snapshot};
+use crate::metrics::{Exporter, Known, Reader};
 use crate::options::Options;
 use crate::report;
 use crate::socket;
@@ -23,11 +23,9 @@ use control::{
     Enforcement, Failure, FailureKind, MemberSummary, Reload, Request, Requester, Response,
     Rollback, Status, TableState, exit, socket_path,
 };
-use policy::{ConfirmTime, Labels};
+use policy::ConfirmTime;
 use sd_notify::NotifyState;
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -103,11 +101,8 @@ struct Daemon {
     unwatched: Unwatched,
     /// What was denied.
     denials: denials::Shared,
-    /// What was counted until the last step.
-    counters: Counters,
-    generation_since: Option<u64>,
-    /// The allows by their counters, of this generation.
-    allows: (Option<u64>, Arc<BTreeMap<String, String>>),
+    /// What metrics tell beside the state.
+    known: Known,
     exporter: Exporter,
     /// Whether the service manager was told that a reload began.
     reloading: bool,
@@ -147,9 +142,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         listen_after: RETRY_AFTER,
         unwatched: Unwatched::default(),
         denials: denials::Shared::new(since),
-        counters: Counters::default(),
-        generation_since: None,
-        allows: (None, Arc::default()),
+        known: Known::default(),
         exporter: Exporter::new(passed.metrics, events.clone()),
         reloading: false,
         watchdog: Watchdog::asked_for(),
@@ -224,7 +217,7 @@ impl Daemon {
                     self.status.unwatched = self.unwatched.lines();
                 }
                 Some(Event::Scrape(reply)) => {
-                    let _ = reply.send(self.snapshot());
+                    let _ = reply.send(self.known.snapshot(&self.status, &self.denials));
                 }
                 Some(Event::Reload) => {
                     let reload = Work::Reload { force: false, time: None, replace: false };
@@ -295,7 +288,7 @@ impl Daemon {
                 return;
             }
             Request::Metrics => {
-                let snapshot = self.snapshot();
+                let snapshot = self.known.snapshot(&self.status, &self.denials);
                 tokio::task::spawn_blocking(move || {
                     let _ = reply.send(Response::Metrics(snapshot.render(Reader::Scrape)));
                 });
@@ -406,37 +399,12 @@ impl Daemon {
         self.engine = Some(engine);
     }
 
-    /// Takes note of what metrics tell beside the state, and of where they go.
+    /// Takes note of what metrics tell, and of where they go.
     fn measure(&mut self, engine: &Engine) {
-        let (policy, generation) = (engine.enforced(), engine.history.current());
-        self.denials.label(policy, &engine.server.users);
-        self.counters.clone_from(&engine.counters);
-        self.generation_since = engine.history.since();
-        if self.allows.0 != Some(generation) {
-            let labels = Labels::of(&policy.allows);
-            let keys = policy.allows.iter().map(|allow| allow.key.to_string());
-            let counters = keys.enumerate().map(|(index, key)| (labels.counter(index), key));
-            self.allows = (Some(generation), Arc::new(counters.collect()));
-        }
-        let problem = self.exporter.follow(&engine.applied.metrics);
-        for what in [Watched::Listener, Watched::Textfile] {
-            if !self.exporter.wants(what) {
-                let problem = problem.clone().filter(|_| what == Watched::Listener);
-                self.unwatched.note(what, problem);
-            }
-        }
+        self.denials.label(engine.enforced(), &engine.server.users);
+        self.known.note(engine);
+        self.exporter.follow(&engine.applied.metrics, &mut self.unwatched);
         self.status.unwatched = self.unwatched.lines();
-    }
-
-    /// What metrics are made of.
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            status: self.status.clone(),
-            counters: self.counters.clone(),
-            generation_since: self.generation_since,
-            allows: Arc::clone(&self.allows.1),
-            denials: self.denials.clone(),
-        }
     }
 
     /// Sees to it that what the kernel failed is tried again, less and less often.

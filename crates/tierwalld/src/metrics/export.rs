@@ -6,7 +6,7 @@
 
 use super::{http, textfile};
 use crate::event::Event;
-use crate::unwatched::Watched;
+use crate::unwatched::{Unwatched, Watched};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use policy::Metrics;
@@ -58,9 +58,9 @@ impl Exporter {
         Self { events, places, passed, wanted, listening: None, writing: None }
     }
 
-    /// Does what the policy says from now on. Returns what of it isn't done because the service
-    /// manager says otherwise: as long as that is so.
-    pub(crate) fn follow(&mut self, wanted: &Metrics) -> Option<String> {
+    /// Does what the policy says from now on. What of it isn't done, because the service manager
+    /// says otherwise, is told as long as that is so; what isn't wanted any more isn't.
+    pub(crate) fn follow(&mut self, wanted: &Metrics, unwatched: &mut Unwatched) {
         if *wanted != self.wanted {
             if wanted.listen != self.wanted.listen {
                 self.listen(wanted.listen);
@@ -71,14 +71,20 @@ impl Exporter {
             }
             self.wanted = wanted.clone();
         }
-        let listen = wanted.listen.filter(|_| !self.passed.is_empty())?;
-        (!self.passed.contains(&listen)).then(|| {
-            let passed: Vec<String> = self.passed.iter().map(ToString::to_string).collect();
-            format!(
-                "nobody listens at {listen}, since tierwalld-metrics.socket says {}",
-                passed.join(" and ")
-            )
-        })
+        if !self.wants(Watched::Listener) {
+            unwatched.note(Watched::Listener, self.overruled());
+        }
+        if !self.wants(Watched::Textfile) {
+            unwatched.note(Watched::Textfile, None);
+        }
+    }
+
+    /// That nobody listens where the policy says.
+    fn overruled(&self) -> Option<String> {
+        let listen = self.wanted.listen.filter(|listen| !self.passed.contains(listen))?;
+        let passed: Vec<String> = self.passed.iter().map(ToString::to_string).collect();
+        let passed = passed.join(" and ");
+        Some(format!("nobody listens at {listen}, since tierwalld-metrics.socket says {passed}"))
     }
 
     fn listen(&mut self, address: Option<SocketAddr>) {

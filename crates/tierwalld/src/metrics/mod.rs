@@ -14,6 +14,7 @@
 mod counters;
 mod export;
 mod http;
+mod known;
 mod process;
 mod state;
 mod text;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use counters::{Asked, Counters, Foreign};
 pub(crate) use export::Exporter;
+pub(crate) use known::Known;
 
 /// What the event loop knows.
 #[derive(Debug, Clone)]

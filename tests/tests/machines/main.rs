@@ -11,9 +11,9 @@ mod journal;
 #[allow(dead_code, reason = "how long a step took is told elsewhere")]
 #[path = "../continuity/load.rs"]
 mod load;
+mod metrics;
 mod rpm;
 mod sandbox;
-mod metrics;
 
 use load::Load;
 use std::fs;

@@ -84,7 +84,7 @@ pub(crate) fn write(flow: &Flow) {
     let (side, what) = (mark.hook.to_string(), mark.fate.words());
     let uid = user.map(tracing::field::display);
     let interface = name_of(*interface);
-    tracing::info!(target: kind::DENIED, side, %source, %destination, %service, uid, ?interface, "{what}");
+    tracing::info!(target: kind::DENIED, side, %source, %destination, %service, uid, interface, "{what}");
 }
 
 /// The name of an interface, its number where it is gone.

@@ -71,7 +71,7 @@ fn macro_before(tokens: &[TokenTree]) -> Option<String> {
 }
 
 impl LogEvent {
-    /// The arguments are `target: kind::WORD`, fields as `name`, `%name`, `?name` or `name = value`,
+    /// The arguments are `target: kind::WORD`, fields as `name`, `%name` or `name = value`,
     /// and a format string with its own arguments.
     fn of(place: String, level: String, arguments: TokenStream) -> Self {
         let mut event = Self { place, level, kind: None, fields: Vec::new() };
@@ -80,7 +80,13 @@ impl LogEvent {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             match words[..] {
                 ["target", ":", "kind", ":", ":", word] => event.kind = Some(word.to_owned()),
-                [name] | ["%" | "?", name] | [name, "=", ..] if is_name(name) => {
+                ["?", name] | [name, "=", "?", ..] => {
+                    panic!(
+                        "{name} would be in the journal with its quotation marks: {}",
+                        event.place
+                    )
+                }
+                [name] | ["%", name] | [name, "=", ..] if is_name(name) => {
                     event.fields.push(name.to_owned());
                 }
                 _ => return event,
@@ -108,7 +114,7 @@ fn split(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
 
 #[test]
 fn the_source_is_understood() {
-    let source = "fn f() { g(|e| tracing::warn!(target: kind::X, %a, b = c.d(), ?e, \"{f}\", g)); }
+    let source = "fn f() { g(|e| tracing::warn!(target: kind::X, %a, b = c.d(), e, \"{f}\", g)); }
                   mod tests { fn f() { tracing::info!(h, \"\"); } }";
     let mut events = Vec::new();
     of_tokens(source.parse().expect("Rust"), "x.rs", &mut events);

@@ -60,6 +60,7 @@ pub(crate) const FIREWALLD: &[Need] = &[
 pub(crate) const TEST: &[Need] = &[
     need(What::File("/etc/protocols"), ["netbase", "setup"], "lets nft read and list protocols by name"),
     need(What::Program("iptables-nft-restore"), ["iptables", "iptables-nft"], "makes rules as Docker does, for the doctor to find"),
+    need(What::Program("journalctl"), ["systemd", "systemd"], "reads the catalog of messages as it will be read"),
     need(What::Program("clang"), ["clang", "clang"], "builds the second netlink reader that tests compare with"),
 ];
 

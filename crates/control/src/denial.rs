@@ -23,6 +23,17 @@ pub enum DenialsBy {
     Generation,
 }
 
+/// Which groups come first, and so which are left out where there are too many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DenialsOrder {
+    /// Those with the most connections.
+    #[default]
+    Heaviest,
+    /// Those that were seen last.
+    Latest,
+}
+
 /// The chain that denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -70,7 +81,7 @@ pub struct Denials {
     pub totals: Vec<DenialTotal>,
     /// What it is summed up by.
     pub by: DenialsBy,
-    /// The groups with the most connections first.
+    /// In the order that was asked for.
     pub groups: Vec<DenialGroup>,
     /// Groups that were left out, since only so many were asked for.
     pub left_out: usize,

@@ -12,7 +12,7 @@ mod message;
 pub use client::{Client, ClientError};
 pub use denial::{
     DenialCount, DenialFate, DenialGroup, DenialSummary, DenialTotal, Denials, DenialsBy,
-    Direction, LimitCount, Losses, Observing,
+    DenialsOrder, Direction, LimitCount, Losses, Observing,
 };
 pub use generation::{
     Confirmation, Connection, Difference, Differs, Generation, HeldBack, MemberDifference, Past,

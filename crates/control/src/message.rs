@@ -1,6 +1,6 @@
 //! What is said over the socket.
 
-use crate::denial::{DenialSummary, Denials, DenialsBy, Observing};
+use crate::denial::{DenialSummary, Denials, DenialsBy, DenialsOrder, Observing};
 use crate::generation::{Connection, Difference, Differs, Past, Pending};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,9 @@ pub enum Request {
         seconds: Option<u64>,
         /// How many groups at most.
         limit: usize,
+        /// Which of them.
+        #[serde(default)]
+        order: DenialsOrder,
     },
     /// Numbers for Prometheus.
     Metrics,

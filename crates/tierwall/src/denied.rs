@@ -5,7 +5,8 @@ use crate::options::{By, Common, Denied};
 use crate::output::{FAINT, HEADING, WARNING, columns, counted, print, print_json, styled};
 use crate::status::ago;
 use control::{
-    Client, DenialCount, DenialGroup, Denials, DenialsBy, Request, Response, socket_path,
+    Client, DenialCount, DenialGroup, Denials, DenialsBy, DenialsOrder, Request, Response,
+    socket_path,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,7 +23,8 @@ pub(crate) fn run(common: &Common, options: &Denied) -> Result<u8, Error> {
         By::Generation => DenialsBy::Generation,
     };
     let seconds = options.since.map(|time| time.as_secs());
-    let request = Request::Denied { by, seconds, limit: options.limit };
+    let order = DenialsOrder::Heaviest;
+    let request = Request::Denied { by, seconds, limit: options.limit, order };
     match client.ask(&request).map_err(Error::Client)? {
         Response::Denied(denials) if common.json => print_json(&as_json(&denials))?,
         Response::Denied(denials) => print(&as_text(&denials))?,

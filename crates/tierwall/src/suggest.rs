@@ -13,7 +13,8 @@ use crate::judge::{Whole, lookup_user, tell_diagnostics, whole};
 use crate::options::{Common, Suggest};
 use crate::output::{print, print_json};
 use control::{
-    Client, DenialFate, DenialGroup, Denials, DenialsBy, Direction, Request, Response, socket_path,
+    Client, DenialFate, DenialGroup, Denials, DenialsBy, DenialsOrder, Direction, Request,
+    Response, socket_path,
 };
 use policy::explain::Server;
 use policy::model::Service;
@@ -78,7 +79,12 @@ pub(crate) fn run(common: &Common, options: &Suggest) -> Result<u8, Error> {
 fn ask(common: &Common, options: &Suggest) -> Result<Denials, Error> {
     let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
     let seconds = options.since.map(|time| time.as_secs());
-    let request = Request::Denied { by: DenialsBy::Flow, seconds, limit: EVERYTHING };
+    let request = Request::Denied {
+        by: DenialsBy::Flow,
+        seconds,
+        limit: EVERYTHING,
+        order: DenialsOrder::Heaviest,
+    };
     match client.ask(&request).map_err(Error::Client)? {
         Response::Denied(denials) => Ok(*denials),
         other => Err(crate::unexpected(other)),

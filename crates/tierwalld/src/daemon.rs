@@ -279,10 +279,11 @@ impl Daemon {
                 let _ = reply.send(Response::Status(Box::new(status)));
                 return;
             }
-            Request::Denied { by, seconds, limit } => {
+            Request::Denied { by, seconds, limit, order } => {
                 let denials = self.denials.clone();
+                let asked = denials::Asked { by, seconds, limit, order };
                 tokio::task::spawn_blocking(move || {
-                    let answer = denials::answer(&denials, by, seconds, limit, report::now());
+                    let answer = denials::answer(&denials, asked, report::now());
                     let _ = reply.send(Response::Denied(Box::new(answer)));
                 });
                 return;

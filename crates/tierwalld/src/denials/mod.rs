@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use labels::Labels;
 pub(crate) use reader::{open, start};
-pub(crate) use report::{answer, summary};
+pub(crate) use report::{Asked, answer, summary};
 pub(crate) use tally::{Counted, Series};
 
 /// The book, and what the reader has to know beside packets.

@@ -7,12 +7,13 @@ use super::history::{Count, LONGEST};
 use super::journal::name_of;
 use control::{
     DenialCount, DenialFate, DenialGroup, DenialSummary, DenialTotal, Denials, DenialsBy,
-    Direction, LimitCount, Losses,
+    DenialsOrder, Direction, LimitCount, Losses,
 };
 use netlink::Connection;
 use policy::model::Tier;
 use policy::{Fate, Mark};
 use ruleset::Hook;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -21,17 +22,26 @@ const MOST_GROUPS: usize = 10_000;
 
 const HOUR: u64 = 3600;
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) by: DenialsBy,
+    /// None for all that is remembered.
+    pub(crate) seconds: Option<u64>,
+    pub(crate) limit: usize,
+    pub(crate) order: DenialsOrder,
+}
+
 /// Answers. Asks the kernel, so it blocks.
-pub(crate) fn answer(
-    shared: &Shared,
-    by: DenialsBy,
-    seconds: Option<u64>,
-    limit: usize,
-    now: u64,
-) -> Denials {
-    let window = Window { now, seconds: seconds.filter(|seconds| *seconds <= LONGEST) };
+pub(crate) fn answer(shared: &Shared, asked: Asked, now: u64) -> Denials {
+    let Asked { by, seconds, limit, order } = asked;
+    let seconds = seconds.filter(|seconds| *seconds <= LONGEST);
+    let limit = limit.min(MOST_GROUPS);
+    // Those of tiers are made of all flows.
+    let most = if by == DenialsBy::Tier { usize::MAX } else { limit };
+    let window = Window { now, seconds, order, most };
     let book = shared.book();
-    let (groups, rest) = match by {
+    let found = match by {
         DenialsBy::Flow | DenialsBy::Tier => window.groups(&book.flows, |group, flow| {
             group.source = Some(flow.source);
             group.destination = Some(flow.destination);
@@ -66,21 +76,17 @@ pub(crate) fn answer(
     let (reading, began) = (book.reading, book.began);
     // What follows takes longer, and needs the book no more.
     drop(book);
-    let mut groups = groups;
+    let Found { mut groups, mut left_out, rest } = found;
     for group in &mut groups {
         (group.source_tiers, group.destination_tiers) =
             (tiers_of(&shared.tiers, group.source), tiers_of(&shared.tiers, group.destination));
     }
     if by == DenialsBy::Tier {
         groups = by_tier(groups);
+        groups.sort_by_key(|group| rank(order, group.count, group.last));
+        left_out = groups.len().saturating_sub(limit);
+        groups.truncate(limit);
     }
-    let order = |group: &DenialGroup| {
-        let DenialCount { connections, retries } = group.count;
-        std::cmp::Reverse((connections, retries, group.last))
-    };
-    groups.sort_by_key(order);
-    let left_out = groups.len().saturating_sub(limit.min(MOST_GROUPS));
-    groups.truncate(limit.min(MOST_GROUPS));
     name_interfaces(&mut groups);
     let since = window.seconds.map_or(0, |seconds| now.saturating_sub(seconds)).max(began);
     Denials {
@@ -93,6 +99,15 @@ pub(crate) fn answer(
         rest: told(rest),
         losses: losses(reading),
     }
+}
+
+/// What comes first is less.
+fn rank(order: DenialsOrder, count: DenialCount, last: u64) -> Reverse<[u64; 3]> {
+    let DenialCount { connections, retries } = count;
+    Reverse(match order {
+        DenialsOrder::Heaviest => [connections, retries, last],
+        DenialsOrder::Latest => [last, connections, retries],
+    })
 }
 
 /// The numbers for `status`.
@@ -112,27 +127,49 @@ pub(crate) fn summary(shared: &Shared, now: u64) -> DenialSummary {
     }
 }
 
-/// What is asked for.
+/// The time that is asked for, and which groups of it.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     now: u64,
     /// None for all.
     seconds: Option<u64>,
+    order: DenialsOrder,
+    /// How many groups at most.
+    most: usize,
+}
+
+/// What a table holds of a window.
+struct Found {
+    groups: Vec<DenialGroup>,
+    left_out: usize,
+    /// What the table holds no more.
+    rest: Count,
 }
 
 impl Window {
-    /// What a table holds of this time, and the sum of what it no longer holds. `name` fills in what
-    /// the key says.
+    /// What a table holds, the first ones in order. `name` fills in what the key says. Whoever watches
+    /// asks every second: of those that are left out nothing is made but their rank.
     fn groups<K: Copy + Eq + std::hash::Hash>(
         self,
         table: &Heavy<K>,
         name: impl Fn(&mut DenialGroup, &K) -> Mark,
-    ) -> (Vec<DenialGroup>, Count) {
-        let group = |entry: &Entry<K>| {
-            let count = entry.history.last(self.now, self.seconds);
-            if count.packets == 0 {
-                return None;
-            }
+    ) -> Found {
+        let mut ranked: Vec<_> = table
+            .entries()
+            .iter()
+            .filter_map(|entry| {
+                let count = entry.history.last(self.now, self.seconds);
+                let rank = rank(self.order, told(count), entry.last);
+                (count.packets > 0).then_some((rank, told(count), entry))
+            })
+            .collect();
+        let left_out = ranked.len().saturating_sub(self.most);
+        if left_out > 0 && self.most > 0 {
+            ranked.select_nth_unstable_by_key(self.most - 1, |(rank, ..)| *rank);
+        }
+        ranked.truncate(self.most);
+        ranked.sort_by_key(|(rank, ..)| *rank);
+        let group = |(_, count, entry): (_, DenialCount, &Entry<K>)| {
             let mut group = DenialGroup {
                 direction: Direction::Input,
                 fate: DenialFate::Denied,
@@ -144,17 +181,17 @@ impl Window {
                 user: None,
                 interface: None,
                 generation: None,
-                count: told(count),
+                count,
                 first: entry.first,
                 last: entry.last,
                 uncertain: entry.uncertain,
             };
             let mark = name(&mut group, &entry.key);
             (group.direction, group.fate) = (direction(mark.hook), fate(mark.fate));
-            Some(group)
+            group
         };
-        let groups = table.entries().iter().filter_map(group).collect();
-        (groups, table.rest(self.now, self.seconds))
+        let groups = ranked.into_iter().map(group).collect();
+        Found { groups, left_out, rest: table.rest(self.now, self.seconds) }
     }
 }
 
@@ -265,5 +302,36 @@ fn fate(fate: Fate) -> DenialFate {
         Fate::WouldDeny => DenialFate::WouldDeny,
         Fate::Invalid => DenialFate::Invalid,
         Fate::WouldDropInvalid => DenialFate::WouldDropInvalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_groups_are_those_of_the_order() {
+        const NOW: u64 = 1_700_000_000;
+        let mark = Mark { hook: Hook::Input, fate: Fate::Denied };
+        let mut table = Heavy::new(100, NOW);
+        // The generation g is seen g times, the first ones last.
+        for number in 1..=50u64 {
+            for _ in 0..number {
+                table.count((mark, number), NOW + 50 - number, true);
+            }
+        }
+        let found = |order, most| {
+            let window = Window { now: NOW + 60, seconds: None, order, most };
+            let found = window.groups(&table, |group, (mark, number)| {
+                group.generation = Some(*number);
+                *mark
+            });
+            let numbers = found.groups.iter().filter_map(|group| group.generation);
+            (numbers.collect::<Vec<_>>(), found.left_out)
+        };
+        assert_eq!(found(DenialsOrder::Heaviest, 3), (vec![50, 49, 48], 47));
+        assert_eq!(found(DenialsOrder::Latest, 3), (vec![1, 2, 3], 47));
+        assert_eq!(found(DenialsOrder::Latest, 0), (vec![], 50));
+        assert_eq!(found(DenialsOrder::Heaviest, 60).0.len(), 50);
     }
 }

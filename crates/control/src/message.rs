@@ -53,6 +53,9 @@ pub enum Request {
         /// Which of them.
         #[serde(default)]
         order: DenialsOrder,
+        /// Only those that were seen then or later, in seconds since the epoch; none for all.
+        #[serde(default)]
+        seen_since: Option<u64>,
     },
     /// Numbers for Prometheus.
     Metrics,

@@ -13,24 +13,30 @@ use std::collections::BTreeMap;
 
 pub(crate) fn run(common: &Common, options: &Denied) -> Result<u8, Error> {
     let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
-    let by = match options.by {
-        By::Flow => DenialsBy::Flow,
-        By::Destination => DenialsBy::Destination,
-        By::Source => DenialsBy::Source,
-        By::User => DenialsBy::User,
-        By::Service => DenialsBy::Service,
-        By::Tier => DenialsBy::Tier,
-        By::Generation => DenialsBy::Generation,
-    };
+    let by = options.by.into();
     let seconds = options.since.map(|time| time.as_secs());
     let order = DenialsOrder::Heaviest;
-    let request = Request::Denied { by, seconds, limit: options.limit, order };
+    let request = Request::Denied { by, seconds, limit: options.limit, order, seen_since: None };
     match client.ask(&request).map_err(Error::Client)? {
         Response::Denied(denials) if common.json => print_json(&as_json(&denials))?,
         Response::Denied(denials) => print(&as_text(&denials))?,
         other => return Err(crate::unexpected(other)),
     }
     Ok(control::exit::OK)
+}
+
+impl From<By> for DenialsBy {
+    fn from(by: By) -> Self {
+        match by {
+            By::Flow => Self::Flow,
+            By::Destination => Self::Destination,
+            By::Source => Self::Source,
+            By::User => Self::User,
+            By::Service => Self::Service,
+            By::Tier => Self::Tier,
+            By::Generation => Self::Generation,
+        }
+    }
 }
 
 /// The answer, with the names of users beside their numbers.
@@ -165,11 +171,11 @@ fn cell(column: &str, by: DenialsBy, group: &DenialGroup, users: &mut Users) -> 
 }
 
 /// The names of users, each looked up once.
-#[derive(Default)]
-struct Users(BTreeMap<u32, Option<String>>);
+#[derive(Debug, Default)]
+pub(crate) struct Users(BTreeMap<u32, Option<String>>);
 
 impl Users {
-    fn name(&mut self, user: u32) -> Option<String> {
+    pub(crate) fn name(&mut self, user: u32) -> Option<String> {
         let lookup = || {
             let found = nix::unistd::User::from_uid(user.into()).ok().flatten();
             found.map(|found| found.name)

@@ -183,7 +183,7 @@ fn tier_note(status: &Status, tier: &TierSummary) -> &'static str {
     }
 }
 
-fn mode_name(mode: SideMode) -> &'static str {
+pub(crate) fn mode_name(mode: SideMode) -> &'static str {
     match mode {
         SideMode::Enforce => "enforce",
         SideMode::Observe => "observe",
@@ -201,11 +201,11 @@ pub(crate) fn left(time: u64) -> String {
     in_words(time.saturating_sub(now()))
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn in_words(seconds: u64) -> String {
+pub(crate) fn in_words(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),

@@ -84,6 +84,7 @@ fn ask(common: &Common, options: &Suggest) -> Result<Denials, Error> {
         seconds,
         limit: EVERYTHING,
         order: DenialsOrder::Heaviest,
+        seen_since: None,
     };
     match client.ask(&request).map_err(Error::Client)? {
         Response::Denied(denials) => Ok(*denials),

@@ -279,9 +279,9 @@ impl Daemon {
                 let _ = reply.send(Response::Status(Box::new(status)));
                 return;
             }
-            Request::Denied { by, seconds, limit, order } => {
+            Request::Denied { by, seconds, limit, order, seen_since } => {
                 let denials = self.denials.clone();
-                let asked = denials::Asked { by, seconds, limit, order };
+                let asked = denials::Asked { by, seconds, limit, order, seen_since };
                 tokio::task::spawn_blocking(move || {
                     let answer = denials::answer(&denials, asked, report::now());
                     let _ = reply.send(Response::Denied(Box::new(answer)));

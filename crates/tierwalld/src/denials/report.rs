@@ -30,16 +30,18 @@ pub(crate) struct Asked {
     pub(crate) seconds: Option<u64>,
     pub(crate) limit: usize,
     pub(crate) order: DenialsOrder,
+    /// Only what was seen then or later.
+    pub(crate) seen_since: Option<u64>,
 }
 
 /// Answers. Asks the kernel, so it blocks.
 pub(crate) fn answer(shared: &Shared, asked: Asked, now: u64) -> Denials {
-    let Asked { by, seconds, limit, order } = asked;
+    let Asked { by, seconds, limit, order, seen_since } = asked;
     let seconds = seconds.filter(|seconds| *seconds <= LONGEST);
     let limit = limit.min(MOST_GROUPS);
     // Those of tiers are made of all flows.
     let most = if by == DenialsBy::Tier { usize::MAX } else { limit };
-    let window = Window { now, seconds, order, most };
+    let window = Window { now, seconds, seen_since, order, most };
     let book = shared.book();
     let found = match by {
         DenialsBy::Flow | DenialsBy::Tier => window.groups(&book.flows, |group, flow| {
@@ -133,6 +135,8 @@ struct Window {
     now: u64,
     /// None for all.
     seconds: Option<u64>,
+    /// None for whenever.
+    seen_since: Option<u64>,
     order: DenialsOrder,
     /// How many groups at most.
     most: usize,
@@ -154,9 +158,11 @@ impl Window {
         table: &Heavy<K>,
         name: impl Fn(&mut DenialGroup, &K) -> Mark,
     ) -> Found {
+        let seen = |entry: &&Entry<K>| self.seen_since.is_none_or(|since| entry.last >= since);
         let mut ranked: Vec<_> = table
             .entries()
             .iter()
+            .filter(seen)
             .filter_map(|entry| {
                 let count = entry.history.last(self.now, self.seconds);
                 let rank = rank(self.order, told(count), entry.last);
@@ -320,8 +326,8 @@ mod tests {
                 table.count((mark, number), NOW + 50 - number, true);
             }
         }
-        let found = |order, most| {
-            let window = Window { now: NOW + 60, seconds: None, order, most };
+        let found_since = |order, most, seen_since| {
+            let window = Window { now: NOW + 60, seconds: None, seen_since, order, most };
             let found = window.groups(&table, |group, (mark, number)| {
                 group.generation = Some(*number);
                 *mark
@@ -329,9 +335,12 @@ mod tests {
             let numbers = found.groups.iter().filter_map(|group| group.generation);
             (numbers.collect::<Vec<_>>(), found.left_out)
         };
+        let found = |order, most| found_since(order, most, None);
         assert_eq!(found(DenialsOrder::Heaviest, 3), (vec![50, 49, 48], 47));
         assert_eq!(found(DenialsOrder::Latest, 3), (vec![1, 2, 3], 47));
         assert_eq!(found(DenialsOrder::Latest, 0), (vec![], 50));
         assert_eq!(found(DenialsOrder::Heaviest, 60).0.len(), 50);
+        let late = found_since(DenialsOrder::Heaviest, 60, Some(NOW + 48));
+        assert_eq!(late, (vec![2, 1], 0));
     }
 }

@@ -167,10 +167,10 @@ fn domains(json: &Json) -> Vec<Domain> {
 }
 
 fn element(domains: &[Domain], json: &Json) -> ListedElement {
-    if let Json::Array(pair) = json {
-        if let [key, data] = pair.as_slice() {
-            return ListedElement { verdict: verdict(data), ..element(domains, key) };
-        }
+    if let Json::Array(pair) = json
+        && let [key, data] = pair.as_slice()
+    {
+        return ListedElement { verdict: verdict(data), ..element(domains, key) };
     }
     let inner = json.get("elem");
     let timed = inner.is_some_and(|inner| inner.get("expires").is_some());

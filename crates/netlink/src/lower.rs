@@ -300,7 +300,7 @@ fn lower_match(
 /// A prefix of whole bytes is a shorter load, any other a mask.
 fn lower_prefix(load: &Load, address: u128, length: usize) -> Vec<Expression> {
     let mut bytes = load.bytes(address);
-    if let (Expression::Payload(payload), true) = (&load.expression, length % 8 == 0) {
+    if let (Expression::Payload(payload), true) = (&load.expression, length.is_multiple_of(8)) {
         bytes.truncate(length / 8);
         let shorter = Payload { length: bytes.len() as u32, ..*payload };
         return vec![Expression::Payload(shorter), Expression::Compare { equal: true, bytes }];

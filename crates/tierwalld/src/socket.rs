@@ -169,10 +169,10 @@ async fn converse(
 
 async fn answer(request: Request, by: Requester, events: mpsc::Sender<Event>) -> Response {
     let (reply, answer) = oneshot::channel();
-    if events.send(Event::Request { request, by, reply }).await.is_ok() {
-        if let Ok(response) = answer.await {
-            return response;
-        }
+    if events.send(Event::Request { request, by, reply }).await.is_ok()
+        && let Ok(response) = answer.await
+    {
+        return response;
     }
     Response::Failed(failure(FailureKind::Failed, "tierwalld is ending"))
 }

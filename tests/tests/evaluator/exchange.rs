@@ -189,7 +189,8 @@ impl<'r> Exchanges<'r> {
             }
             // The checksum is looked at where a packet comes in.
             93..=96 if path == In => {
-                let content = if kind % 2 == 0 { tcp(from, to, SYN) } else { udp(from, to) };
+                let content =
+                    if kind.is_multiple_of(2) { tcp(from, to, SYN) } else { udp(from, to) };
                 let packet = between(content).broken();
                 return self.sending(packet);
             }

@@ -78,7 +78,7 @@ fn as_text(denials: &Denials) -> String {
     text + &losses(denials)
 }
 
-fn retried(retries: u64) -> String {
+pub(crate) fn retried(retries: u64) -> String {
     match retries {
         1 => "1 retry".into(),
         retries => format!("{retries} retries"),

@@ -35,6 +35,8 @@ pub(crate) enum Error {
     Question(String, Option<String>),
     /// Standard output.
     Output(io::Error),
+    /// The terminal of a view.
+    Terminal(io::Error),
 }
 
 impl Error {
@@ -93,6 +95,9 @@ impl Error {
             Self::Question(message, Some(hint)) => format!("{message}\n  hint: {hint}"),
             Self::Question(message, None) => message.clone(),
             Self::Output(error) => format!("can't write to standard output: {error}"),
+            Self::Terminal(error) => {
+                format!("can't use the terminal: {error}\n  hint: `--lines` prints lines instead")
+            }
         })
     }
 }

@@ -29,6 +29,7 @@ mod suggest;
 mod teardown;
 mod terminal;
 mod trace;
+mod watch;
 mod who_can;
 
 use anstream::ColorChoice;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Denied(denied) => denied::run(common, denied),
         Command::Suggest(suggest) => suggest::run(common, suggest),
         Command::Metrics => metrics::run(common),
+        Command::Watch(watch) => watch::run(common, watch),
         Command::Reload(reload) => change::reload(common, reload),
         Command::Confirm(confirm) => confirm::run(common, confirm),
         Command::History => history::list(common),

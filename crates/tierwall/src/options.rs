@@ -92,6 +92,9 @@ pub(crate) enum Command {
     Suggest(Suggest),
     /// Print numbers for Prometheus, in its text format, which is for programs: there is no other
     Metrics,
+    /// Watch what is denied as it happens, with what is enforced and what is wrong
+    #[command(after_help = WATCH_HELP)]
+    Watch(Watch),
     /// Apply the policy files as they are now, and wait until the kernel has acknowledged it
     Reload(Reload),
     /// Say that a change which waits is good: it stays, where somebody has come in since
@@ -362,6 +365,52 @@ pub(crate) struct Suggest {
     #[arg(long)]
     pub(crate) scans: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// What to sum up the heaviest by, at first
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Flow)]
+    pub(crate) by: By,
+
+    /// How far back the heaviest go, at first; longer than a day is all that the daemon remembers
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10min",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) since: Duration,
+
+    /// How often to ask, at least 100ms
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+
+    /// Print lines, also on a terminal
+    #[arg(long)]
+    pub(crate) lines: bool,
+
+    /// End after so many polls
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) polls: Option<u64>,
+}
+
+/// How often a daemon may be asked.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match interval >= Duration::from_millis(100) {
+        true => Ok(interval),
+        false => Err("that is too often: 100ms is the least".to_owned()),
+    }
+}
+
+const WATCH_HELP: &str = "\
+Keys: q quits, b sums up by something else, t goes further back, the arrows choose a list and a row \
+(told in full below), p pauses, ? helps. A daemon that is away is asked again.
+
+Where standard output is no terminal, or with --lines, each flow of which something was denied since \
+the last poll is a line, first the ten that were seen last; what isn't told apart is a sum. With \
+--json each poll is an object on a line: what is enforced, what waits or is wrong, rates a second, the \
+heaviest, and in `new` the flows with what was new of each (none in the first).";
 
 /// What denials are summed up by.
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -77,6 +77,7 @@ fn refused_while_running(spoil: impl FnOnce(&Server)) -> String {
     }
     let by_reload = bad(&server.tierwall(&["reload"]).unwrap());
     assert!(by_reload.contains(told.trim_end()), "{by_reload}\nbut status says\n{told}");
+    assert!(!by_reload.contains("error: error"), "{by_reload}");
     assert!(daemon.log().contains(told.trim_end()), "{}", daemon.log());
     assert_eq!(Kernel::of(server.host()).unwrap(), before);
 

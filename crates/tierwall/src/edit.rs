@@ -90,9 +90,7 @@ fn edited(
         match told {
             Ok(text) => tell(&text),
             Err(error) => {
-                if let Some(message) = error.message() {
-                    tell(&format!("{} {message}\n", styled(BAD, "error:")));
-                }
+                tell(&error.told());
                 let question = "(e)dit again, or e(x)it and leave the policy as it was?";
                 match terminal.ask(question, &['e', 'x']) {
                     'e' => continue,
@@ -149,7 +147,10 @@ fn install(
             Ok(control::exit::OK)
         }
         Err(Error::Refused(failure)) if failure.kind != FailureKind::NotPermitted => {
-            tell(&format!("{} {}\n", styled(BAD, "refused:"), failure.message.trim_end()));
+            // Errors of a policy have headings of their own.
+            let gap = if failure.kind == FailureKind::BadPolicy { '\n' } else { ' ' };
+            let message = failure.message.trim_end();
+            tell(&format!("{}{gap}{message}\n", styled(BAD, "refused:")));
             put_back(original, &installed, text)?;
             Err(Error::Told(failure.kind))
         }

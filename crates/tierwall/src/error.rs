@@ -1,6 +1,7 @@
 //! What can go wrong, and the exit code that says so.
 
-use control::{ClientError, FailureKind, exit};
+use crate::output::{BAD, styled};
+use control::{ClientError, Failure, FailureKind, exit};
 use netlink::trace::TraceError;
 use std::io;
 
@@ -24,7 +25,7 @@ pub(crate) enum Error {
     /// The daemon gave no answer.
     Client(ClientError),
     /// The daemon refused.
-    Refused(control::Failure),
+    Refused(Failure),
     /// The daemon refused, which was told already.
     Told(FailureKind),
     /// The policy file can't be edited.
@@ -52,6 +53,18 @@ impl Error {
             Self::Told(kind) => refused(*kind),
             Self::Foreign => exit::FOREIGN_TABLE,
             _ => exit::FAILED,
+        }
+    }
+
+    /// All that is told of it; nothing where that was done already. The daemon tells errors of a policy
+    /// as `check` does, each with its heading.
+    pub(crate) fn told(&self) -> String {
+        match (self, self.message()) {
+            (_, None) => String::new(),
+            (Self::Refused(Failure { kind: FailureKind::BadPolicy, .. }), Some(message)) => {
+                format!("{}\n", message.trim_end())
+            }
+            (_, Some(message)) => format!("{} {message}\n", styled(BAD, "error:")),
         }
     }
 
@@ -125,5 +138,25 @@ pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heading_stands_once() {
+        let told = |kind, message: &str| {
+            let error = Error::Refused(Failure { kind, message: message.into() });
+            anstream::adapter::strip_str(&error.told()).to_string()
+        };
+        let diagnostics = "warning: a tier nobody uses\nerror: unknown tier `amdin`\n\n";
+        assert_eq!(
+            told(FailureKind::BadPolicy, diagnostics),
+            format!("{}\n", diagnostics.trim_end())
+        );
+        assert_eq!(told(FailureKind::Lockout, "no"), "error: no\n");
+        assert_eq!(Error::BadPolicy.told(), "");
     }
 }

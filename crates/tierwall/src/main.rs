@@ -85,9 +85,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code.into(),
         Err(error) => {
-            if let Some(message) = error.message() {
-                output::tell(&format!("{} {message}\n", output::styled(output::BAD, "error:")));
-            }
+            output::tell(&error.told());
             error.exit_code().into()
         }
     }

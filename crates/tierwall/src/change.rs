@@ -22,7 +22,7 @@ pub(crate) fn rollback(common: &Common, rollback: &Rollback) -> Result<u8, Error
     let request = Request::Rollback(control::Rollback {
         generation: rollback.generation,
         force: rollback.force,
-        confirm: rollback.confirm.map(ConfirmTime::seconds),
+        confirm: rollback.confirming.confirm.map(ConfirmTime::seconds),
         connection: connection::own(),
     });
     change(common, &request, "nothing changed: the kernel holds that policy")

@@ -167,7 +167,7 @@ fn install(
 fn request(options: &Edit) -> Request {
     Request::Reload(control::Reload {
         force: options.force,
-        confirm: options.confirm.map(ConfirmTime::seconds),
+        confirm: options.confirming.confirm.map(ConfirmTime::seconds),
         replace: false,
         connection: connection::own(),
     })

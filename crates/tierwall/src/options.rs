@@ -447,6 +447,22 @@ pub(crate) struct Reload {
     pub(crate) replace: bool,
 }
 
+/// Whether a change has to be confirmed, of a command that takes more words: the time has to be
+/// attached.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Confirming {
+    /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
+    /// none is given
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s"
+    )]
+    pub(crate) confirm: Option<ConfirmTime>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Confirm {
     /// Also where no new connection shows that somebody can get in
@@ -475,16 +491,8 @@ pub(crate) struct Rollback {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// Undo it by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
-    /// none is given
-    #[arg(
-        long,
-        value_name = "TIME",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "60s"
-    )]
-    pub(crate) confirm: Option<ConfirmTime>,
+    #[command(flatten)]
+    pub(crate) confirming: Confirming,
 }
 
 #[derive(Debug, Args)]
@@ -545,16 +553,8 @@ pub(crate) struct Edit {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
-    /// none is given
-    #[arg(
-        long,
-        value_name = "TIME",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "60s"
-    )]
-    pub(crate) confirm: Option<ConfirmTime>,
+    #[command(flatten)]
+    pub(crate) confirming: Confirming,
 }
 
 #[derive(Debug, Args)]

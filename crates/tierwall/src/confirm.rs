@@ -23,18 +23,22 @@ pub(crate) fn run(common: &Common, confirm: &Confirm) -> Result<u8, Error> {
 
 /// That a change waits, for how long, and what to do.
 pub(crate) fn as_text(pending: &Pending) -> String {
-    let Pending { generation, back_to, until, from, .. } = pending;
-    let left = left(*until);
-    let from: Vec<String> = from.iter().map(ToString::to_string).collect();
-    let how = match &from[..] {
+    let Pending { generation, back_to, until, .. } = pending;
+    let (left, how) = (left(*until), how(pending));
+    let heading = format!("generation {generation} waits to be confirmed, {left} left:");
+    let heading = styled(BAD, &heading);
+    let back = styled(WARNING, &format!("else it goes back to generation {back_to} by itself"));
+    format!("{heading} {how}\n{back}\n")
+}
+
+/// What has to be done for it to stay.
+pub(crate) fn how(pending: &Pending) -> String {
+    let from: Vec<String> = pending.from.iter().map(ToString::to_string).collect();
+    match &from[..] {
         [] => "run `tierwall confirm`".to_owned(),
         from => {
             let from = from.join(" or ");
             format!("open a new connection from {from}, and there run `tierwall confirm`")
         }
-    };
-    let heading = format!("generation {generation} waits to be confirmed, {left} left:");
-    let heading = styled(BAD, &heading);
-    let back = styled(WARNING, &format!("else it goes back to generation {back_to} by itself"));
-    format!("{heading} {how}\n{back}\n")
+    }
 }

@@ -50,3 +50,20 @@ fn what_another_process_changed_is_told() {
     assert!(told[0]["details"][0].as_str().unwrap().contains("nft"), "{told:#?}");
     daemon.stop().unwrap();
 }
+
+#[test]
+fn a_change_that_waits_to_be_confirmed_is_told() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let daemon = server.start(&[]).unwrap();
+    let changed = format!("{POLICY}\n[[allow]]\nfrom = \"web\"\nto = \"*\"\nservice = \"udp/9\"\n");
+    server.replace("tierwall.toml", changed).unwrap();
+    assert!(server.tierwall(&["reload", "--confirm", "10min"]).unwrap().status.success());
+    let finding = finding(&server, "daemon-pending");
+    let what = finding["what"].as_str().unwrap();
+    assert!(what.starts_with("generation 2 waits to be confirmed, "), "{what}");
+    assert!(finding["advice"].as_str().unwrap().contains("`tierwall confirm`"), "{finding}");
+    assert!(server.tierwall(&["confirm"]).unwrap().status.success());
+    assert!(!found(&server).contains(&"warning daemon-pending".to_owned()));
+    daemon.stop().unwrap();
+}

@@ -2,7 +2,9 @@
 
 use super::facts::Daemon;
 use super::finding::{Finding, Id};
-use control::{Enforcement, Status, TableState};
+use crate::confirm::how;
+use crate::status::left;
+use control::{Enforcement, Pending, Status, TableState};
 
 /// What is known of the daemon from elsewhere.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +68,7 @@ fn told(status: &Status) -> Vec<Finding> {
                 .advice("end what makes the table `inet filter`, then `systemctl restart tierwalld`; `--takeover` replaces it"),
         ),
     }
+    findings.extend(status.pending.as_ref().map(pending));
     let told = [
         (
             status.kernel_problem.as_ref(),
@@ -117,6 +120,15 @@ fn told(status: &Status) -> Vec<Finding> {
     findings
 }
 
+/// A change that waits.
+fn pending(pending: &Pending) -> Finding {
+    let Pending { generation, back_to, until, .. } = pending;
+    let what = format!("generation {generation} waits to be confirmed, {} left", left(*until));
+    Finding::warning(Id::DaemonPending, what)
+        .detail(format!("else it goes back to generation {back_to} by itself"))
+        .advice(how(pending))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +173,9 @@ mod tests {
         status.problem = Some("a\nb\n".into());
         status.refused = Some("ssh".into());
         status.drift = Some("nft".into());
+        let (reason, from) = ("reload".into(), vec!["10.0.0.5".parse().expect("an address")]);
+        let (generation, back_to, until) = (13, 12, u64::MAX);
+        status.pending = Some(Pending { generation, back_to, until, reason, by: None, from });
         status.unwatched = vec!["/etc".into()];
         status.waiting = vec!["a rule".into()];
         let findings =
@@ -170,6 +185,7 @@ mod tests {
             ids,
             [
                 "daemon-table",
+                "daemon-pending",
                 "daemon-kernel-problem",
                 "daemon-bad-files",
                 "daemon-refused",
@@ -178,7 +194,10 @@ mod tests {
                 "daemon-waiting",
             ]
         );
-        assert_eq!(findings[2].details, ["a", "b"]);
+        assert!(findings[1].what.starts_with("generation 13 waits to be confirmed, "));
+        assert_eq!(findings[1].details, ["else it goes back to generation 12 by itself"]);
+        assert!(findings[1].advice.contains("10.0.0.5"));
+        assert_eq!(findings[3].details, ["a", "b"]);
         status.table = TableState::Foreign;
         assert!(told(&Daemon::Status(status.clone())).starts_with("error daemon-table: another"));
         status.enforcement = Enforcement::TornDown;

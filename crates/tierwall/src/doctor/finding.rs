@@ -144,6 +144,7 @@ ids! {
     DaemonKernelProblem = "daemon-kernel-problem",
     DaemonBadFiles = "daemon-bad-files",
     DaemonTornDown = "daemon-torn-down",
+    DaemonPending = "daemon-pending",
     DaemonRefused = "daemon-refused",
     DaemonDrift = "daemon-drift",
     DaemonUnwatched = "daemon-unwatched",

@@ -59,7 +59,7 @@ fn base() -> Result<PathBuf> {
 }
 
 /// Where this machine has its packages from, if that is Debian's archive.
-fn mirror() -> String {
+pub(crate) fn mirror() -> String {
     let lists = ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"];
     let read = |path: &&str| fs::read_to_string(Path::new(path)).ok();
     let text: String = lists.iter().filter_map(read).collect();

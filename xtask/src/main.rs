@@ -3,8 +3,11 @@
 //! `cargo xtask` is an alias in `.cargo/config.toml`. This program compiles in seconds on a machine
 //! that has nothing but Rust, and sees to the rest.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod ci;
 mod dist;
+mod kernels;
 mod licences;
 mod machines;
 mod needs;
@@ -32,6 +35,10 @@ usage: cargo xtask COMMAND
   dist            make the packages: dist/*.deb and dist/*.rpm
   machines [ARG…] install, upgrade, crash, boot and purge the package on machines with systemd;
                   takes some minutes and 400 MB, and a mirror of Debian
+  kernels [--kernel WHICH]… [--filter NAME]… [-- ARG…]
+                  the tests that speak with the kernel, on Debian's 6.1 and 6.12 in qemu: WHICH is
+                  6.1, 6.12 or a .deb, NAME a test program, ARGs go to these; takes minutes with
+                  KVM, an hour and more without, and a mirror of Debian
   ci              what has to pass before a change goes in: format, lints, documentation,
                   licences, tests, demo
   help            this text
@@ -63,6 +70,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("ci", []) => ci::ci(),
         ("dist", []) => dist::dist().map(|_| ExitCode::SUCCESS),
         ("machines", _) => machines::machines(rest).map(|()| ExitCode::SUCCESS),
+        ("kernels", _) => kernels::kernels(rest),
         ("help" | "--help" | "-h", _) => {
             println!("{HELP}");
             Ok(ExitCode::SUCCESS)

@@ -82,6 +82,17 @@ pub(crate) const MACHINES: &[Need] = &[
     need(What::Program("dnsmasq"), ["dnsmasq-base", "dnsmasq"], "gives it an address by DHCP"),
 ];
 
+/// What booting other kernels takes.
+#[rustfmt::skip]
+pub(crate) const KERNELS: &[Need] = &[
+    need(What::Program("qemu-system-x86_64"), ["qemu-system-x86", "qemu-system-x86-core"], "boots a kernel"),
+    need(What::Program("busybox"), ["busybox-static", "busybox"], "is all that runs there before the files of this machine are mounted"),
+    need(What::Program("depmod"), ["kmod", "kmod"], "finds a kernel's modules"),
+    need(What::Program("apt-get"), ["apt", "apt"], "fetches kernels of Debian"),
+    need(What::Program("dpkg-deb"), ["dpkg", "dpkg"], "unpacks them"),
+    need(What::File("/usr/share/keyrings/debian-archive-keyring.gpg"), ["debian-archive-keyring", "debian-keyring"], "says that they are Debian's"),
+];
+
 impl Need {
     fn is_met(&self) -> bool {
         match self.what {

@@ -16,12 +16,13 @@
 //! Nothing here touches the network of the machine. What counts is which packets arrive; for what
 //! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables, and
 //! [`trace`] follows packets on their way.
-//! [`firewalld`] is what others run.
+//! [`firewalld`] is what others run. [`features`] is what the kernel can do.
 
 pub mod binaries;
 pub mod conversation;
 pub mod daemon;
 pub mod fd_store;
+pub mod features;
 pub mod firewalld;
 pub mod kernel;
 pub mod knocking;

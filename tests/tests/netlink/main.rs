@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod events;
+mod features;
 mod fixture;
 mod foreign;
 mod large;

@@ -3,6 +3,7 @@
 use crate::fixture::*;
 use netlink::{CommitError, Connection, Handles, Hold, Ownership};
 use ruleset::{Operation, Plan, Ruleset, STATE_LENGTH, STATE_SET, Table};
+use tierwall_tests::features::keeps_owned_tables;
 use tierwall_tests::namespace::Namespace;
 
 fn with_state(table: Table, state: &str) -> Ruleset {
@@ -105,12 +106,14 @@ fn the_summary_says_whose_and_which_it_is() {
         assert_eq!(connection.summary().unwrap(), (None, generation));
         let wanted = with_state(small(), &small().fingerprint());
         let plan = Ruleset::default().diff(&wanted);
-        let made = connection.commit(&plan, &Handles::default(), None, Hold::Own).unwrap();
+        let hold = if keeps_owned_tables() { Hold::Own } else { Hold::Plain };
+        let made = connection.commit(&plan, &Handles::default(), None, hold).unwrap();
         let (summary, generation) = connection.summary().unwrap();
         let summary = summary.unwrap();
         assert_eq!(generation, made.generation);
         assert!(summary.is_ours());
-        assert_eq!(summary.ownership(connection.port()), Ownership::Ours);
+        let whose = if keeps_owned_tables() { Ownership::Ours } else { Ownership::Unowned };
+        assert_eq!(summary.ownership(connection.port()), whose);
         assert_eq!((summary.chains, summary.rules), (2, 4));
         assert_eq!(summary.state, Some(small().fingerprint()));
         // What is read back has the fingerprint of what was committed.

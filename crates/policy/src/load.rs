@@ -144,6 +144,7 @@ fn resolve(
     let mut services = Services::new(services, &reading.gaps, &mut reading.diagnostics);
     let guarded =
         services.guarded(settings.guarded.as_ref(), &reading.gaps, &mut reading.diagnostics);
+    let rollback_on_denials = settings.rollback_on_denials;
     let named = services.by_name();
     let resolver = Resolver {
         tiers: &tiers,
@@ -162,6 +163,7 @@ fn resolve(
         ownership,
         kernel_log,
         guarded,
+        rollback_on_denials,
         confirm,
         metrics,
         tiers,

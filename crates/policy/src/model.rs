@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,9 @@ pub struct Policy {
     /// The services by which this server is administered: TCP ports whose open sessions no change
     /// may lock out. Without any, nothing is guarded.
     pub guarded: Service,
+    /// How many connections that a change made denied take it back, while it waits to be confirmed;
+    /// none where their number doesn't matter.
+    pub rollback_on_denials: Option<NonZeroU32>,
     /// How long a change of rules waits until it is confirmed, before it is taken back; none where
     /// it needn't be.
     pub confirm: Option<ConfirmTime>,

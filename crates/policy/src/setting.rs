@@ -7,6 +7,7 @@ use crate::metrics::MetricsSetting;
 use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Ownership, Watch};
 use crate::name;
 use crate::syntax::Value;
+use std::num::NonZeroU32;
 use toml::de::{DeTable, DeValue};
 
 /// The settings of a policy file. The role is still text, since it names tiers.
@@ -22,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) kernel_log: bool,
     /// Still text, since it may name services; none where the file doesn't say.
     pub(crate) guarded: Option<List<Text>>,
+    pub(crate) rollback_on_denials: Option<NonZeroU32>,
     pub(crate) confirm: Option<ConfirmTime>,
     pub(crate) metrics: MetricsSetting,
 }
@@ -69,7 +71,7 @@ impl Reader<'_> {
             settings.kernel_log = self.switch("kernel_log", value);
         }
         if let Some(value) = table.get("guard") {
-            settings.guarded = self.guard(value);
+            self.guard(value, &mut settings);
         }
         if let Some(value) = table.get("metrics") {
             settings.metrics = self.metrics(value);
@@ -107,17 +109,46 @@ impl Reader<'_> {
         time.ok()
     }
 
-    /// `[guard]`: the services by which this server is administered.
-    fn guard(&mut self, value: &Value<'_>) -> Option<List<Text>> {
+    /// `[guard]`: the services by which this server is administered, and when a change that waits
+    /// to be confirmed is gone back from before its time.
+    fn guard(&mut self, value: &Value<'_>, settings: &mut Settings) {
         let DeValue::Table(table) = value.get_ref() else {
             let hint = "write [guard], and below it services = [\"tcp/22\"]";
             self.mistyped("guard", value, "a table", hint);
-            return None;
+            return;
         };
-        self.unknown_keys(table, &["services"], |key| {
-            (key == "service").then(|| "did you mean `services`?".into())
+        self.unknown_keys(table, &["services", "rollback_on_denials"], |key| match key {
+            "service" => Some("did you mean `services`?".into()),
+            "rollback" | "denials" | "rollback_on_denial" => {
+                Some("did you mean `rollback_on_denials`?".into())
+            }
+            _ => None,
         });
-        table.get("services").map(|services| self.texts("services", services))
+        settings.guarded = table.get("services").map(|services| self.texts("services", services));
+        if let Some(value) = table.get("rollback_on_denials") {
+            settings.rollback_on_denials = self.rollback_on_denials(value);
+        }
+    }
+
+    /// A number of connections, or `"off"`.
+    fn rollback_on_denials(&mut self, value: &Value<'_>) -> Option<NonZeroU32> {
+        const HINT: &str = "write a number of connections such as 20, or \"off\"";
+        let number = match value.get_ref() {
+            DeValue::String(text) if text == "off" => return None,
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            _ => {
+                self.mistyped("rollback_on_denials", value, "a number or \"off\"", HINT);
+                return None;
+            }
+        };
+        let number = number.replace('_', "").parse();
+        if number.is_err() {
+            let message = "`rollback_on_denials` lies between 1 and 4,294,967,295";
+            let place = self.place(value.span()).label();
+            let diagnostic = Diagnostic::error("bad-setting", place, message);
+            self.diagnostics.push(diagnostic.hint(HINT.to_owned()));
+        }
+        number.ok()
     }
 
     /// Refuses settings in an included file.
@@ -194,5 +225,34 @@ impl Reader<'_> {
             self.choice(&format!("{what}.{key}"), value, choices)
         };
         (side("input"), side("output"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, load_text};
+    use std::path::Path;
+
+    /// What `rollback_on_denials = …` comes to; none where that is an error.
+    fn rollback_on_denials(value: &str) -> Option<Option<u32>> {
+        let text = format!(
+            "role = \"web\"\n[tiers]\nweb = [\"10.0.0.1\"]\n[[allow]]\nfrom = \"any\"\nto = \"web\"\n\
+             service = \"tcp/80\"\n[guard]\nrollback_on_denials = {value}\n"
+        );
+        let loaded = load_text(Path::new("t.toml"), text, &Options::default());
+        loaded.policy.map(|policy| policy.rollback_on_denials.map(u32::from))
+    }
+
+    #[test]
+    fn a_number_of_connections_or_off() {
+        for (value, wanted) in
+            [("1", 1), ("20", 20), ("1_000", 1000), ("4294967295", u32::MAX), ("+7", 7)]
+        {
+            assert_eq!(rollback_on_denials(value), Some(Some(wanted)), "{value}");
+        }
+        assert_eq!(rollback_on_denials("\"off\""), Some(None));
+        for value in ["0", "-1", "4294967296", "\"on\"", "\"5\"", "true", "0x10", "1.5", "[1]"] {
+            assert_eq!(rollback_on_denials(value), None, "{value}");
+        }
     }
 }

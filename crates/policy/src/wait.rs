@@ -3,9 +3,10 @@
 //! Members flow, rules are a decision. The enforced policy takes the members of the edited one,
 //! tier by tier; everything else stays until somebody says `reload`.
 
-use crate::model::{Allow, Location, Policy, RoleSetting, Tier, TimedMembers, User};
+use crate::model::{Allow, Location, Policy, RoleSetting, Service, Tier, TimedMembers, User};
 use ruleset::AddressSet;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ impl Policy {
             && self.ownership == other.ownership
             && self.kernel_log == other.kernel_log
             && self.guarded == other.guarded
+            && self.rollback_on_denials == other.rollback_on_denials
             && self.confirm == other.confirm
             && self.metrics == other.metrics
             && self.tiers.keys().eq(other.tiers.keys())
@@ -96,6 +98,7 @@ impl Policy {
         let tiers = self.tiers.keys().map(|name| (name.clone(), empty.clone())).collect();
         let Self { watch, boot, deny, mode, forward, ownership, kernel_log, confirm, .. } = *self;
         let (guarded, metrics) = (self.guarded.clone(), self.metrics.clone());
+        let rollback_on_denials = self.rollback_on_denials;
         Self {
             role,
             watch,
@@ -106,11 +109,17 @@ impl Policy {
             ownership,
             kernel_log,
             guarded,
+            rollback_on_denials,
             confirm,
             metrics,
             tiers,
             allows,
         }
+    }
+
+    /// What `[guard]` says.
+    fn guard(&self) -> (&Service, Option<NonZeroU32>) {
+        (&self.guarded, self.rollback_on_denials)
     }
 
     /// What differs between this policy and `edited` beside members and places: a line each, for
@@ -126,7 +135,7 @@ impl Policy {
             ("forward", self.forward != edited.forward),
             ("ownership", self.ownership != edited.ownership),
             ("kernel_log", self.kernel_log != edited.kernel_log),
-            ("guard", self.guarded != edited.guarded),
+            ("guard", self.guard() != edited.guard()),
             ("confirm", self.confirm != edited.confirm),
             ("metrics", self.metrics != edited.metrics),
         ];

@@ -109,6 +109,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             ownership: Ownership::default(),
             kernel_log: false,
             guarded: Service::default(),
+            rollback_on_denials: None,
             confirm: None,
             metrics: Metrics::default(),
             tiers: TIERS

@@ -1,6 +1,7 @@
 //! What is said of generations: the policies that were committed on this server, one after the
 //! other, and the one that waits to be confirmed.
 
+use crate::after_change::DenialRates;
 use crate::message::ChangeLine;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -80,6 +81,9 @@ pub struct Past {
     pub current: bool,
     /// Whether its policy is kept, so that there is a way back to it.
     pub kept: bool,
+    /// Denials before it and in it; none of a generation of an earlier run of the daemon.
+    #[serde(default)]
+    pub denials: Option<DenialRates>,
 }
 
 /// What differs between two generations on this server.

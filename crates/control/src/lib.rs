@@ -4,11 +4,13 @@
 //! protocol's version, so that a command line meets a daemon of another version with a sentence
 //! and not with a puzzle: see [`decode`].
 
+mod after_change;
 mod client;
 mod denial;
 mod generation;
 mod message;
 
+pub use after_change::{AfterChange, DenialRate, DenialRates, DeniedKind};
 pub use client::{Client, ClientError};
 pub use denial::{
     DenialCount, DenialFate, DenialGroup, DenialSummary, DenialTotal, Denials, DenialsBy,

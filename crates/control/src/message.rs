@@ -1,5 +1,6 @@
 //! What is said over the socket.
 
+use crate::after_change::AfterChange;
 use crate::denial::{DenialSummary, Denials, DenialsBy, DenialsOrder, Observing};
 use crate::generation::{Connection, Difference, Differs, Past, Pending};
 use serde::de::DeserializeOwned;
@@ -349,6 +350,9 @@ pub struct Status {
     /// What was denied lately.
     #[serde(default)]
     pub denials: DenialSummary,
+    /// Denials since the last change; none where there was none since the daemon started.
+    #[serde(default)]
+    pub after_change: Option<AfterChange>,
 }
 
 /// One tier in numbers.

@@ -5,8 +5,8 @@ use crate::options::{Common, Diff};
 use crate::output::{BAD, GOOD, HEADING, columns, print, print_json, styled};
 use crate::status::ago;
 use control::{
-    ChangeLine, Client, Confirmation, Difference, Generation, MemberDifference, Past, Request,
-    Requester, Response, socket_path,
+    ChangeLine, Client, Confirmation, DenialRate, DenialRates, Difference, Generation,
+    MemberDifference, Past, Request, Requester, Response, socket_path,
 };
 use nix::unistd::{Uid, User};
 use serde_json::json;
@@ -42,7 +42,7 @@ fn ask(common: &Common, request: &Request) -> Result<Response, Error> {
 }
 
 fn as_text(past: &Past) -> String {
-    let Past { generation, current, kept } = past;
+    let Past { generation, current, kept, denials } = past;
     let Generation { number, time, reason, by, changes, edits, more, .. } = generation;
     let reason = match generation.back_to {
         Some(number) => format!("{reason} to {number}"),
@@ -82,7 +82,30 @@ fn as_text(past: &Past) -> String {
     if hidden > 0 {
         text += &format!("    and {hidden} more: see --json\n");
     }
-    text
+    text + &denials.map(denials_as_text).unwrap_or_default()
+}
+
+/// Denied connections a minute before a generation and in it, where there were any.
+fn denials_as_text(DenialRates { before, after }: DenialRates) -> String {
+    let none = |rate: DenialRate| rate.connections + rate.strangers == 0;
+    if none(before) && none(after) {
+        return String::new();
+    }
+    let rate = |rate: DenialRate| match rate.seconds {
+        0 => "?".to_owned(),
+        _ => rate.per_minute().to_string(),
+    };
+    let strangers = |rate: DenialRate| match rate.seconds {
+        0 => "?".to_owned(),
+        _ => rate.strangers_per_minute().to_string(),
+    };
+    format!(
+        "    denied a minute: {} before, {} after; of strangers: {}, {}\n",
+        rate(before),
+        rate(after),
+        strangers(before),
+        strangers(after)
+    )
 }
 
 /// Users by their names, as far as they have one.

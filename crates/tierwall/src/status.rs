@@ -87,6 +87,7 @@ fn as_text(status: &Status) -> String {
     if status.enforcement == Enforcement::Committed {
         text += &observing(status);
         text += &denied(status);
+        text += &after_change(status);
     }
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
@@ -151,6 +152,22 @@ fn denied(status: &Status) -> String {
         text += &format!("{}\n", styled(WARNING, &format!("came too fast to be told: {packets}")));
     }
     text
+}
+
+/// What the last change made denied, if anything, or that denials multiplied since.
+fn after_change(status: &Status) -> String {
+    let Some(change) = &status.after_change else { return String::new() };
+    let sentence = change.sentence();
+    match (change.alarm, change.newly()) {
+        (true, _) => {
+            let last = change.last.map(|last| format!(" (the last {} ago)", ago(last)));
+            let last = last.unwrap_or_default();
+            let line = format!("{sentence}{last}: see `tierwall denied`, `tierwall rollback`");
+            format!("{}\n", styled(WARNING, &line))
+        }
+        (false, 1..) => format!("after   {sentence}\n"),
+        (false, 0) => String::new(),
+    }
 }
 
 /// Since when the sides observe that do, and what that came to in the last hour.

@@ -3,7 +3,7 @@
 //! Work that blocks (files, the kernel) runs on a thread of its own and comes back as an event,
 //! one piece at a time, so that the loop always answers.
 
-use crate::denials;
+use crate::denials::{self, Present};
 use crate::drift::{Foreign, Listener};
 use crate::engine::{Asked, Engine, Inputs, StepError};
 use crate::event::{Event, Reply};
@@ -26,6 +26,7 @@ use control::{
 use policy::ConfirmTime;
 use sd_notify::NotifyState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -104,6 +105,8 @@ struct Daemon {
     /// What metrics tell beside the state.
     known: Known,
     exporter: Exporter,
+    /// What the service manager was told after the last step.
+    line: String,
     /// Whether the service manager was told that a reload began.
     reloading: bool,
     watchdog: Watchdog,
@@ -144,6 +147,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         denials: denials::Shared::new(since),
         known: Known::default(),
         exporter: Exporter::new(passed.metrics, events.clone()),
+        line: String::new(),
         reloading: false,
         watchdog: Watchdog::asked_for(),
         options,
@@ -153,7 +157,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     tokio::spawn(crate::addresses::watch(events.clone()));
     denials::start(denied, daemon.denials.clone(), events.clone()).map_err(anyhow::Error::from)?;
     tokio::spawn(socket::serve(control_socket, events));
-    let line = status::line(&engine);
+    let line = status::line(&engine, None);
     let generation = engine.history.current();
     tracing::info!(target: kind::READY, generation, "ready: {line}");
     notify(&[NotifyState::Ready, NotifyState::Status(&line)]);
@@ -219,13 +223,21 @@ impl Daemon {
                 Some(Event::Scrape(reply)) => {
                     let _ = reply.send(self.known.snapshot(&self.status, &self.denials));
                 }
+                // As soon as the engine is back, if it is at work.
+                Some(Event::Denials) => self.tell_at = Some(Instant::now()),
+                Some(Event::GoBackOnDenials { generation, evidence }) => {
+                    self.queue.push(Work::GoBackOnDenials { generation, evidence });
+                }
                 Some(Event::Reload) => {
                     let reload = Work::Reload { force: false, time: None, replace: false };
                     self.queue.push(reload);
                 }
-                Some(Event::Worked { engine, response, replies }) => {
+                Some(Event::Worked { engine, mut response, replies }) => {
                     self.watchdog.ends();
                     self.take_back(engine);
+                    if let Response::History(past) = &mut response {
+                        self.denials.rates(past);
+                    }
                     for reply in replies {
                         let _ = reply.send(response.clone());
                     }
@@ -257,8 +269,8 @@ impl Daemon {
             && let Some(engine) = &self.engine
         {
             // Where it is at work, as soon as it is back.
-            notify(&[NotifyState::Status(&status::line(engine))]);
-            self.tell_at = Some(now + TELL_AFTER);
+            notify(&[NotifyState::Status(&self.line(engine))]);
+            self.tell_at = self.go_back_at.map(|_| now + TELL_AFTER);
         }
         if self.listen_at.take_if(|at| *at <= now).is_some()
             && let Some(mut engine) = self.engine.take()
@@ -275,7 +287,8 @@ impl Daemon {
         let work = match request {
             Request::Status => {
                 let denials = denials::summary(&self.denials, report::now());
-                let status = Status { denials, ..self.status.clone() };
+                let after_change = self.denials.after_change();
+                let status = Status { denials, after_change, ..self.status.clone() };
                 let _ = reply.send(Response::Status(Box::new(status)));
                 return;
             }
@@ -378,14 +391,24 @@ impl Daemon {
         self.listen(&mut engine);
         let status = status::of(&engine, &self.options.config, self.since, &self.unwatched);
         // Who was told of a reload waits to be told of its end, whatever it came to.
-        if std::mem::take(&mut self.reloading) || status != self.status {
-            notify(&[NotifyState::Ready, NotifyState::Status(&status::line(&engine))]);
-            self.status = status;
-        }
+        let is_told = std::mem::take(&mut self.reloading) || status != self.status;
+        self.status = status;
         self.members = engine.members.members.iter().map(MemberSummary::from).collect();
         self.inputs.send_replace(engine.inputs.clone());
-        self.denials.note(engine.history.current(), &engine.enforced().tiers);
+        self.denials.note(Present {
+            generation: engine.history.current(),
+            before: engine.before.clone(),
+            limit: engine.denials_to_go_back(),
+            tiers: Arc::new(engine.enforced().tiers.clone()),
+        });
         self.measure(&engine);
+        let line = self.line(&engine);
+        if is_told {
+            notify(&[NotifyState::Ready, NotifyState::Status(&line)]);
+        } else if line != self.line {
+            notify(&[NotifyState::Status(&line)]);
+        }
+        self.line = line;
         self.look_at = engine.look_due().map(|due| {
             let earliest = self.looked_at.map(|at| at + LOOK_AFTER);
             earliest.unwrap_or(due.into()).max(due.into())
@@ -406,6 +429,11 @@ impl Daemon {
         self.known.note(engine);
         self.exporter.follow(&engine.applied.metrics, &mut self.unwatched);
         self.status.unwatched = self.unwatched.lines();
+    }
+
+    /// For the service manager.
+    fn line(&self, engine: &Engine) -> String {
+        status::line(engine, self.denials.after_change().as_ref())
     }
 
     /// Sees to it that what the kernel failed is tried again, less and less often.

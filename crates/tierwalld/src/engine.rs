@@ -4,6 +4,7 @@
 //! work at a time: the loop hands it to a thread and gets it back. Each step ends with the kernel
 //! in a state that was acknowledged, or unchanged.
 
+mod before;
 mod confirm;
 mod files;
 mod members;
@@ -12,6 +13,7 @@ mod settle;
 mod start;
 mod upkeep;
 
+use crate::before::{Before, Part};
 use crate::drift::Shared;
 use crate::history::{History, NoGeneration};
 use crate::host::Server;
@@ -26,6 +28,7 @@ use crate::refusal::{Refusal, digest};
 use crate::report;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
+use confirm::Why;
 use control::{CommitSummary, Connection, Enforcement, Observing, Requester, TableState};
 use policy::model::Modes;
 use policy::{Change, Input, ListCache, Policy};
@@ -33,6 +36,7 @@ use settle::observed;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 use watch::LoadStart;
 
@@ -117,6 +121,10 @@ pub(crate) struct Engine {
     pub(crate) last_commit: Option<CommitSummary>,
     /// The policy that the kernel was brought to last, with the members by command.
     enforced: Policy,
+    /// As what it was.
+    enforced_as: Part,
+    /// What held before that, once something was changed in this run.
+    pub(crate) before: Option<Arc<Before>>,
     /// Whether the first enforcement is held back, the table only observing, since it would be a
     /// lockout.
     pub(crate) held: bool,
@@ -126,8 +134,8 @@ pub(crate) struct Engine {
     counted: Option<Policy>,
     /// The change that waits to be confirmed.
     pub(crate) pending: Option<Pending>,
-    /// When going back is tried again.
-    go_back_again: Option<Instant>,
+    /// When going back is tried again, and why it was begun.
+    go_back_again: Option<(Instant, Why)>,
     /// Whether the record of a change that waits no longer couldn't be removed.
     record_stays: bool,
     /// Whether the files may say something that had to wait until now.

@@ -34,6 +34,10 @@ pub(crate) enum Event {
     Watching(Watched, Option<String>),
     /// Somebody reads metrics. Who went away needs none.
     Scrape(oneshot::Sender<Snapshot>),
+    /// Denials since the last change became many.
+    Denials,
+    /// A change that waits made denied what was let through before, so often that it is gone back.
+    GoBackOnDenials { generation: u64, evidence: String },
     /// SIGHUP.
     Reload,
     /// SIGTERM or SIGINT.

@@ -193,7 +193,8 @@ impl History {
             let generation = entry.generation.clone();
             let current = generation.number == self.last;
             let kept = current || self.shelf.holds(generation.number);
-            Past { generation, current, kept }
+            // The denials are those of this run: who counts them fills them in.
+            Past { generation, current, kept, denials: None }
         });
         past.collect()
     }

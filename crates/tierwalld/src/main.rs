@@ -3,6 +3,7 @@
 //! The binary reads its options, sets up logging and hands over to [`daemon::run`].
 
 mod addresses;
+mod before;
 mod boot;
 mod daemon;
 mod denials;

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::pending::Pending;
 use crate::refusal::Refusal;
 use crate::unwatched::Unwatched;
-use control::{DenialSummary, Enforcement, SideMode, Status, TableState, TierSummary};
+use control::{AfterChange, DenialSummary, Enforcement, SideMode, Status, TableState, TierSummary};
 use policy::model::{Mode, Modes};
 use std::path::Path;
 
@@ -47,6 +47,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         observing: engine.observing,
         // Filled in for each answer.
         denials: DenialSummary::default(),
+        after_change: None,
         refused: engine.refused.clone(),
         drift: engine.drift.clone(),
         pending: engine.pending.as_ref().map(Pending::told),
@@ -54,8 +55,16 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
     }
 }
 
-/// One line for `systemctl status`.
-pub(crate) fn line(engine: &Engine) -> String {
+/// One line for `systemctl status`, with what the last change came to.
+pub(crate) fn line(engine: &Engine, after_change: Option<&AfterChange>) -> String {
+    let line = state(engine);
+    match after_change.filter(|change| change.alarm) {
+        Some(change) => format!("{line}; {}", change.sentence()),
+        None => line,
+    }
+}
+
+fn state(engine: &Engine) -> String {
     if engine.enforcement == Enforcement::TornDown {
         return "torn down: nothing is filtered".into();
     }

@@ -32,6 +32,11 @@ pub(crate) enum Work {
     },
     /// The time of the change that waits may be over.
     GoBack,
+    /// The change that waits made denied what was let through before.
+    GoBackOnDenials {
+        generation: u64,
+        evidence: String,
+    },
     History,
     Difference {
         from: u64,
@@ -115,6 +120,7 @@ impl Work {
         match self {
             Self::Reload { .. }
             | Self::GoBack
+            | Self::GoBackOnDenials { .. }
             | Self::History
             | Self::FilesChanged
             | Self::LookAgain
@@ -148,6 +154,9 @@ impl Work {
             }
             Self::Rollback { generation, force, time } => engine.rollback(generation, force, time),
             Self::GoBack => engine.go_back_if_due(),
+            Self::GoBackOnDenials { generation, evidence } => {
+                engine.go_back_on_denials(generation, evidence)
+            }
             Self::History => return Response::History(engine.history.past()),
             Self::Difference { from, to } => {
                 let difference = engine.difference(from, to).map(Box::new);

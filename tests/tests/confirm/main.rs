@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod deadline;
+mod denials;
 mod proof;
 mod record;
 mod rule;

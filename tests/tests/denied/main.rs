@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounting;
+mod after_change;
 mod flood;
 mod numbers;
 mod scenarios;

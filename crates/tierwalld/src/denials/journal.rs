@@ -5,6 +5,7 @@
 
 use super::flow::Flow;
 use crate::journal::kind;
+use control::AfterChange;
 use nix::net::if_::if_indextoname;
 
 /// Lines a second, and at once.
@@ -85,6 +86,26 @@ pub(crate) fn write(flow: &Flow) {
     let uid = user.map(tracing::field::display);
     let interface = name_of(*interface);
     tracing::info!(target: kind::DENIED, side, %source, %destination, %service, uid, interface, "{what}");
+}
+
+/// Tells of a change that denies clearly more than what held before it.
+pub(super) fn warn(change: &AfterChange) {
+    let AfterChange { generation, before, rates, newly_denied, newly_would_deny, most, .. } =
+        change;
+    let first = most.first();
+    tracing::warn!(
+        generation,
+        before,
+        denials_before = rates.before.per_minute(),
+        denials_since = rates.after.per_minute(),
+        newly_denied,
+        newly_would_deny,
+        service = first.map(|kind| kind.service.as_str()),
+        from = first.map(|kind| kind.from.as_str()),
+        to = first.map(|kind| kind.to.as_str()),
+        "{}: see `tierwall denied`, `tierwall rollback`",
+        change.sentence()
+    );
 }
 
 /// The name of an interface, its number where it is gone.

@@ -2,31 +2,39 @@
 //!
 //! ```text
 //! kernel ─ PacketLog ─► reader (a thread) ─► Book ─► report ─► control
-//!                            └─► journal
+//!                            ├─► journal
+//!                            └─► Comparer ─► Aftermath ─► status, history, going back
 //! ```
 //!
 //! docs/denials.md says what is counted how. Memory is bounded whatever comes, and every sum is
 //! exact whatever was left out of the tables.
 
+mod aftermath;
 mod book;
+mod compare;
 mod flow;
 mod heavy;
 mod history;
 mod journal;
 mod labels;
 mod reader;
+mod recent;
 mod report;
 mod retries;
 mod tally;
 
+use aftermath::Aftermath;
 use book::{Book, Reading};
+use control::{AfterChange, Past};
 use labels::Services;
 use policy::Policy;
 use policy::model::Tier;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+pub(crate) use aftermath::Present;
 pub(crate) use labels::Labels;
 pub(crate) use reader::{open, start};
 pub(crate) use report::{Asked, answer, summary};
@@ -36,6 +44,9 @@ pub(crate) use tally::{Counted, Series};
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     book: Arc<Mutex<Book>>,
+    aftermath: Arc<Mutex<Aftermath>>,
+    /// When the clock of the packets began, which nobody sets.
+    began: Instant,
     /// The generation of the policy that is enforced.
     generation: Arc<AtomicU64>,
     /// The members of each tier, for the one who asks.
@@ -51,6 +62,8 @@ impl Shared {
     pub(crate) fn new(now: u64) -> Self {
         Self {
             book: Arc::new(Mutex::new(Book::new(now))),
+            aftermath: Arc::new(Mutex::new(Aftermath::new())),
+            began: Instant::now(),
             generation: Arc::default(),
             tiers: Arc::default(),
             labels: Arc::default(),
@@ -59,9 +72,33 @@ impl Shared {
     }
 
     /// Takes note of what holds from now on: which policy a packet was denied by.
-    pub(crate) fn note(&mut self, generation: u64, tiers: &BTreeMap<String, Tier>) {
-        self.generation.store(generation, Ordering::Relaxed);
-        self.tiers = Arc::new(tiers.clone());
+    pub(crate) fn note(&mut self, present: Present) {
+        self.generation.store(present.generation, Ordering::Relaxed);
+        self.tiers = Arc::clone(&present.tiers);
+        self.aftermath().note(present, self.seconds());
+    }
+
+    /// Denials since the last change.
+    pub(crate) fn after_change(&self) -> Option<AfterChange> {
+        self.aftermath().told(self.seconds())
+    }
+
+    /// Fills in how many denials there were before and in each generation.
+    pub(crate) fn rates(&self, past: &mut [Past]) {
+        let (aftermath, seconds) = (self.aftermath(), self.seconds());
+        for Past { generation, denials, .. } in past {
+            *denials = aftermath.rates(generation.number, seconds);
+        }
+    }
+
+    /// By the clock of the packets: of a day in which the other clock is set, retries still are
+    /// what they are.
+    fn seconds(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn aftermath(&self) -> MutexGuard<'_, Aftermath> {
+        self.aftermath.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of the words of a policy, after [`Shared::note`] of the same. Its services change

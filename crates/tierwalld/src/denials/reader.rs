@@ -1,9 +1,11 @@
 //! The thread that reads what log rules hand over, and keeps the book.
 //!
-//! It shares with the event loop only the book, which it holds for the time of a few thousand
-//! packets: a flood keeps nobody waiting for an answer.
+//! It shares with the event loop only the book and what came of the last change, which it holds for
+//! the time of a few thousand packets: a flood keeps nobody waiting for an answer.
 
 use super::Shared;
+use super::aftermath::Outcome;
+use super::compare::Comparer;
 use super::flow::Denial;
 use super::journal::{self, Journal};
 use crate::event::Event;
@@ -11,10 +13,12 @@ use crate::kernel::in_full;
 use crate::report;
 use crate::unwatched::Watched;
 use netlink::{PacketLog, PacketLogError};
+use policy::Fate;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long after a failure the group is asked for again.
@@ -34,15 +38,16 @@ pub(crate) fn start(
     shared: Shared,
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<()> {
-    let reader = Reader { shared, events, began: Instant::now(), journal: Journal::new() };
+    let (journal, comparer) = (Journal::new(), Comparer::default());
+    let reader = Reader { shared, events, journal, comparer };
     thread::Builder::new().name("denials".into()).spawn(move || reader.run(opened)).map(drop)
 }
 
 struct Reader {
     shared: Shared,
     events: mpsc::Sender<Event>,
-    began: Instant,
     journal: Journal,
+    comparer: Comparer,
 }
 
 impl Reader {
@@ -50,6 +55,7 @@ impl Reader {
         loop {
             let Err(error) = opened.and_then(|log| self.read_all(log));
             self.shared.book().reading.since = None;
+            self.shared.aftermath().reads(None);
             if !self.tell(Some(in_full(&error))) {
                 return;
             }
@@ -71,6 +77,7 @@ impl Reader {
             reading.since = Some(report::now());
             reading.lost
         };
+        self.shared.aftermath().reads(Some(self.shared.seconds()));
         let mut denials = Vec::new();
         loop {
             log.wait(PATIENCE)?;
@@ -88,8 +95,7 @@ impl Reader {
     }
 
     fn count(&mut self, denials: &[Denial], read: u64, lost: u64) {
-        // Of a day in which the clock is set, retries still are what they are.
-        let seconds = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let seconds = self.shared.seconds();
         if read > 0 {
             let (now, generation) = (report::now(), self.shared.generation.load(Ordering::Relaxed));
             let labels = self.shared.labels();
@@ -97,19 +103,52 @@ impl Reader {
             book.reading.read += read;
             book.reading.unknown += read - denials.len() as u64;
             book.reading.lost = lost;
-            let mut lines = Vec::new();
+            let (mut lines, mut begun) = (Vec::new(), Vec::new());
             for denial in denials {
                 let is_new = book.count(denial, seconds, now, generation);
                 book.tally.count(denial, is_new, &labels);
-                if is_new && self.journal.may(seconds) {
+                if !is_new {
+                    continue;
+                }
+                if self.journal.may(seconds) {
                     lines.push(&denial.flow);
+                }
+                if matches!(denial.flow.mark.fate, Fate::Denied | Fate::WouldDeny) {
+                    begun.push(denial);
                 }
             }
             // Whoever reads the log may be slow.
             drop(book);
             lines.into_iter().for_each(journal::write);
+            if !begun.is_empty() {
+                self.compare(&begun, seconds, now);
+            }
         }
         self.journal.sum_up(seconds);
         self.journal.tell_lost(seconds, lost);
+    }
+
+    /// Compares new connections with what held before the last change.
+    fn compare(&mut self, begun: &[&Denial], seconds: u32, now: u64) {
+        let granted = self.comparer.may(begun.len(), seconds);
+        let (before, tiers) = {
+            let aftermath = self.shared.aftermath();
+            (aftermath.before(), Arc::clone(&aftermath.tiers))
+        };
+        // It may have to compile a policy first: nobody waits for that.
+        let some = begun[..granted].iter().copied();
+        let compared = self.comparer.compare(some, before.as_ref(), &tiers);
+        let too_many = (begun.len() - granted) as u64;
+        let outcome = self.shared.aftermath().count(&compared, too_many, seconds, now);
+        let Outcome { alarm, goes_back } = outcome;
+        if let Some(change) = alarm {
+            journal::warn(&change);
+            // Who no longer listens needs no news.
+            let _ = self.events.blocking_send(Event::Denials);
+        }
+        if let Some(change) = goes_back {
+            let (generation, evidence) = (change.generation, change.sentence());
+            let _ = self.events.blocking_send(Event::GoBackOnDenials { generation, evidence });
+        }
     }
 }

@@ -294,7 +294,7 @@ fn limits() -> Result<Vec<LimitCount>, netlink::Error> {
     Ok(limits.collect())
 }
 
-fn direction(hook: Hook) -> Direction {
+pub(super) fn direction(hook: Hook) -> Direction {
     match hook {
         Hook::Output => Direction::Output,
         Hook::Forward => Direction::Forward,

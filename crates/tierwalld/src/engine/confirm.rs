@@ -41,12 +41,14 @@ pub(super) struct Proposal {
 }
 
 /// Why it is gone back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Why {
     /// Nobody confirmed in time.
     Late,
     /// Somebody asked for it.
     Asked,
+    /// It made denied what it is gone back for: in a sentence.
+    Denied(String),
     /// The daemon ended before anybody could be told that it waits.
     Unknown,
 }
@@ -226,6 +228,8 @@ impl Engine {
     pub(super) fn follow(&mut self, before: &Policy) {
         let Some(pending) = &mut self.pending else { return };
         pending.back = pending.back.with_member_changes(before, &self.applied);
+        self.follow_before();
+        let Some(pending) = &self.pending else { return };
         let (pending, new) = (pending.clone(), self.applied.clone());
         if let Some(recorder) = self.memory.recorder() {
             recorder.record("a change that waits", move |state| pending.save(&new, state));
@@ -246,15 +250,30 @@ impl Engine {
 
     /// When it is gone back unless it is confirmed.
     pub(crate) fn go_back_due(&self) -> Option<Instant> {
-        let pending = self.pending.as_ref()?;
-        Some(self.go_back_again.unwrap_or_else(|| Instant::now() + pending.record.deadline.left()))
+        let left = self.pending.as_ref()?.record.deadline.left();
+        let again = self.go_back_again.as_ref().map(|(at, _)| *at);
+        Some(again.unwrap_or_else(|| Instant::now() + left))
     }
 
-    /// Goes back, if the time is over.
+    /// Goes back, if the time is over or it was begun and failed.
     pub(crate) fn go_back_if_due(&mut self) -> Result<Step, StepError> {
-        let is_due = |pending: &Pending| pending.record.deadline.left().is_zero();
-        match self.pending.as_ref().is_some_and(is_due) {
-            true => self.go_back(Why::Late),
+        let Some(pending) = &self.pending else { return Ok(Step::default()) };
+        match &self.go_back_again {
+            Some((at, why)) if *at <= Instant::now() => self.go_back(why.clone()),
+            None if pending.record.deadline.left().is_zero() => self.go_back(Why::Late),
+            _ => Ok(Step::default()),
+        }
+    }
+
+    /// Goes back from `generation`, if that still waits, since it made denied what `evidence` says.
+    pub(crate) fn go_back_on_denials(
+        &mut self,
+        generation: u64,
+        evidence: String,
+    ) -> Result<Step, StepError> {
+        let waits = |pending: &Pending| pending.record.generation == generation;
+        match self.pending.as_ref().is_some_and(waits) {
+            true => self.go_back(Why::Denied(evidence)),
             false => Ok(Step::default()),
         }
     }
@@ -283,7 +302,7 @@ impl Engine {
             Err(error) => {
                 (self.applied, self.server, self.members, self.held) = before;
                 self.pending = Some(pending);
-                self.go_back_again = Some(Instant::now() + AGAIN);
+                self.go_back_again = Some((Instant::now() + AGAIN, why));
                 return Err(error);
             }
         };
@@ -299,6 +318,10 @@ impl Engine {
             Why::Asked => (
                 HeldBack::RolledBack,
                 format!("{asked} went back from generation {generation} before it was confirmed"),
+            ),
+            Why::Denied(evidence) => (
+                HeldBack::Reverted,
+                format!("generation {generation} made denied what was let through: {evidence}"),
             ),
             Why::Unknown => (
                 HeldBack::Reverted,

@@ -1,8 +1,10 @@
 //! The one way to the kernel: a policy is judged by who would be locked out, then committed, and
 //! counted where it is another than before.
 
+use super::before::Next;
 use super::confirm::Proposal;
 use super::{Engine, Step, StepError};
+use crate::before::Part;
 use crate::guard::{self, Guarded};
 use crate::host::Server;
 use crate::journal::kind;
@@ -78,9 +80,24 @@ impl Engine {
         if FILES.contains(&reason) && !holds_back && self.refusal.take().is_some() {
             self.record_refusal();
         }
-        self.enforced = policy;
+        let was_torn_down = self.enforcement == Enforcement::TornDown;
+        let was = self.enforces(policy);
         let step = self.settled(reason, number, settled);
         let happened = is_new || (is_own && step.commit.is_some());
+        // What others changed and was put back is no change.
+        if happened || (step.commit.is_some() && reason != "repair") {
+            if reason == "start" || was_torn_down {
+                // There is nothing that it could be compared with.
+                self.before = None;
+            } else {
+                let next = match (happened, wait.is_some()) {
+                    (false, _) => Next::Members,
+                    (true, false) => Next::Generation,
+                    (true, true) => Next::Waiting,
+                };
+                self.changed(reason, next, was);
+            }
+        }
         let waits = happened && wait.is_some();
         let confirmation = waits.then_some(Confirmation::Waiting);
         self.count(
@@ -115,7 +132,7 @@ impl Engine {
         let is_new = self.is_new(&self.effective());
         let number = self.history.current() + u64::from(is_new);
         let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
-        self.enforced = policy;
+        self.enforces(policy);
         let step = self.settled(reason, number, settled);
         self.count(is_new, &step, self.generation(reason));
         Ok(step)
@@ -199,6 +216,14 @@ impl Engine {
         if let Some(recorder) = self.memory.recorder() {
             recorder.record("observing", move |state| observing::save(observing, state));
         }
+    }
+
+    /// The kernel holds `policy` now. Returns what it held, and as what.
+    fn enforces(&mut self, policy: Policy) -> (Policy, Part) {
+        (
+            std::mem::replace(&mut self.enforced, policy),
+            std::mem::replace(&mut self.enforced_as, Part::of(&self.server)),
+        )
     }
 
     fn settled(&mut self, reason: &'static str, generation: u64, settled: Settled) -> Step {

@@ -5,6 +5,7 @@ use super::confirm::Why;
 use super::files::{BadFiles, lines, load};
 use super::settle::Terms;
 use super::{Asked, Candidate, Engine, StepError};
+use crate::before::Part;
 use crate::history::History;
 use crate::host::Server;
 use crate::journal::kind;
@@ -64,6 +65,8 @@ impl Engine {
             kernel,
             members: state.as_ref().map(member_file::load).unwrap_or_default(),
             enforced: policy.clone(),
+            enforced_as: Part::default(),
+            before: None,
             held: true,
             history: History::load(state.as_ref()),
             counted: None,
@@ -176,6 +179,7 @@ impl Engine {
         tracing::warn!(target: kind::WAITING, generation, seconds_left, "still waiting for `tierwall confirm`");
         self.settle("start", Terms { force: true, holds_back: true, ..Terms::default() })?;
         self.waiting = self.applied.waiting(&self.read);
+        self.waited_before("start");
         // They may have been edited meanwhile.
         self.recheck = true;
         Ok(())

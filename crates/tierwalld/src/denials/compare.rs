@@ -1,0 +1,263 @@
+//! Denials beside what held before the last change: would that have let them through?
+//!
+//! The table that held is walked as the kernel walked it, so noise that was denied before is told
+//! from what a change broke without any threshold. Only so many connections a second are compared:
+//! a flood costs a fixed time.
+
+use super::flow::{Denial, Flow};
+use crate::before::Before;
+use crate::report;
+use policy::Fate;
+use policy::model::Tier;
+use ruleset::evaluate::{Outcome, Packet};
+use ruleset::{Hook, States, Table};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Connections compared in a second.
+const RATE: usize = 2000;
+
+/// A hop limit that packets have which no router must have sent on doesn't look like this.
+const HOP_LIMIT: u8 = 64;
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// What a denied connection turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) flow: Flow,
+    /// Whether a tier holds where it comes from, or a program of this server sent it.
+    pub(super) is_known: bool,
+    /// Whether what held before let it through.
+    pub(super) was_let_through: bool,
+    /// Whether it comes from an address that the change took out of every tier.
+    pub(super) has_left: bool,
+    /// The tiers or addresses of both ends, where somebody may be told.
+    pub(super) ends: Option<(String, String)>,
+}
+
+/// Compares.
+#[derive(Debug, Default)]
+pub(super) struct Comparer {
+    /// What the table is of.
+    before: Option<Arc<Before>>,
+    /// Compiled when there is something to compare.
+    table: Option<Table>,
+    /// The second, and how many were compared in it.
+    second: (u32, usize),
+}
+
+type Tiers = BTreeMap<String, Tier>;
+
+impl Comparer {
+    /// How many of `wanted` may be compared. `seconds` is of a clock that goes forward only.
+    pub(super) fn may(&mut self, wanted: usize, seconds: u32) -> usize {
+        if self.second.0 != seconds {
+            self.second = (seconds, 0);
+        }
+        let granted = wanted.min(RATE - self.second.1);
+        self.second.1 += granted;
+        granted
+    }
+
+    /// Compares new connections, with the tiers as they are now.
+    pub(super) fn compare<'a>(
+        &mut self,
+        denials: impl Iterator<Item = &'a Denial>,
+        before: Option<&Arc<Before>>,
+        tiers: &Tiers,
+    ) -> Vec<Compared> {
+        self.prepare(before);
+        let earlier = before.map(|before| &before.policy.tiers);
+        denials.map(|denial| self.one(denial, earlier, tiers)).collect()
+    }
+
+    /// Sees to it that the table is the right one, as it would be now.
+    fn prepare(&mut self, before: Option<&Arc<Before>>) {
+        let is_same = match (&self.before, before) {
+            (Some(own), Some(before)) => Arc::ptr_eq(own, before),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            self.before = before.cloned();
+            self.table = before.and_then(|before| before.table());
+        }
+        if let Some(table) = &mut self.table {
+            table.expire(report::now());
+        }
+    }
+
+    fn one(&self, denial: &Denial, earlier: Option<&Tiers>, tiers: &Tiers) -> Compared {
+        let Flow { mark, source, destination, user, .. } = denial.flow;
+        let is_in = |tiers: &Tiers, address| tiers.values().any(|tier| holds(tier, address));
+        let was_in = |address| earlier.is_some_and(|earlier| is_in(earlier, address));
+        let is_member = is_in(tiers, source);
+        let was_member = was_in(source);
+        let is_known = match mark.hook {
+            // What no program sent are answers of the kernel, to whoever knocks.
+            Hook::Output => user.is_some() || is_in(tiers, destination) || was_in(destination),
+            _ => is_member || was_member,
+        };
+        let was_let_through =
+            self.table.as_ref().is_some_and(|table| lets_through(table, denial, is_known));
+        let name = |address| name(address, earlier.into_iter().chain([tiers]));
+        let ends = (was_let_through || is_known).then(|| (name(source), name(destination)));
+        Compared {
+            flow: denial.flow,
+            is_known,
+            was_let_through,
+            has_left: mark.hook != Hook::Output && was_member && !is_member,
+            ends,
+        }
+    }
+}
+
+/// Whether the table lets the first packet of a connection through: by an allow or as built-in
+/// traffic. What an observing side would have denied doesn't count; what an open one let through
+/// does, where the sender is known.
+fn lets_through(table: &Table, denial: &Denial, is_known: bool) -> bool {
+    let evaluation = table.evaluate(&packet(denial));
+    if evaluation.outcome != Outcome::Accept {
+        return false;
+    }
+    let is_open = evaluation.rule.is_none() && evaluation.counters.is_empty();
+    let is_denied_now = denial.flow.mark.fate == Fate::Denied;
+    evaluation.rule.is_some() || (is_open && is_known && is_denied_now)
+}
+
+fn packet(denial: &Denial) -> Packet {
+    let Denial { flow, port } = *denial;
+    let Flow { mark, source, destination, service, user, interface } = flow;
+    let is_icmp = matches!(service.protocol, ICMP | ICMPV6);
+    Packet {
+        hook: mark.hook,
+        interface,
+        source,
+        destination,
+        protocol: service.protocol,
+        ports: service.detail.filter(|_| !is_icmp).map(|detail| (port, detail)),
+        icmp_type: service.detail.filter(|_| is_icmp).and_then(|kind| kind.try_into().ok()),
+        hop_limit: HOP_LIMIT,
+        state: States::NEW,
+        user,
+    }
+}
+
+/// Whether a tier holds an address now.
+fn holds(tier: &Tier, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => tier.v4.contains(address) || tier.timed.v4.contains(address),
+        IpAddr::V6(address) => tier.v6.contains(address) || tier.timed.v6.contains(address),
+    }
+}
+
+/// The tiers that hold an address, by the first of `all` in which any do; else the address.
+fn name<'a>(address: IpAddr, mut all: impl Iterator<Item = &'a Tiers>) -> String {
+    let names = |tiers: &Tiers| {
+        let holding = tiers.iter().filter(|(_, tier)| holds(tier, address));
+        holding.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
+    };
+    all.find_map(|tiers| Some(names(tiers)).filter(|names| !names.is_empty()))
+        .unwrap_or_else(|| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::flow::Service;
+    use super::*;
+    use crate::before::Part;
+    use policy::{Mark, Options, Policy, Role, load_text};
+    use std::path::Path;
+    use std::time::Instant;
+
+    const TIERS: &str =
+        "role = \"db\"\n[tiers]\napp = [\"10.0.0.1\", \"10.0.0.2\"]\ndb = [\"10.0.0.9\"]\n";
+    const ALLOW: &str = "[[allow]]\nfrom = \"app\"\nto = \"db\"\nservice = \"tcp/5432\"\n";
+
+    fn policy(text: &str) -> Policy {
+        load_text(Path::new("t.toml"), text, &Options::default()).policy.expect("a good policy")
+    }
+
+    fn before(text: &str) -> Arc<Before> {
+        let role = Role { tiers: ["db".to_owned()].into(), auto: false };
+        Arc::new(Before {
+            change: 1,
+            generation: 2,
+            before: 1,
+            reason: "reload".into(),
+            time: 0,
+            at: Instant::now(),
+            policy: policy(text),
+            part: Part { role, ..Part::default() },
+            is_first_look: false,
+        })
+    }
+
+    fn denial(hook: Hook, fate: Fate, source: &str, port: u16) -> Denial {
+        let flow = Flow {
+            mark: Mark { hook, fate },
+            source: source.parse().expect("an address"),
+            destination: "10.0.0.9".parse().expect("an address"),
+            service: Service { protocol: 6, detail: Some(port) },
+            user: None,
+            interface: 2,
+        };
+        Denial { flow, port: 40_000 }
+    }
+
+    fn compare(before: &str, now: &str, denial: Denial) -> Compared {
+        let (before, now) = (self::before(before), policy(now));
+        let mut all = Comparer::default().compare([&denial].into_iter(), Some(&before), &now.tiers);
+        all.pop().expect("one")
+    }
+
+    #[test]
+    fn what_an_allow_let_through_is_told_from_noise() {
+        let with = format!("{TIERS}{ALLOW}");
+        let input = |source, port| denial(Hook::Input, Fate::Denied, source, port);
+        let broken = compare(&with, TIERS, input("10.0.0.1", 5432));
+        assert!(broken.was_let_through && broken.is_known && !broken.has_left);
+        assert_eq!(broken.ends, Some(("app".into(), "db".into())));
+        // Another port, a stranger.
+        let other = compare(&with, TIERS, input("10.0.0.1", 22));
+        assert!(!other.was_let_through && other.is_known);
+        let stranger = compare(&with, TIERS, input("198.51.100.7", 5432));
+        assert!(!stranger.was_let_through && !stranger.is_known && stranger.ends.is_none());
+    }
+
+    #[test]
+    fn who_was_taken_out_of_a_tier_is_known_by_it() {
+        let with = format!("{TIERS}{ALLOW}");
+        let without = with.replace("\"10.0.0.1\", ", "");
+        let left = compare(&with, &without, denial(Hook::Input, Fate::Denied, "10.0.0.1", 5432));
+        assert!(left.was_let_through && left.is_known && left.has_left);
+        assert_eq!(left.ends, Some(("app".into(), "db".into())));
+    }
+
+    #[test]
+    fn what_an_observing_side_would_have_denied_was_not_let_through() {
+        let observing = format!("mode = \"observe\"\n{TIERS}{ALLOW}");
+        let enforcing = format!("{TIERS}{ALLOW}");
+        let input = |source, port| denial(Hook::Input, Fate::Denied, source, port);
+        assert!(!compare(&observing, &enforcing, input("10.0.0.1", 22)).was_let_through);
+        assert!(compare(&observing, TIERS, input("10.0.0.1", 5432)).was_let_through);
+        // A side that was off let everything through; of strangers that says nothing.
+        let off = format!("mode = \"off\"\n{TIERS}{ALLOW}");
+        assert!(compare(&off, &enforcing, input("10.0.0.1", 22)).was_let_through);
+        assert!(!compare(&off, &enforcing, input("198.51.100.7", 22)).was_let_through);
+        let observed = denial(Hook::Input, Fate::WouldDeny, "10.0.0.1", 22);
+        assert!(!compare(&off, &observing, observed).was_let_through);
+    }
+
+    #[test]
+    fn so_many_a_second_and_no_more() {
+        let mut comparer = Comparer::default();
+        assert_eq!(comparer.may(1500, 7), 1500);
+        assert_eq!(comparer.may(1500, 7), RATE - 1500);
+        assert_eq!(comparer.may(1, 7), 0);
+        assert_eq!(comparer.may(1, 8), 1);
+    }
+}

@@ -16,7 +16,8 @@
 //! Nothing here touches the network of the machine. What counts is which packets arrive; for what
 //! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables, and
 //! [`trace`] follows packets on their way.
-//! [`firewalld`] is what others run. [`features`] is what the kernel can do.
+//! [`firewalld`] is what others run. [`features`] is what the kernel can do. A [`flood`] is what
+//! attackers send.
 
 pub mod binaries;
 pub mod conversation;
@@ -24,6 +25,7 @@ pub mod daemon;
 pub mod fd_store;
 pub mod features;
 pub mod firewalld;
+pub mod flood;
 pub mod kernel;
 pub mod knocking;
 pub mod listener;

@@ -26,7 +26,7 @@ usage: cargo xtask COMMAND
                   build and run every test; ARGs go to `cargo test`; kernel tests need root;
                   --all runs `machines` as well
   soak [ARG…]     the tests whose scale grows, at full scale: thousands of edits under load, hundreds
-                  of kills; takes minutes; ARGs go to the tests, TIERWALL_SEED=N repeats one
+                  of kills, ten million packets from a million sources; takes minutes; ARGs go to the tests, TIERWALL_SEED=N repeats one
   bench [--json] [--quick] [--write] [CASE…]
                   measure tierwall beside its peers, in one run, and write docs/performance.md;
                   takes half an hour, --quick a few minutes
@@ -143,7 +143,8 @@ fn test(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// The test programs that do more in a soak.
-const SOAKED: &[&str] = &["--test", "continuity", "--test", "transitions", "--test", "evaluator"];
+const SOAKED: &[&str] =
+    &["--test", "continuity", "--test", "transitions", "--test", "evaluator", "--test", "denied"];
 
 /// One test at a time: what they measure is printed, and the machine is theirs.
 fn soak(arguments: &[String]) -> Result<ExitCode> {

@@ -91,20 +91,15 @@ fn denials_as_text(DenialRates { before, after }: DenialRates) -> String {
     if none(before) && none(after) {
         return String::new();
     }
-    let rate = |rate: DenialRate| match rate.seconds {
-        0 => "?".to_owned(),
-        _ => rate.per_minute().to_string(),
-    };
-    let strangers = |rate: DenialRate| match rate.seconds {
-        0 => "?".to_owned(),
-        _ => rate.strangers_per_minute().to_string(),
-    };
+    // Before packets were read.
+    let is_known = before.seconds > 0 || !none(before);
+    let earlier = |count: u64| if is_known { count.to_string() } else { "?".to_owned() };
     format!(
         "    denied a minute: {} before, {} after; of strangers: {}, {}\n",
-        rate(before),
-        rate(after),
-        strangers(before),
-        strangers(after)
+        earlier(before.per_minute()),
+        after.per_minute(),
+        earlier(before.strangers_per_minute()),
+        after.strangers_per_minute()
     )
 }
 

@@ -40,7 +40,7 @@ pub(super) fn input(answer: &Denials) -> &LimitCount {
 }
 
 /// Sent = read + lost + held back.
-fn is_accounted_for(answer: &Denials, sent: u64) -> bool {
+pub(super) fn is_accounted_for(answer: &Denials, sent: u64) -> bool {
     let limit = input(answer);
     let losses = &answer.losses;
     limit.packets == sent

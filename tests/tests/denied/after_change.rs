@@ -78,7 +78,7 @@ fn denials_before_and_after_each_generation() {
     let past = json(&server, "history");
     assert_eq!((rates(&past, 0, "after"), rates(&past, 1, "before")), (3, 3), "{past:#}");
     assert_eq!(rates(&past, 1, "after"), 7, "{past:#}");
-    assert!(text(&server, "history").contains("7 after; of strangers: "));
+    assert!(text(&server, "history").contains("denied a minute: 3 before, 7 after"));
 
     // A way back makes nothing denied.
     assert!(server.tierwall(&["rollback"]).unwrap().status.success());

@@ -5,6 +5,7 @@
 mod accounting;
 mod after_change;
 mod flood;
+mod great_flood;
 mod numbers;
 mod scenarios;
 mod status;

@@ -16,9 +16,7 @@ const BURST: usize = 64;
 /// Sends `packets` to `target` from the calling thread's namespace and returns nanoseconds a
 /// packet. Receiving happens in the same call, on this CPU: that is what veth does.
 pub(crate) fn nanoseconds_a_packet(target: SocketAddrV4, packets: usize) -> Result<f64> {
-    let mut cpu = CpuSet::new();
-    cpu.set(0)?;
-    sched_setaffinity(Pid::from_raw(0), &cpu).context("can't stay on one CPU")?;
+    stay_on_one_cpu()?;
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     let payload = [0u8; 18];
     let messages = vec![[IoSlice::new(&payload)]; BURST];
@@ -32,4 +30,11 @@ pub(crate) fn nanoseconds_a_packet(target: SocketAddrV4, packets: usize) -> Resu
         sent += burst.count();
     }
     Ok(begun.elapsed().as_nanos() as f64 / sent as f64)
+}
+
+/// Keeps the calling thread where it is measured.
+pub(crate) fn stay_on_one_cpu() -> Result<()> {
+    let mut cpu = CpuSet::new();
+    cpu.set(0)?;
+    sched_setaffinity(Pid::from_raw(0), &cpu).context("can't stay on one CPU")
 }

@@ -8,6 +8,7 @@
 mod change;
 mod cold;
 mod command;
+mod denied;
 mod document;
 mod firewalld;
 mod flood;
@@ -50,7 +51,7 @@ usage: cargo xtask bench [--json] [--quick] [--write] [CASE…]
 type Measure = fn(&Bench) -> Result<Vec<Group>>;
 
 /// What can be measured; each alone where its name is an argument.
-const CASES: [(&str, Measure); 11] = [
+const CASES: [(&str, Measure); 12] = [
     ("cold-start", cold::measure),
     ("list-change", change::measure),
     ("command", command::measure),
@@ -61,6 +62,7 @@ const CASES: [(&str, Measure); 11] = [
     ("first-packet", pass::measure),
     ("new-flow", flow::measure),
     ("connections", rate::measure),
+    ("flood", denied::measure),
     ("stall", stall::measure),
 ];
 

@@ -15,6 +15,7 @@ use crate::metrics::{Exporter, Known, Reader};
 use crate::options::Options;
 use crate::report;
 use crate::socket;
+use crate::state::StateDirectory;
 use crate::status;
 use crate::unwatched::{Unwatched, Watched};
 use crate::watchdog::Watchdog;
@@ -105,6 +106,8 @@ struct Daemon {
     /// What metrics tell beside the state.
     known: Known,
     exporter: Exporter,
+    /// Whether it is due to be kept for a restart.
+    denials_are_old: bool,
     /// What the service manager was told after the last step.
     line: String,
     /// Whether the service manager was told that a reload began.
@@ -147,11 +150,15 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         denials: denials::Shared::new(since),
         known: Known::default(),
         exporter: Exporter::new(passed.metrics, events.clone()),
+        denials_are_old: false,
         line: String::new(),
         reloading: false,
         watchdog: Watchdog::asked_for(),
         options,
     };
+    if let Ok(state) = StateDirectory::open(&daemon.options.state_directory) {
+        daemon.denials.go_on(&state, since);
+    }
     watch_signals(&events)?;
     tokio::spawn(crate::files::watch(wanted_inputs, events.clone()));
     tokio::spawn(crate::addresses::watch(events.clone()));
@@ -222,6 +229,10 @@ impl Daemon {
                 }
                 Some(Event::Scrape(reply)) => {
                     let _ = reply.send(self.known.snapshot(&self.status, &self.denials));
+                }
+                Some(Event::KeepDenials) => {
+                    self.denials_are_old = true;
+                    self.keep_denials();
                 }
                 // As soon as the engine is back, if it is at work.
                 Some(Event::Denials) => self.tell_at = Some(Instant::now()),
@@ -421,6 +432,17 @@ impl Daemon {
         }
         self.retry(engine.trouble.is_some());
         self.engine = Some(engine);
+        self.keep_denials();
+    }
+
+    /// Has denials kept for a restart, if that is due and the engine is here.
+    fn keep_denials(&mut self) {
+        if let Some(engine) = &self.engine
+            && std::mem::take(&mut self.denials_are_old)
+            && let Some(recorder) = engine.memory.recorder()
+        {
+            self.denials.keep(recorder);
+        }
     }
 
     /// Takes note of what metrics tell, and of where they go.
@@ -519,6 +541,8 @@ impl Daemon {
         if let Some(engine) = &mut self.engine {
             engine.remember_all();
         }
+        self.denials_are_old = true;
+        self.keep_denials();
         if let Some(pending) = &self.status.pending {
             let generation = pending.generation;
             tracing::warn!(target: kind::ENDED,

@@ -34,6 +34,8 @@ pub(crate) enum Event {
     Watching(Watched, Option<String>),
     /// Somebody reads metrics. Who went away needs none.
     Scrape(oneshot::Sender<Snapshot>),
+    /// What was denied is due to be kept for a restart.
+    KeepDenials,
     /// Denials since the last change became many.
     Denials,
     /// A change that waits made denied what was let through before, so often that it is gone back.

@@ -7,6 +7,7 @@ mod after_change;
 mod flood;
 mod great_flood;
 mod numbers;
+mod restart;
 mod scenarios;
 mod status;
 

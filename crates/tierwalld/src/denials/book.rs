@@ -32,7 +32,7 @@ pub(crate) struct Book {
     pub(crate) users: Heavy<(Mark, Option<u32>)>,
     pub(crate) generations: Heavy<(Mark, u64)>,
     /// The generation in which a flow was seen last is that of its last packet: by time.
-    changes: Vec<(u64, u64)>,
+    pub(super) changes: Vec<(u64, u64)>,
     pub(crate) reading: Reading,
     /// By label, for metrics.
     pub(crate) tally: Tally,

@@ -44,3 +44,18 @@ impl Denial {
         Some(Self { flow, port: ports.map(|(source, _)| source).or(icmp_id).unwrap_or(0) })
     }
 }
+
+#[cfg(test)]
+impl Flow {
+    /// Some flow.
+    pub(super) fn example() -> Self {
+        Self {
+            mark: Mark { hook: Hook::Input, fate: policy::Fate::Denied },
+            source: [10, 0, 0, 1].into(),
+            destination: [10, 0, 0, 9].into(),
+            service: Service { protocol: 6, detail: Some(22) },
+            user: None,
+            interface: 2,
+        }
+    }
+}

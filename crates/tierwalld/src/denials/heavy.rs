@@ -7,7 +7,8 @@
 //! makes up more than one part in `capacity` of the packets has a place; and what a key may have
 //! counted before it got its place is at most the weight it started with.
 
-use super::history::{Count, History, LONGEST};
+use super::history::{Count, History, KeptHistory, LONGEST};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -42,6 +43,34 @@ pub(crate) struct Entry<K> {
     at: u32,
 }
 
+/// The same for a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeptEntry<T> {
+    key: T,
+    history: KeptHistory,
+    first: u64,
+    last: u64,
+    uncertain: u64,
+    weight: u64,
+}
+
+impl<K> Entry<K> {
+    /// For a file, with what its key is there.
+    pub(crate) fn kept<T>(&self, key: impl Fn(&K) -> T) -> KeptEntry<T> {
+        let Self { first, last, uncertain, weight, .. } = *self;
+        let (key, history) = (key(&self.key), self.history.kept());
+        KeptEntry { key, history, first, last, uncertain, weight }
+    }
+}
+
+impl<T> KeptEntry<T> {
+    /// With another key, if there is one.
+    pub(crate) fn with<K>(self, key: impl Fn(T) -> Option<K>) -> Option<KeptEntry<K>> {
+        let Self { key: own, history, first, last, uncertain, weight } = self;
+        Some(KeptEntry { key: key(own)?, history, first, last, uncertain, weight })
+    }
+}
+
 impl<K: Copy + Eq + Hash> Heavy<K> {
     /// Room for so many keys, at this time.
     pub(crate) fn new(capacity: usize, now: u64) -> Self {
@@ -71,6 +100,44 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         entry.weight += 1;
         self.sink(self.entries[index].at as usize);
         &self.entries[index]
+    }
+
+    /// How many keys have a place at most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// What was counted of keys that have no place, for a file.
+    pub(crate) fn kept_rest(&self) -> KeptHistory {
+        self.rest.kept()
+    }
+
+    /// Takes the place of all that was counted. Keys that are the same now are counted together.
+    pub(crate) fn restore(
+        &mut self,
+        kept: impl Iterator<Item = KeptEntry<K>>,
+        rest: History,
+        now: u64,
+    ) {
+        self.rest = rest;
+        self.entries.clear();
+        self.places.clear();
+        for KeptEntry { key, history, first, last, uncertain, weight } in kept {
+            let (history, first, last) = (history.at(now), first.min(now), last.min(now));
+            if let Some(index) = self.places.get(&key) {
+                let entry = &mut self.entries[*index as usize];
+                entry.history.merge(&history);
+                (entry.first, entry.last) = (entry.first.min(first), entry.last.max(last));
+                entry.uncertain += uncertain;
+                entry.weight += weight;
+            } else if self.entries.len() < self.capacity {
+                self.places.insert(key, self.entries.len() as u32);
+                self.entries.push(Entry { key, history, first, last, uncertain, weight, at: 0 });
+            } else {
+                self.rest.merge(&history);
+            }
+        }
+        self.arrange();
     }
 
     /// All keys that have a place.
@@ -129,6 +196,11 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         for entry in entries.iter_mut() {
             entry.weight = entry.history.last(now, Some(LONGEST)).packets;
         }
+        self.arrange();
+    }
+
+    /// Makes the heap and the places anew.
+    fn arrange(&mut self) {
         self.heap = (0..self.entries.len() as u32).collect();
         self.heap.sort_unstable_by_key(|index| self.entries[*index as usize].weight);
         for (at, index) in self.heap.iter().enumerate() {

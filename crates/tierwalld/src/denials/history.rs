@@ -1,5 +1,7 @@
 //! Counts over time: of the last hour by the minute, of the last day by the hour, and in all.
 
+use serde::{Deserialize, Serialize};
+
 /// Minutes and hours that are kept. The present one of each is under way.
 const MINUTES: usize = 61;
 const HOURS: usize = 25;
@@ -31,6 +33,16 @@ pub(crate) struct History {
     /// The first one.
     began: u64,
     all: Count,
+}
+
+/// The same for a file: only slots that aren't empty, by how long they were before the last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeptHistory {
+    minute: u64,
+    began: u64,
+    all: (u64, u64),
+    minutes: Vec<(u8, u32, u32)>,
+    hours: Vec<(u8, u32, u32)>,
 }
 
 impl Slot {
@@ -105,6 +117,26 @@ impl History {
         (minute.saturating_sub(59)..=minute).map(|minute| self.minute(minute).connections).collect()
     }
 
+    /// For a file.
+    pub(crate) fn kept(&self) -> KeptHistory {
+        let slots = |slots: &[Slot], last: u64| {
+            let length = slots.len() as u64;
+            let slot = |ago: u64| {
+                let Slot { connections, packets } =
+                    slots[(last.checked_sub(ago)? % length) as usize];
+                (packets > 0).then_some((ago as u8, connections, packets))
+            };
+            (0..length).filter_map(slot).collect()
+        };
+        KeptHistory {
+            minute: self.minute,
+            began: self.began,
+            all: (self.all.connections, self.all.packets),
+            minutes: slots(&self.minutes, self.minute),
+            hours: slots(&self.hours, self.minute / 60),
+        }
+    }
+
     /// Takes in what another one counted.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.advance(other.minute);
@@ -149,6 +181,30 @@ impl History {
         clear(&mut self.minutes, self.minute, minute);
         clear(&mut self.hours, self.minute / 60, minute / 60);
         self.minute = minute;
+    }
+}
+
+impl KeptHistory {
+    /// As it was. Where the clock is behind, all of it was as much earlier.
+    pub(crate) fn at(self, now: u64) -> History {
+        let minute = self.minute.min(now / 60);
+        let mut history = History {
+            minute,
+            began: self.began.min(minute),
+            all: Count { connections: self.all.0, packets: self.all.1 },
+            ..History::new(0)
+        };
+        let fill = |slots: &mut [Slot], last: u64, kept: &[(u8, u32, u32)]| {
+            let length = slots.len() as u64;
+            for (ago, connections, packets) in kept {
+                if let Some(at) = last.checked_sub((*ago).into()) {
+                    slots[(at % length) as usize].add(*connections, *packets);
+                }
+            }
+        };
+        fill(&mut history.minutes, minute, &self.minutes);
+        fill(&mut history.hours, minute / 60, &self.hours);
+        history
     }
 }
 

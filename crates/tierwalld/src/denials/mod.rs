@@ -16,6 +16,7 @@ mod flow;
 mod heavy;
 mod history;
 mod journal;
+mod kept;
 mod labels;
 mod reader;
 mod recent;
@@ -23,6 +24,9 @@ mod report;
 mod retries;
 mod tally;
 
+use crate::kernel::in_full;
+use crate::recorder::Recorder;
+use crate::state::StateDirectory;
 use aftermath::Aftermath;
 use book::{Book, Reading};
 use control::{AfterChange, Past};
@@ -32,13 +36,16 @@ use policy::model::Tier;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) use aftermath::Present;
 pub(crate) use labels::Labels;
 pub(crate) use reader::{open, start};
 pub(crate) use report::{Asked, answer, summary};
 pub(crate) use tally::{Counted, Series};
+
+/// How often what was counted is kept for a restart, if anything was.
+pub(crate) const KEPT_EVERY: Duration = Duration::from_secs(300);
 
 /// The book, and what the reader has to know beside packets.
 #[derive(Debug, Clone)]
@@ -69,6 +76,27 @@ impl Shared {
             labels: Arc::default(),
             labelled: None,
         }
+    }
+
+    /// Goes on with what an earlier daemon counted, if that was kept.
+    pub(crate) fn go_on(&self, state: &StateDirectory, now: u64) {
+        match kept::load(state, now) {
+            Ok(Some(book)) => *self.book() = book,
+            Ok(None) => {}
+            Err(error) => {
+                let error = in_full(&error);
+                tracing::warn!(error, "the denials that were kept can't be used; they begin anew");
+            }
+        }
+    }
+
+    /// Has what was counted kept for a restart, soon.
+    pub(crate) fn keep(&self, recorder: &Recorder) {
+        let book = Arc::clone(&self.book);
+        recorder.record("denials", move |state| {
+            let bytes = kept::encode(&book.lock().unwrap_or_else(PoisonError::into_inner))?;
+            kept::save(state, &bytes)
+        });
     }
 
     /// Takes note of what holds from now on: which policy a packet was denied by.

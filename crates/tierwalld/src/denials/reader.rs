@@ -3,11 +3,11 @@
 //! It shares with the event loop only the book and what came of the last change, which it holds for
 //! the time of a few thousand packets: a flood keeps nobody waiting for an answer.
 
-use super::Shared;
 use super::aftermath::Outcome;
 use super::compare::Comparer;
 use super::flow::Denial;
 use super::journal::{self, Journal};
+use super::{KEPT_EVERY, Shared};
 use crate::event::Event;
 use crate::kernel::in_full;
 use crate::report;
@@ -39,7 +39,7 @@ pub(crate) fn start(
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<()> {
     let (journal, comparer) = (Journal::new(), Comparer::default());
-    let reader = Reader { shared, events, journal, comparer };
+    let reader = Reader { shared, events, journal, comparer, changed: None };
     thread::Builder::new().name("denials".into()).spawn(move || reader.run(opened)).map(drop)
 }
 
@@ -48,6 +48,8 @@ struct Reader {
     events: mpsc::Sender<Event>,
     journal: Journal,
     comparer: Comparer,
+    /// Since when something was counted that isn't kept.
+    changed: Option<u32>,
 }
 
 impl Reader {
@@ -97,6 +99,7 @@ impl Reader {
     fn count(&mut self, denials: &[Denial], read: u64, lost: u64) {
         let seconds = self.shared.seconds();
         if read > 0 {
+            self.changed.get_or_insert(seconds);
             let (now, generation) = (report::now(), self.shared.generation.load(Ordering::Relaxed));
             let labels = self.shared.labels();
             let mut book = self.shared.book();
@@ -126,6 +129,11 @@ impl Reader {
         }
         self.journal.sum_up(seconds);
         self.journal.tell_lost(seconds, lost);
+        let is_due = |since: &mut u32| u64::from(seconds - *since) >= KEPT_EVERY.as_secs();
+        if self.changed.take_if(is_due).is_some() {
+            // Who no longer listens keeps it at its end.
+            let _ = self.events.blocking_send(Event::KeepDenials);
+        }
     }
 
     /// Compares new connections with what held before the last change.

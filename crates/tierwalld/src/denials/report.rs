@@ -49,7 +49,8 @@ pub(crate) fn answer(shared: &Shared, asked: Asked, now: u64) -> Denials {
             group.destination = Some(flow.destination);
             group.service = Some(flow.service.to_string());
             group.user = flow.user;
-            group.interface = Some(flow.interface.to_string());
+            // Of an earlier boot nobody knows which it was.
+            group.interface = (flow.interface > 0).then(|| flow.interface.to_string());
             group.generation = book.generation_at(group.last);
             flow.mark
         }),

@@ -65,7 +65,7 @@ pub enum Confirmation {
     Confirmed,
     /// Somebody insisted.
     Forced,
-    /// Nobody did in time, or somebody went back.
+    /// Nobody did in time, somebody went back, or too much was denied.
     Reverted,
     /// Another change took its place before.
     Replaced,
@@ -136,7 +136,7 @@ pub struct Pending {
 pub enum HeldBack {
     /// They would have locked somebody out.
     Refused,
-    /// Nobody confirmed them in time.
+    /// Nobody confirmed them in time, or they made denied what was let through before.
     Reverted,
     /// Somebody rolled back from them.
     RolledBack,

@@ -57,9 +57,7 @@ impl Table<'_> {
     }
 
     fn last(&self, heading: &'static str, spare: Option<u8>) -> Column {
-        self.column(heading, spare, |group| {
-            Cell::Text(in_words(self.now.saturating_sub(group.last)))
-        })
+        self.column(heading, spare, |group| Cell::Text(ago(self.now, group.last)))
     }
 
     /// The side, and what became of it.
@@ -123,6 +121,15 @@ impl Table<'_> {
     }
 }
 
+/// How long ago. From ten seconds on by tens: a whole column that changes every second is more than
+/// a slow line should carry.
+fn ago(now: u64, time: u64) -> String {
+    match now.saturating_sub(time) {
+        seconds @ 10..120 => in_words(seconds / 10 * 10),
+        seconds => in_words(seconds),
+    }
+}
+
 fn address(address: Option<IpAddr>) -> String {
     address.map(|address| address.to_string()).unwrap_or_default()
 }
@@ -161,9 +168,9 @@ pub(super) fn in_full(group: &DenialGroup, users: &BTreeMap<u32, String>, now: u
         words += &format!(", {interface}");
     }
     let DenialCount { connections, retries } = *count;
-    let ago = |time: u64| in_words(now.saturating_sub(time));
     let (connections, retries) = (counted(connections as usize, "connection"), retried(retries));
-    words += &format!(": {connections}, {retries}, {} to {} ago", ago(*first), ago(*last));
+    words +=
+        &format!(": {connections}, {retries}, {} to {} ago", ago(now, *first), ago(now, *last));
     lines.push(words);
     lines
 }

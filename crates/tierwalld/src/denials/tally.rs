@@ -23,6 +23,9 @@ const ADDRESSES: usize = 2048;
 /// The label of what has no place of its own. No service is called that.
 pub(crate) const OTHER: &str = "other";
 
+/// Of the source, and of the destination.
+type Ends<T> = (T, T);
+
 /// Counters by label.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -34,6 +37,8 @@ pub(crate) struct Tally {
     numbers: HashMap<Arc<str>, u32>,
     /// The tiers of addresses seen lately, by number; none where there are too many combinations.
     addresses: HashMap<IpAddr, Option<u32>>,
+    /// Those of the last packet: the next one is mostly between the same two.
+    last: Option<(Ends<IpAddr>, Ends<Option<u32>>)>,
     /// The words that these are by.
     labels: Arc<Labels>,
     /// What the limits held back, by side, so that it doesn't go down.
@@ -83,9 +88,16 @@ impl Tally {
         if !Arc::ptr_eq(&self.labels, labels) {
             self.labels = Arc::clone(labels);
             self.addresses.clear();
+            self.last = None;
         }
         let Flow { mark, source, destination, service, user, .. } = denial.flow;
-        let counted = match (self.tiers_of(source), self.tiers_of(destination)) {
+        let ends = (source, destination);
+        let tiers = match self.last {
+            Some((last, tiers)) if last == ends => tiers,
+            _ => (self.tiers_of(source), self.tiers_of(destination)),
+        };
+        self.last = Some((ends, tiers));
+        let counted = match tiers {
             (Some(source), Some(destination)) => {
                 let service = labels.services.label(service);
                 let key = Key { mark, source, destination, service, user };

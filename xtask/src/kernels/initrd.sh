@@ -15,8 +15,8 @@ mount -t devtmpfs dev /dev || fail "no /dev"
 while read -r module; do
 	insmod "/modules/$module" || fail "can't load $module"
 done </modules/order
-options=trans=virtio,version=9p2000.L,msize=512000,cache=loose
-mount -t 9p -o ro,$options host /host || fail "can't mount the files of the machine"
+options=trans=virtio,version=9p2000.L,msize=512000
+mount -t 9p -o ro,cache=loose,$options host /host || fail "can't mount the files of the machine"
 mount -t tmpfs -o size=75% over /over || fail "no tmpfs"
 mkdir /over/upper /over/work
 mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work overlay /new ||
@@ -26,7 +26,8 @@ for word in $(cat /proc/cmdline); do
 done
 mount -t tmpfs run /new/run || fail "no /run"
 mkdir /new/run/results
-mount -t 9p -o rw,$options results /new/run/results || fail "can't mount the place for results"
+# Without a cache: what is written there is read over here at once.
+mount -t 9p -o rw,cache=none,$options results /new/run/results || fail "can't mount the place for results"
 mount --move /dev /new/dev
 umount /proc
 exec switch_root /new /bin/sh "$run/guest.sh" "$run"

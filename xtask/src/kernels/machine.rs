@@ -152,7 +152,6 @@ fn boot(
     qemu.args(["-m", "4G", "-smp", "2", "-nodefaults", "-no-reboot", "-nic", "none"]);
     qemu.args(["-display", "none", "-serial", "stdio"]);
     qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(initrd);
-    // Without a limit, a burst of the kernel's own messages would leave out ours.
     let line = format!("console=ttyS0 panic=-1 quiet tierwall.run={}", order.display());
     qemu.arg("-append").arg(line);
     let files = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap";

@@ -94,8 +94,9 @@ pub(super) fn warn(change: &AfterChange) {
         change;
     let first = most.first();
     tracing::warn!(
+        target: kind::DENIED_SINCE,
         generation,
-        before,
+        generation_before = before,
         denials_before = rates.before.per_minute(),
         denials_since = rates.after.per_minute(),
         newly_denied,

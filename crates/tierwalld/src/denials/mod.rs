@@ -24,6 +24,7 @@ mod report;
 mod retries;
 mod tally;
 
+use crate::journal::kind;
 use crate::kernel::in_full;
 use crate::recorder::Recorder;
 use crate::state::StateDirectory;
@@ -85,7 +86,7 @@ impl Shared {
             Ok(None) => {}
             Err(error) => {
                 let error = in_full(&error);
-                tracing::warn!(error, "the denials that were kept can't be used; they begin anew");
+                tracing::warn!(target: kind::STATE_DAMAGED, error, "the denials that were kept can't be used; they begin anew");
             }
         }
     }

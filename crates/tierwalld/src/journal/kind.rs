@@ -138,6 +138,15 @@ kinds! {
     /// How many more were, than have an entry.
     DENIED_MORE "denied-more"
         "4c522839f62744d2b919646d26c196bc"
+    /// A change denies clearly more than what held before it.
+    DENIED_SINCE "denied-since"
+        "426e37883f4545669eedb4f20c91213a"
+    /// Metrics are served.
+    METRICS_SERVED "metrics-served"
+        "3f5aa3af071e45b1a4aac129df83d17d"
+    /// Metrics can't be served, or not to somebody.
+    METRICS_NOT_SERVED "metrics-not-served"
+        "d1ab01e981ea41bb9fd5ea60fac24802"
     /// Denied packets came too fast to be read.
     DENIED_LOST "denied-lost"
         "40ae1bd5f24843418b8ea6abdbcaa0b1"

@@ -6,6 +6,7 @@
 
 use super::{http, textfile};
 use crate::event::Event;
+use crate::journal::kind;
 use crate::unwatched::{Unwatched, Watched};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -45,12 +46,12 @@ impl Exporter {
         for socket in sockets {
             match take(socket) {
                 Ok((listener, address)) => {
-                    tracing::info!(%address, "metrics are served by the socket of the service manager");
+                    tracing::info!(target: kind::METRICS_SERVED, %address, "metrics are served by the socket of the service manager");
                     tokio::spawn(http::serve(listener, Arc::clone(&places), events.clone()));
                     passed.push(address);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "can't serve metrics on a socket of the service manager");
+                    tracing::warn!(target: kind::METRICS_NOT_SERVED, %error, "can't serve metrics on a socket of the service manager");
                 }
             }
         }
@@ -112,7 +113,7 @@ impl Exporter {
         task.abort();
         if let Err(error) = textfile::remove(&path) {
             let path = path.display();
-            tracing::warn!(%path, %error, "can't remove the metrics of before");
+            tracing::warn!(target: kind::METRICS_NOT_SERVED, %path, %error, "can't remove the file of metrics, whose numbers are old now");
         }
     }
 
@@ -149,7 +150,7 @@ async fn listen(address: SocketAddr, places: Arc<Semaphore>, events: mpsc::Sende
     loop {
         let problem = match TcpListener::bind(address).await {
             Ok(listener) => {
-                tracing::info!(%address, "metrics are served");
+                tracing::info!(target: kind::METRICS_SERVED, %address, "metrics are served");
                 if events.send(Event::Watching(Watched::Listener, None)).await.is_ok() {
                     http::serve(listener, places, events).await;
                 }

@@ -6,6 +6,7 @@
 
 use super::{Reader, scrape, text};
 use crate::event::Event;
+use crate::journal::kind;
 use httparse::{EMPTY_HEADER, Request, Status};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub(super) async fn serve(
             },
             Err(error) => {
                 // Out of descriptors, most likely: others will end.
-                tracing::debug!(%error, "can't accept a reader of metrics");
+                tracing::debug!(target: kind::METRICS_NOT_SERVED, %error, "can't accept a reader of metrics");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

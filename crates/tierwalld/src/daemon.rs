@@ -3,28 +3,27 @@
 //! Work that blocks (files, the kernel) runs on a thread of its own and comes back as an event,
 //! one piece at a time, so that the loop always answers.
 
+mod end;
+mod listen;
+mod request;
+
 use crate::denials::{self, Present};
 use crate::drift::{Foreign, Listener};
-use crate::engine::{Asked, Engine, Inputs, StepError};
-use crate::event::{Event, Reply};
+use crate::engine::{Engine, Inputs, StepError};
+use crate::event::Event;
 use crate::fd_store;
 use crate::journal::kind;
-use crate::kernel::{Kernel, KernelError, in_full};
-use crate::members::CommandMember;
-use crate::metrics::{Exporter, Known, Reader};
+use crate::kernel::{Kernel, KernelError};
+use crate::metrics::{Exporter, Known};
 use crate::options::Options;
 use crate::report;
 use crate::socket;
 use crate::state::StateDirectory;
 use crate::status;
-use crate::unwatched::{Unwatched, Watched};
+use crate::unwatched::Unwatched;
 use crate::watchdog::Watchdog;
 use crate::work::{Queue, Task, Work};
-use control::{
-    Enforcement, Failure, FailureKind, MemberSummary, Reload, Request, Requester, Response,
-    Rollback, Status, TableState, exit, socket_path,
-};
-use policy::ConfirmTime;
+use control::{MemberSummary, Response, Status, exit, socket_path};
 use sd_notify::NotifyState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -293,79 +292,6 @@ impl Daemon {
         }
     }
 
-    fn request(&mut self, request: Request, by: Requester, reply: Reply) {
-        let mut asked = Asked { by: Some(by), over: None };
-        let work = match request {
-            Request::Status => {
-                let denials = denials::summary(&self.denials, report::now());
-                let after_change = self.denials.after_change();
-                let status = Status { denials, after_change, ..self.status.clone() };
-                let _ = reply.send(Response::Status(Box::new(status)));
-                return;
-            }
-            Request::Denied { by, seconds, limit, order, seen_since } => {
-                let denials = self.denials.clone();
-                let asked = denials::Asked { by, seconds, limit, order, seen_since };
-                tokio::task::spawn_blocking(move || {
-                    let answer = denials::answer(&denials, asked, report::now());
-                    let _ = reply.send(Response::Denied(Box::new(answer)));
-                });
-                return;
-            }
-            Request::Metrics => {
-                let snapshot = self.known.snapshot(&self.status, &self.denials);
-                tokio::task::spawn_blocking(move || {
-                    let _ = reply.send(Response::Metrics(snapshot.render(Reader::Scrape)));
-                });
-                return;
-            }
-            Request::Members { tier } => {
-                let now = report::now();
-                let mut members = self.members.clone();
-                members.retain(|member| member.until.is_none_or(|until| until > now));
-                members.retain(|member| tier.as_ref().is_none_or(|tier| *tier == member.tier));
-                let _ = reply.send(Response::Members(members));
-                return;
-            }
-            Request::Reload(Reload { force, confirm, replace, connection }) => {
-                asked.over = connection;
-                match time_to_confirm(confirm) {
-                    Ok(time) => Work::Reload { force, time, replace },
-                    Err(failure) => {
-                        let _ = reply.send(Response::Failed(failure));
-                        return;
-                    }
-                }
-            }
-            Request::Rollback(Rollback { generation, force, confirm, connection }) => {
-                asked.over = connection;
-                match time_to_confirm(confirm) {
-                    Ok(time) => Work::Rollback { generation, force, time },
-                    Err(failure) => {
-                        let _ = reply.send(Response::Failed(failure));
-                        return;
-                    }
-                }
-            }
-            Request::Confirm { force } => Work::Confirm { force },
-            Request::History => Work::History,
-            Request::Difference { from, to } => Work::Difference { from, to },
-            Request::Teardown => Work::Teardown,
-            Request::AddMember { tier, member, seconds, reason } => {
-                let added = report::now();
-                let until = seconds.map(|seconds| added.saturating_add(seconds));
-                let by = asked.by.as_ref().map_or(0, |by| by.uid);
-                Work::AddMember(CommandMember { tier, member, added, until, by, reason })
-            }
-            Request::RemoveMember { tier, member, force, connection } => {
-                asked.over = connection;
-                Work::RemoveMember { tier, member, force }
-            }
-            Request::PromotedMember { tier, member } => Work::Promoted { tier, member },
-        };
-        self.queue.push_asked(work, asked, Some(reply));
-    }
-
     /// Hands the engine to a thread, if it is here and there is work.
     fn start_work(&mut self) {
         if self.engine.is_none() {
@@ -467,108 +393,6 @@ impl Daemon {
             self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
         }
     }
-
-    /// Listens to nftables exactly as long as others can change the table.
-    fn listen(&mut self, engine: &mut Engine) {
-        match engine.exposed_port() {
-            None => {
-                self.listener = None;
-                self.hears(None);
-                engine.take_missed();
-            }
-            Some(port) if self.listener.is_none() && self.listen_at.is_none() => {
-                match Listener::start(port, self.events.clone()) {
-                    Ok(listener) => {
-                        self.listener = Some(listener);
-                        self.hears(None);
-                        // What happened between our commit and now.
-                        self.repair_unseen();
-                    }
-                    Err(error) => self.hears(Some(in_full(&error))),
-                }
-            }
-            Some(_) => {}
-        }
-        // Nobody can say what was missed before somebody listens again.
-        if self.listener.is_some() && engine.take_missed() {
-            self.repair_unseen();
-        }
-        engine.set_listener(self.listener.as_ref().map(Listener::shared));
-    }
-
-    fn repair_unseen(&mut self) {
-        let unseen = Foreign::unseen("unknown: while tierwalld didn't listen");
-        self.queue.push(Work::Repair(unseen));
-    }
-
-    /// Takes note of whether nftables is listened to as it should be; else it is tried again, less
-    /// and less often.
-    fn hears(&mut self, problem: Option<String>) {
-        if problem.is_some() {
-            self.listen_at = Some(Instant::now() + self.listen_after);
-            self.listen_after = (self.listen_after * 2).min(RETRY_AFTER_MAX);
-        } else {
-            (self.listen_at, self.listen_after) = (None, RETRY_AFTER);
-        }
-        self.unwatched.note(Watched::Nftables, problem);
-    }
-
-    /// Lets work that is under way finish, and leaves the policy standing.
-    async fn end(mut self, mut inbox: mpsc::Receiver<Event>) {
-        notify(&[NotifyState::Stopping]);
-        self.exporter.end();
-        let ending = Response::Failed(Failure {
-            kind: FailureKind::Failed,
-            message: "tierwalld is ending".into(),
-        });
-        while let Some(Task { replies, .. }) = self.queue.pop() {
-            replies.into_iter().for_each(|reply| {
-                let _ = reply.send(ending.clone());
-            });
-        }
-        while self.engine.is_none() {
-            match inbox.recv().await {
-                Some(Event::Worked { engine, response, replies }) => {
-                    for reply in replies {
-                        let _ = reply.send(response.clone());
-                    }
-                    self.engine = Some(engine);
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        if let Some(engine) = &mut self.engine {
-            engine.remember_all();
-        }
-        self.denials_are_old = true;
-        self.keep_denials();
-        if let Some(pending) = &self.status.pending {
-            let generation = pending.generation;
-            tracing::warn!(target: kind::ENDED,
-                generation,
-                "ending while a change waits to be confirmed: the next start goes on waiting, or \
-                 goes back if the time is over"
-            );
-        }
-        match self.status.enforcement {
-            Enforcement::Committed if self.status.table != TableState::Ours => {
-                tracing::info!(target: kind::ENDED, "ending; the policy isn't in the kernel");
-            }
-            Enforcement::Committed => {
-                tracing::info!(target: kind::ENDED, "ending; the policy stays in the kernel")
-            }
-            Enforcement::TornDown => tracing::info!(target: kind::ENDED, "ending"),
-        }
-    }
-}
-
-/// The time that a client asks for.
-fn time_to_confirm(seconds: Option<u32>) -> Result<Option<ConfirmTime>, Failure> {
-    seconds
-        .map(ConfirmTime::try_from)
-        .transpose()
-        .map_err(|error| Failure { kind: FailureKind::BadRequest, message: error.to_string() })
 }
 
 /// Tells systemd, where it asked to be told.

@@ -13,6 +13,7 @@ fn says_what_the_daemon_holds() {
     assert_keys(
         &status,
         &[
+            "after_change",
             "allows",
             "denials",
             "differs",

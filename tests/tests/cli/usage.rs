@@ -3,8 +3,31 @@
 use super::{app_server, stderr, stdout};
 use std::process::Command;
 
-const COMMANDS: [&str; 9] =
-    ["check", "plan", "explain", "matrix", "who-can", "export", "status", "doctor", "teardown"];
+const COMMANDS: &[&str] = &[
+    "check",
+    "plan",
+    "explain",
+    "matrix",
+    "who-can",
+    "export",
+    "status",
+    "denied",
+    "watch",
+    "suggest",
+    "trace",
+    "metrics",
+    "reload",
+    "confirm",
+    "history",
+    "diff",
+    "rollback",
+    "edit",
+    "import",
+    "member",
+    "doctor",
+    "teardown",
+    "completions",
+];
 
 #[test]
 fn help_and_version_are_data() {

@@ -1,0 +1,60 @@
+//! The end: what is under way finishes, what a restart needs is kept, and the policy stands.
+
+use super::{Daemon, notify};
+use crate::event::Event;
+use crate::journal::kind;
+use crate::work::Task;
+use control::{Enforcement, Failure, FailureKind, Response, TableState};
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+
+impl Daemon {
+    /// Lets work that is under way finish, and leaves the policy standing.
+    pub(super) async fn end(mut self, mut inbox: mpsc::Receiver<Event>) {
+        notify(&[NotifyState::Stopping]);
+        self.exporter.end();
+        let ending = Response::Failed(Failure {
+            kind: FailureKind::Failed,
+            message: "tierwalld is ending".into(),
+        });
+        while let Some(Task { replies, .. }) = self.queue.pop() {
+            replies.into_iter().for_each(|reply| {
+                let _ = reply.send(ending.clone());
+            });
+        }
+        while self.engine.is_none() {
+            match inbox.recv().await {
+                Some(Event::Worked { engine, response, replies }) => {
+                    for reply in replies {
+                        let _ = reply.send(response.clone());
+                    }
+                    self.engine = Some(engine);
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.remember_all();
+        }
+        self.denials_are_old = true;
+        self.keep_denials();
+        if let Some(pending) = &self.status.pending {
+            let generation = pending.generation;
+            tracing::warn!(target: kind::ENDED,
+                generation,
+                "ending while a change waits to be confirmed: the next start goes on waiting, or \
+                 goes back if the time is over"
+            );
+        }
+        match self.status.enforcement {
+            Enforcement::Committed if self.status.table != TableState::Ours => {
+                tracing::info!(target: kind::ENDED, "ending; the policy isn't in the kernel");
+            }
+            Enforcement::Committed => {
+                tracing::info!(target: kind::ENDED, "ending; the policy stays in the kernel")
+            }
+            Enforcement::TornDown => tracing::info!(target: kind::ENDED, "ending"),
+        }
+    }
+}

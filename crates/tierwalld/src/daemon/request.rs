@@ -1,0 +1,95 @@
+//! What a client asks for: answered at once from what the loop knows, or queued as work.
+
+use super::Daemon;
+use crate::denials;
+use crate::engine::Asked;
+use crate::event::Reply;
+use crate::members::CommandMember;
+use crate::metrics::Reader;
+use crate::report;
+use crate::work::Work;
+use control::{Failure, FailureKind, Reload, Request, Requester, Response, Rollback, Status};
+use policy::ConfirmTime;
+
+impl Daemon {
+    pub(super) fn request(&mut self, request: Request, by: Requester, reply: Reply) {
+        let mut asked = Asked { by: Some(by), over: None };
+        let work = match request {
+            Request::Status => {
+                let denials = denials::summary(&self.denials, report::now());
+                let after_change = self.denials.after_change();
+                let status = Status { denials, after_change, ..self.status.clone() };
+                let _ = reply.send(Response::Status(Box::new(status)));
+                return;
+            }
+            Request::Denied { by, seconds, limit, order, seen_since } => {
+                let denials = self.denials.clone();
+                let asked = denials::Asked { by, seconds, limit, order, seen_since };
+                tokio::task::spawn_blocking(move || {
+                    let answer = denials::answer(&denials, asked, report::now());
+                    let _ = reply.send(Response::Denied(Box::new(answer)));
+                });
+                return;
+            }
+            Request::Metrics => {
+                let snapshot = self.known.snapshot(&self.status, &self.denials);
+                tokio::task::spawn_blocking(move || {
+                    let _ = reply.send(Response::Metrics(snapshot.render(Reader::Scrape)));
+                });
+                return;
+            }
+            Request::Members { tier } => {
+                let now = report::now();
+                let mut members = self.members.clone();
+                members.retain(|member| member.until.is_none_or(|until| until > now));
+                members.retain(|member| tier.as_ref().is_none_or(|tier| *tier == member.tier));
+                let _ = reply.send(Response::Members(members));
+                return;
+            }
+            Request::Reload(Reload { force, confirm, replace, connection }) => {
+                asked.over = connection;
+                match time_to_confirm(confirm) {
+                    Ok(time) => Work::Reload { force, time, replace },
+                    Err(failure) => {
+                        let _ = reply.send(Response::Failed(failure));
+                        return;
+                    }
+                }
+            }
+            Request::Rollback(Rollback { generation, force, confirm, connection }) => {
+                asked.over = connection;
+                match time_to_confirm(confirm) {
+                    Ok(time) => Work::Rollback { generation, force, time },
+                    Err(failure) => {
+                        let _ = reply.send(Response::Failed(failure));
+                        return;
+                    }
+                }
+            }
+            Request::Confirm { force } => Work::Confirm { force },
+            Request::History => Work::History,
+            Request::Difference { from, to } => Work::Difference { from, to },
+            Request::Teardown => Work::Teardown,
+            Request::AddMember { tier, member, seconds, reason } => {
+                let added = report::now();
+                let until = seconds.map(|seconds| added.saturating_add(seconds));
+                let by = asked.by.as_ref().map_or(0, |by| by.uid);
+                Work::AddMember(CommandMember { tier, member, added, until, by, reason })
+            }
+            Request::RemoveMember { tier, member, force, connection } => {
+                asked.over = connection;
+                Work::RemoveMember { tier, member, force }
+            }
+            Request::PromotedMember { tier, member } => Work::Promoted { tier, member },
+        };
+        self.queue.push_asked(work, asked, Some(reply));
+    }
+}
+
+/// The time that a client asks for.
+fn time_to_confirm(seconds: Option<u32>) -> Result<Option<ConfirmTime>, Failure> {
+    seconds
+        .map(ConfirmTime::try_from)
+        .transpose()
+        .map_err(|error| Failure { kind: FailureKind::BadRequest, message: error.to_string() })
+}

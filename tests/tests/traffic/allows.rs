@@ -2,7 +2,7 @@
 
 use super::packet::Path::{In, Out};
 use super::packet::{LINK_LOCAL, SYN, V4, V6, send, tcp, udp};
-use super::stage::{CLOSED, Stage, Step, play};
+use super::stage::{CLOSED, STRANGERS, Stage, Step, play};
 use super::wire::ARRIVED;
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, UdpSocket};
@@ -25,7 +25,7 @@ service = ["tcp/25", "udp/123"]
 #[test]
 fn t13_allows_let_through_what_they_say() {
     let mut steps: Vec<Step> = Vec::new();
-    for (addresses, stranger) in [(V4, "10.0.0.9"), (V6, "fd00::9")] {
+    for (addresses, stranger) in [V4, V6].into_iter().zip(STRANGERS) {
         steps.extend([
             send(In, addresses, tcp(4000, 80, SYN)).passes(),
             send(In, addresses, udp(4000, 53)).passes(),
@@ -47,7 +47,7 @@ fn t14_dhcp_passes_for_a_client() {
     let offer = || send(In, V4, udp(67, 68));
     let request = || send(Out, V4, udp(68, 67));
     let steps = [
-        offer().from("10.0.0.9").passes(),
+        offer().from(STRANGERS[0]).passes(),
         offer().from("192.0.2.1").passes(),
         offer().to("255.255.255.255").passes(),
         send(In, V4, udp(66, 68)).denied(),
@@ -60,7 +60,7 @@ fn t14_dhcp_passes_for_a_client() {
         send(Out, V4, udp(68, 66)).denied(),
         send(Out, V4, tcp(68, 67, SYN)).denied(),
         // The ports decide, whatever the family.
-        send(In, V6, udp(67, 68)).from("fd00::9").passes(),
+        send(In, V6, udp(67, 68)).from(STRANGERS[1]).passes(),
         send(In, V6, udp(66, 68)).denied(),
         send(Out, V6, udp(68, 67)).passes(),
         send(Out, V6, udp(69, 67)).denied(),

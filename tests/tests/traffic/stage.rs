@@ -103,6 +103,9 @@ const SERVER: usize = 0;
 const PEER: usize = 1;
 const FAR: usize = 2;
 
+/// Who packets may come from that nobody has sent.
+pub(crate) const STRANGERS: [&str; 2] = ["10.0.0.9", "fd00::9"];
+
 fn sender(path: Path) -> usize {
     match path {
         Path::In | Path::Through => PEER,
@@ -129,7 +132,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// A server and its peer.
     pub(crate) fn new() -> Self {
-        Self::with_hosts([("server", vec![V4.server, V6.server]), ("peer", vec![V4.peer, V6.peer])])
+        let stage = Self::with_hosts([
+            ("server", vec![V4.server, V6.server]),
+            ("peer", vec![V4.peer, V6.peer]),
+        ]);
+        // Answers to strangers go nowhere. Were their link addresses looked for, the kernel would
+        // tell itself after some seconds that nobody has them, and a rule would count that.
+        for stranger in STRANGERS {
+            let known = ["neighbour", "add", stranger, "lladdr", "02:00:00:00:00:09"];
+            let known = [&known[..], &["dev", "eth0", "nud", "permanent"]].concat();
+            stage.server().namespace.command("ip", &known).unwrap();
+        }
+        stage
     }
 
     /// A server that routes, its peer, and a host that the peer reaches through it.

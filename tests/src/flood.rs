@@ -27,6 +27,8 @@ pub struct Flood {
     pub sources: u32,
     /// From how many ports of each; at least one.
     pub ports: u16,
+    /// How many a second; none for as many as the sender can.
+    pub per_second: Option<u32>,
 }
 
 impl Flood {
@@ -53,6 +55,13 @@ impl Flood {
             let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
             let taken = sendmmsg(fd, &mut headers, &messages, &addresses[..size], [], flags)?;
             sent += taken.count();
+            if let Some(per_second) = self.per_second {
+                // A sleep lasts longer than a burst takes.
+                let due = Duration::from_secs_f64(sent as f64 / f64::from(per_second));
+                while start.elapsed() < due {
+                    std::hint::spin_loop();
+                }
+            }
         }
         Ok(start.elapsed())
     }

@@ -52,7 +52,8 @@ fn a_flood_from_everywhere_is_lived_through() {
     let server = server(network.host("server"), &policy);
     let daemon = server.start(&[]).unwrap();
     let before = daemon.memory().unwrap();
-    let flood = Flood { to: SocketAddrV4::new([10, 0, 0, 1].into(), 3000), sources, ports: 1000 };
+    let to = SocketAddrV4::new([10, 0, 0, 1].into(), 3000);
+    let flood = Flood { to, sources, ports: 1000, per_second: None };
     let is_over = AtomicBool::new(false);
     let (took, (answers, edits)) = thread::scope(|scope| {
         let sender = scope.spawn(|| {

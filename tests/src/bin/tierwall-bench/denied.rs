@@ -24,6 +24,8 @@ const ROUNDS: usize = 15;
 /// Packets a round, in the packet path, and without limits.
 const PACKETS: usize = 100_000;
 const UNLIMITED: usize = 1_000_000;
+/// What the daemon has to read without loss.
+const PER_SECOND: u32 = 500_000;
 /// How long it is asked in the flood.
 const ASKED: Duration = Duration::from_secs(10);
 
@@ -51,7 +53,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Group>> {
         groups.push(packet_path(bench, title, sources)?);
     }
     groups.extend(asked(bench)?);
-    groups.push(unlimited(bench)?);
+    groups.extend(unlimited(bench)?);
     Ok(groups)
 }
 
@@ -60,7 +62,7 @@ fn network() -> Result<Network> {
 }
 
 fn flood(sources: u32, ports: u16) -> Flood {
-    Flood { to: SocketAddrV4::new(RECEIVER, PORT), sources, ports }
+    Flood { to: SocketAddrV4::new(RECEIVER, PORT), sources, ports, per_second: None }
 }
 
 /// The same filter by hand, with these rules at its end.
@@ -269,46 +271,80 @@ fn asked(bench: &Bench) -> Result<Vec<Group>> {
     ])
 }
 
-/// What the daemon reads a second, by the processor time that it takes, where no rule limits it: a
-/// table of our own logs to its group.
-fn unlimited(bench: &Bench) -> Result<Group> {
+/// What the daemon reads where no rule limits it: by the processor time that it takes, and how much
+/// it loses of so many packets a second.
+fn unlimited(bench: &Bench) -> Result<Vec<Group>> {
     let packets = if bench.quick { UNLIMITED / 10 } else { UNLIMITED };
     let rounds = bench.rounds(5).most;
-    let mut rows = Vec::new();
-    for (way, sources, ports) in [
-        ("one flow", 1, 1),
-        ("1,000 flows", 1000, 1),
-        ("60,000 flows", 60_000, 1),
-        ("a million flows", 1_000_000, 1),
-    ] {
-        let mut row = Row::new(if sources == 1 { Kind::Tierwall } else { Kind::Other }, way);
-        let (mut read, mut lost) = (0, 0);
+    let (mut speed, mut loss) = (Vec::new(), Vec::new());
+    let flows = [
+        ("one flow", 1),
+        ("1,000 flows", 1000),
+        ("60,000 flows", 60_000),
+        ("a million flows", 1_000_000),
+    ];
+    for (index, (way, sources)) in flows.into_iter().enumerate() {
+        let kind = if sources == 1 { Kind::Tierwall } else { Kind::Other };
+        let (mut fast, mut paced) = (Row::new(kind, way), Row::new(kind, way));
+        let (mut read, mut lost, mut slowest) = (0, 0, f64::MAX);
         for _ in 0..rounds {
-            let network = network()?;
-            let host = network.host("receiver");
-            let server = Server::new(host, POLICY)?;
-            let daemon = server.start(&[])?;
-            let table = format!(
-                "table inet unlimited {{\n chain early {{ type filter hook input priority -300;\n \
-                 meta l4proto udp log prefix \"tierwall input denied\" group {} drop\n }}\n}}\n",
-                policy::LOG_GROUP
-            );
-            host.namespace.command_with_input("nft", &["-f", "-"], &table)?;
-            let before = processor_time(&daemon)?;
-            network.host("sender").namespace.run(|| flood(sources, ports).send(packets))?;
-            thread::sleep(Duration::from_millis(500));
-            let used = processor_time(&daemon)? - before;
-            let output = server.tierwall(&["denied", "--json"])?;
-            let answer: control::Denials = serde_json::from_slice(&output.stdout)?;
-            row.samples.push(answer.losses.read as f64 / used.as_secs_f64());
-            (read, lost) = (read + answer.losses.read, lost + answer.losses.lost);
+            let most = flood(sources, 1);
+            let done = Unlimited::send(most, packets)?;
+            fast.samples.push(done.read as f64 / done.used.as_secs_f64());
+            (read, lost) = (read + done.read, lost + done.lost);
+            let done = Unlimited::send(Flood { per_second: Some(PER_SECOND), ..most }, packets)?;
+            paced.samples.push(100.0 * done.lost as f64 / (done.read + done.lost) as f64);
+            slowest = slowest.min(packets as f64 / done.took.as_secs_f64());
         }
-        row.remark = Some(format!("{:.1} % lost", 100.0 * lost as f64 / (read + lost) as f64));
-        rows.push(row);
-        progress("without limits", rows.len(), 4);
+        fast.remark = Some(format!("{:.1} % lost", 100.0 * lost as f64 / (read + lost) as f64));
+        if slowest < 0.95 * f64::from(PER_SECOND) {
+            paced.remark = Some(format!("came at {:.0},000 a second", slowest / 1e3));
+        }
+        speed.push(fast);
+        loss.push(paced);
+        progress("without limits", index + 1, flows.len());
     }
-    let title = "packets that a second of processor time reads, without limits";
-    Ok(Group::new(title, Unit::PerSecond, rows))
+    Ok(vec![
+        Group::new(
+            "packets that a second of processor time reads, as many as come, without limits",
+            Unit::PerSecond,
+            speed,
+        ),
+        Group::new("packets lost at 500,000 a second, without limits", Unit::Percent, loss),
+    ])
+}
+
+/// What became of a flood that no rule limited: a table of our own logs to the daemon's group.
+struct Unlimited {
+    read: u64,
+    lost: u64,
+    /// The processor time of the daemon.
+    used: Duration,
+    /// How long the flood lasted.
+    took: Duration,
+}
+
+impl Unlimited {
+    fn send(flood: Flood, packets: usize) -> Result<Self> {
+        let network = network()?;
+        let host = network.host("receiver");
+        let server = Server::new(host, POLICY)?;
+        let daemon = server.start(&[])?;
+        let table = format!(
+            "table inet unlimited {{\n chain early {{ type filter hook input priority -300;\n \
+             meta l4proto udp log prefix \"tierwall input denied\" group {} drop\n }}\n}}\n",
+            policy::LOG_GROUP
+        );
+        host.namespace.command_with_input("nft", &["-f", "-"], &table)?;
+        let before = processor_time(&daemon)?;
+        let took = network.host("sender").namespace.run(|| flood.send(packets))?;
+        thread::sleep(Duration::from_millis(500));
+        let used = processor_time(&daemon)? - before;
+        let output = server.tierwall(&["denied", "--json"])?;
+        let answer: control::Denials = serde_json::from_slice(&output.stdout)?;
+        let control::Losses { read, lost, .. } = answer.losses;
+        Ok(Self { read, lost, used, took })
+    }
 }
 
 /// Processor time that the daemon has used. `/proc/PID/stat` counts in hundredths of a second.

@@ -51,6 +51,7 @@ pub(crate) enum Unit {
     Bytes,
     PerSecond,
     PerMinute,
+    Percent,
 }
 
 impl Unit {
@@ -62,6 +63,7 @@ impl Unit {
             Self::Bytes => "bytes",
             Self::PerSecond => "a second",
             Self::PerMinute => "a minute",
+            Self::Percent => "%",
         }
     }
 }

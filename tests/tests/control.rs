@@ -230,6 +230,23 @@ fn one_request_a_connection() {
     target.assert_as_before();
 }
 
+/// What a client says of itself counts nothing where it can be looked up.
+#[test]
+fn who_asked_is_no_matter_of_what_it_says() {
+    let target = Target::new(POLICY);
+    target.server.replace("tierwall.toml", POLICY.replace("8080", "8081")).unwrap();
+    let answer = target.ask(
+        b"{\"version\":1,\"caller\":{\"process\":\"liar\",\"login\":4},\"body\":{\"reload\":{\"force\":true}}}\n",
+    );
+    assert!(answer.contains("\"done\""), "{answer}");
+    let output = target.server.tierwall(&["history", "--json"]).unwrap();
+    let past: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let by = &past[1]["by"];
+    assert_eq!((&by["pid"], &by["claimed"]), (&std::process::id().into(), &false.into()));
+    assert!(by["login"] != 4 && by["process"] != "liar" && by["process"] != "", "{by}");
+    target.daemon.stop().unwrap();
+}
+
 #[test]
 fn clients_that_come_and_go() {
     let target = Target::new(POLICY);

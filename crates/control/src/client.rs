@@ -1,6 +1,7 @@
 //! The command line's end: connect, ask, read the answer.
 
-use crate::message::{DecodeError, MAX_RESPONSE, Request, Response, decode, encode};
+use crate::caller::Caller;
+use crate::message::{DecodeError, MAX_RESPONSE, Request, Response, decode, encode_request};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,8 @@ impl Client {
     /// # Errors
     /// When the connection breaks or the answer can't be understood.
     pub fn ask(mut self, request: &Request) -> Result<Response, ClientError> {
-        match self.stream.write_all(&encode(request)) {
+        let caller = Caller::read(Path::new("/proc/self"));
+        match self.stream.write_all(&encode_request(request, caller.as_ref())) {
             // A daemon that refuses a client says why without waiting for its request.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written?,

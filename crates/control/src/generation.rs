@@ -15,17 +15,20 @@ pub struct Connection {
     pub local: SocketAddr,
 }
 
-/// Who asked for a change, as the kernel says.
+/// Who asked for a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
-    /// The user it runs as.
+    /// The user it runs as, as the kernel says.
     pub uid: u32,
-    /// The process, and its name then. Empty where it was gone.
+    /// The process, as the kernel says.
     pub pid: u32,
-    #[allow(missing_docs)]
+    /// Its name then; empty where that isn't known.
     pub process: String,
     /// The user who logged in (`/proc/PID/loginuid`), whoever they became since.
     pub login: Option<u32>,
+    /// Whether the name and the login are by its own word, since they couldn't be looked up.
+    #[serde(default)]
+    pub claimed: bool,
 }
 
 /// A policy that was committed.

@@ -5,12 +5,14 @@
 //! and not with a puzzle: see [`decode`].
 
 mod after_change;
+mod caller;
 mod client;
 mod denial;
 mod generation;
 mod message;
 
 pub use after_change::{AfterChange, DenialRate, DenialRates, DeniedKind};
+pub use caller::Caller;
 pub use client::{Client, ClientError};
 pub use denial::{
     DenialCount, DenialFate, DenialGroup, DenialSummary, DenialTotal, Denials, DenialsBy,
@@ -23,7 +25,7 @@ pub use generation::{
 pub use message::{
     ChangeLine, CommitSummary, DecodeError, Done, Enforcement, Failure, FailureKind, MAX_REQUEST,
     MAX_RESPONSE, MemberSummary, Reload, Request, Response, Rollback, SetChange, SideMode, Status,
-    TableState, TierSummary, VERSION, decode, encode,
+    TableState, TierSummary, VERSION, decode, decode_request, encode, encode_request,
 };
 
 use std::path::{Path, PathBuf};

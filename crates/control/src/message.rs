@@ -1,10 +1,12 @@
 //! What is said over the socket.
 
 use crate::after_change::AfterChange;
+use crate::caller::Caller;
 use crate::denial::{DenialSummary, Denials, DenialsBy, DenialsOrder, Observing};
 use crate::generation::{Connection, Difference, Differs, Past, Pending};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of the messages. It grows when a change is not understood by the other side.
@@ -405,6 +407,8 @@ pub struct SetChange {
 #[derive(Serialize)]
 struct Envelope<'a, T> {
     version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a Caller>,
     body: &'a T,
 }
 
@@ -429,7 +433,16 @@ pub enum DecodeError {
 /// # Panics
 /// Never: the messages hold nothing that JSON can't say.
 pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
-    let envelope = Envelope { version: VERSION, body };
+    seal(body, None)
+}
+
+/// A request as such a line, with what the process that asks says of itself.
+pub fn encode_request(request: &Request, caller: Option<&Caller>) -> Vec<u8> {
+    seal(request, caller)
+}
+
+fn seal<T: Serialize>(body: &T, caller: Option<&Caller>) -> Vec<u8> {
+    let envelope = Envelope { version: VERSION, caller, body };
     let mut line = serde_json::to_vec(&envelope).expect("messages are plain data with string keys");
     line.push(b'\n');
     line
@@ -441,15 +454,30 @@ pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
 /// When it is not a message, or one of another version: that is looked at first, since its body
 /// may have any shape.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, DecodeError> {
-    let mut value: serde_json::Value = serde_json::from_slice(line)?;
-    let version = value.get("version").and_then(serde_json::Value::as_u64);
-    match version {
+    let mut envelope = open(line)?;
+    Ok(serde_json::from_value(part(&mut envelope, "body"))?)
+}
+
+/// The request of a line, and what the process that asks says of itself, where it says anything.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_request(line: &[u8]) -> Result<(Request, Option<Caller>), DecodeError> {
+    let mut envelope = open(line)?;
+    let caller = serde_json::from_value(part(&mut envelope, "caller"))?;
+    Ok((serde_json::from_value(part(&mut envelope, "body"))?, caller))
+}
+
+fn open(line: &[u8]) -> Result<Value, DecodeError> {
+    let envelope: Value = serde_json::from_slice(line)?;
+    match envelope.get("version").and_then(Value::as_u64) {
         Some(found) if found != u64::from(VERSION) => Err(DecodeError::Version { found }),
-        _ => {
-            let body = value.get_mut("body").map(serde_json::Value::take).unwrap_or_default();
-            Ok(serde_json::from_value(body)?)
-        }
+        _ => Ok(envelope),
     }
+}
+
+fn part(envelope: &mut Value, name: &str) -> Value {
+    envelope.get_mut(name).map(Value::take).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -461,6 +489,24 @@ mod tests {
         let line = encode(&Request::Teardown);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert_eq!(decode::<Request>(&line).ok(), Some(Request::Teardown));
+    }
+
+    #[test]
+    fn a_request_says_who_asks_and_an_older_daemon_reads_it_too() {
+        let caller = Caller { process: "tierwall".into(), login: Some(1000) };
+        let line = encode_request(&Request::History, Some(&caller));
+        assert_eq!(decode_request(&line).ok(), Some((Request::History, Some(caller))));
+        assert_eq!(decode::<Request>(&line).ok(), Some(Request::History));
+    }
+
+    #[test]
+    fn a_request_of_an_older_client_says_nothing_of_it() {
+        let line = encode(&Request::History);
+        assert_eq!(line, b"{\"version\":1,\"body\":\"history\"}\n");
+        assert_eq!(decode_request(&line).ok(), Some((Request::History, None)));
+        let part = br#"{"version":1,"caller":{"host":"x"},"body":"history"}"#;
+        let caller = Some(Caller::default());
+        assert_eq!(decode_request(part).ok(), Some((Request::History, caller)));
     }
 
     #[test]

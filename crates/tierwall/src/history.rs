@@ -110,9 +110,10 @@ fn who(by: &Requester) -> String {
         _ => format!("uid {uid}"),
     };
     let process = if by.process.is_empty() { "a process" } else { &by.process };
+    let claimed = if by.claimed { ", as it says" } else { "" };
     match by.login.filter(|login| *login != by.uid) {
-        Some(login) => format!("{} as {} ({process})", name(login), name(by.uid)),
-        None => format!("{} ({process})", name(by.uid)),
+        Some(login) => format!("{} as {} ({process}{claimed})", name(login), name(by.uid)),
+        None => format!("{} ({process}{claimed})", name(by.uid)),
     }
 }
 

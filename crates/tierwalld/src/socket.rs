@@ -10,7 +10,8 @@ use crate::places::{Place, Places};
 use crate::requester;
 use anyhow::{Context, Result};
 use control::{
-    DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Requester, Response, decode, encode,
+    Caller, DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Requester, Response,
+    decode_request, encode,
 };
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -160,7 +161,9 @@ async fn converse(
     readers: Option<Gid>,
 ) {
     let response = match read_request(&mut stream, &peer, readers).await {
-        Ok(request) => answer(request, requester::of(peer.credentials), events).await,
+        Ok((request, caller)) => {
+            answer(request, requester::of(peer.credentials, caller), events).await
+        }
         Err(failure) => Response::Failed(failure),
     };
     // A client that went away needs no answer.
@@ -181,7 +184,7 @@ async fn read_request(
     stream: &mut UnixStream,
     peer: &Peer,
     readers: Option<Gid>,
-) -> Result<Request, Failure> {
+) -> Result<(Request, Option<Caller>), Failure> {
     if !peer.is_root {
         let may_ask = match readers {
             Some(group) => is_member(peer, group).await?,
@@ -200,11 +203,11 @@ async fn read_request(
             Err(failure(FailureKind::BadRequest, "the request is cut short or too long"))
         }
         Ok(Ok(_)) => {
-            let request: Request = decode(&line).map_err(|error: DecodeError| {
+            let (request, caller) = decode_request(&line).map_err(|error: DecodeError| {
                 failure(FailureKind::BadRequest, error.to_string())
             })?;
             match peer.is_root || request.is_read_only() {
-                true => Ok(request),
+                true => Ok((request, caller)),
                 false if matches!(request, Request::Difference { .. }) => {
                     Err(failure(FailureKind::NotPermitted, "only root may compare generations"))
                 }

@@ -19,7 +19,7 @@ pub(crate) const ALL: &[(&str, &str)] = &[
     ("back_to", "the generation that is or would be gone back to"),
     ("seconds_left", "how long a change waits to be confirmed"),
     ("sessions", "where those come from who are connected to a guarded service"),
-    ("by", "who asked: user id, process and its id"),
+    ("by", "who asked: user id, who logged in, process and its id"),
     ("waiting", "what of the files waits for a reload"),
     ("tier", "the tier of a member"),
     ("member", "an address, prefix or range"),

@@ -75,7 +75,9 @@ fn parts(root: &Path, stage: &Path) -> Result<PathBuf> {
     copy_all(&root.join("config/sysctl"), &parts.join("sysctl"))?;
     copy_all(&root.join("config/journal"), &parts.join("journal"))?;
     copy_all(&root.join("config/grafana"), &parts.join("grafana"))?;
-    copy_all(&root.join("config/prometheus"), &parts.join("prometheus"))?;
+    // Not their tests: whoever loads all files of the directory has Prometheus read rules only.
+    let rules = "prometheus/tierwall.rules.yml";
+    copy(&root.join("config").join(rules), &parts.join(rules), 0o644)?;
     copy_all(&root.join("docs"), &parts.join("docs"))?;
     fs::remove_file(parts.join("docs/tierwall.toml.5"))?;
     for file in ["README.md", "CHANGELOG.md", "LICENSE"] {

@@ -10,18 +10,23 @@ use std::process::Command;
 const FILES: &str = "\
 -rw-r--r-- root root /etc/tierwall/tierwall.toml
 -rw-r--r-- root root /usr/lib/systemd/catalog/tierwall.catalog
+-rw-r--r-- root root /usr/lib/systemd/system/tierwalld-metrics.socket
 -rw-r--r-- root root /usr/lib/systemd/system/tierwalld.service
 -rw-r--r-- root root /usr/lib/sysusers.d/tierwall.conf
 -rw-r--r-- root root /usr/share/bash-completion/completions/tierwall
 -rw-r--r-- root root /usr/share/fish/vendor_completions.d/tierwall.fish
 -rw-r--r-- root root /usr/share/licenses/tierwall/LICENSE
 -rw-r--r-- root root /usr/share/tierwall/60-tierwall.conf
+-rw-r--r-- root root /usr/share/tierwall/grafana/tierwall.json
+-rw-r--r-- root root /usr/share/tierwall/prometheus/tierwall.rules.yml
 -rw-r--r-- root root /usr/share/zsh/site-functions/_tierwall
 -rwxr-xr-x root root /usr/bin/tierwall
 -rwxr-xr-x root root /usr/sbin/tierwalld
 drwxr-xr-x root root /etc/tierwall
 drwxr-xr-x root root /etc/tierwall/conf.d
 drwxr-xr-x root root /usr/share/tierwall
+drwxr-xr-x root root /usr/share/tierwall/grafana
+drwxr-xr-x root root /usr/share/tierwall/prometheus
 ";
 
 fn rpm(arguments: &[&str]) -> String {

@@ -47,13 +47,14 @@ impl Rollout {
     }
 
     /// Runs the role with these allows and members.
-    fn play(&self, allows: &str) -> Output {
+    fn play(&self, allows: &str, metrics: bool) -> Output {
         let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/ansible/roles");
         let package = made("TIERWALL_DEB");
         let playbook = format!(
             "- hosts: all\n  roles:\n    - role: tierwall\n      vars:\n        \
              tierwall_package: {}\n        tierwall_members: {{ admin: [\"10.10.0.1\"] }}\n        \
-             tierwall_confirm: 10s\n        tierwall_allows:\n{allows}",
+             tierwall_confirm: 10s\n        tierwall_metrics: {metrics}\n        \
+             tierwall_allows:\n{allows}",
             package.display()
         );
         self.write("site.yml", &playbook);
@@ -86,6 +87,11 @@ fn reaches(from: &Host, to: &Host, port: u16) -> bool {
     from.namespace.run(connect)
 }
 
+fn serves_metrics(host: &Host) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], 29815));
+    host.namespace.run(|| TcpStream::connect(address).is_ok())
+}
+
 const SSH: &str = "          - { from: admin, to: \"*\", service: tcp/22 }\n";
 const WEB: &str = "          - { from: web, to: app, service: tcp/8080 }\n";
 
@@ -96,24 +102,31 @@ fn a_policy_is_rolled_out_and_one_that_locks_out_is_not() {
     let [control, web, app] = ["control", "web1", "app1"].map(|name| rollout.network.host(name));
     let _listener = app.namespace.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
 
-    let first = rollout.play(SSH);
+    let first = rollout.play(SSH, false);
     assert!(first.status.success(), "{}", text(&first));
     assert!(!reaches(web, app, 8080));
     assert!(reaches(control, app, 22));
     assert_eq!(rollout.status("app1")["role"], serde_json::json!(["app"]));
 
     // Nothing changed: nothing is applied, and nothing waits.
-    let again = rollout.play(SSH);
+    let again = rollout.play(SSH, false);
     assert!(again.status.success(), "{}", text(&again));
     assert_eq!(text(&again).matches("changed=0").count(), 2, "{}", text(&again));
+    assert!(!serves_metrics(app));
 
-    let second = rollout.play(&format!("{SSH}{WEB}"));
+    let both = format!("{SSH}{WEB}");
+    let second = rollout.play(&both, true);
     assert!(second.status.success(), "{}", text(&second));
     assert!(reaches(web, app, 8080));
     assert!(rollout.status("app1")["pending"].is_null(), "{}", rollout.status("app1"));
+    assert!(serves_metrics(app));
+    let again = rollout.play(&both, true);
+    assert_eq!(text(&again).matches("changed=0").count(), 2, "{}", text(&again));
+    let without = rollout.play(&both, false);
+    assert!(without.status.success() && !serves_metrics(app), "{}", text(&without));
 
     // Without a way in for whoever rolls it out.
-    let locked = rollout.play(WEB);
+    let locked = rollout.play(WEB, false);
     assert!(!locked.status.success(), "{}", text(&locked));
     assert!(
         text(&locked).contains("would lock out the session from 10.10.0.1"),
@@ -122,7 +135,7 @@ fn a_policy_is_rolled_out_and_one_that_locks_out_is_not() {
     );
     assert!(reaches(control, app, 22));
     // With errors: not even the file is replaced.
-    let bad = rollout.play("          - { from: wbe, to: app, service: tcp/8080 }\n");
+    let bad = rollout.play("          - { from: wbe, to: app, service: tcp/8080 }\n", false);
     assert!(!bad.status.success(), "{}", text(&bad));
     assert!(text(&bad).contains("wbe"), "{}", text(&bad));
 }

@@ -18,6 +18,10 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
+/// How `systemd-nspawn --keep-unit` ends for who is to start it again after a reboot: the
+/// `RestartForceExitStatus=` of `systemd-nspawn@.service`.
+const REBOOT: i32 = 133;
+
 /// It ends when it is dropped, and its files go.
 #[derive(Debug)]
 pub struct Machine {
@@ -47,18 +51,22 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Switches it off, and on again, with a kernel that has forgotten its nftables as after any
-    /// boot.
+    /// `systemctl reboot`, onto a kernel that has forgotten its nftables as after any boot: the
+    /// namespace is the test's and stays, so that its tables go in between.
     ///
     /// # Errors
-    /// When it doesn't go down or come up.
+    /// When it doesn't go down, goes down in another way, or doesn't come up.
     pub fn reboot(&mut self) -> Result<()> {
-        self.run(&["systemctl", "poweroff"])?;
+        self.run(&["systemctl", "reboot"])?;
         let begun = Instant::now();
-        while self.nspawn.try_wait()?.is_none() {
+        let ended = loop {
+            if let Some(status) = self.nspawn.try_wait()? {
+                break status;
+            }
             ensure!(begun.elapsed() < PATIENCE, "the machine doesn't end");
             thread::sleep(POLL);
-        }
+        };
+        ensure!(ended.code() == Some(REBOOT), "the machine doesn't reboot but ends with {ended}");
         self.namespace.command("nft", &["flush", "ruleset"])?;
         self.nspawn = start(self.directory.path(), &self.namespace)?;
         self.wait_until_up()

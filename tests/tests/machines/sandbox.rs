@@ -103,6 +103,8 @@ fn every_feature_works_in_the_sandbox() {
     site.ok("tierwall check --strict");
     site.ok("systemctl enable --now tierwalld");
     assert!(site.ok("systemctl show -p SystemCallFilter tierwalld").contains("sendmsg"));
+    let units = "tierwalld.service tierwalld-metrics.socket";
+    assert_eq!(site.ok(&format!("systemd-analyze verify --man=no {units}")), "");
 
     // Who the users are, and which tier this server is in.
     let www_data = site.ok("id -u www-data").trim().to_owned();
@@ -144,7 +146,14 @@ fn every_feature_works_in_the_sandbox() {
     for command in ["history", "history --json", "diff 1", "denied --json", "plan", "matrix"] {
         site.ok(&format!("tierwall {command}"));
     }
-    site.ok("tierwall rollback 2");
+    // The sandbox hides who asks: its name, and who logged in, is by its own word.
+    site.ok("useradd --no-create-home alice");
+    let as_alice = "echo $(id -u alice) >/proc/self/loginuid && exec tierwall rollback 2";
+    site.machine.succeed(&["sh", "-c", as_alice]).unwrap();
+    let past = site.ok("tierwall history");
+    for by in ["by root (tierwall, as it says)", "by alice as root (tierwall, as it says)"] {
+        assert!(past.contains(by), "{past}");
+    }
     site.ok("tierwall confirm --force");
     assert!(site.table().contains("9100"));
     site.ok("tierwall reload --force");

@@ -9,8 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tierwall_tests::network::Host;
 
-/// The pause between two exchanges of a connection, and between two new connections.
+/// The pause between two exchanges of a connection.
 const PAUSE: Duration = Duration::from_millis(1);
+/// The pause between two new connections: each keeps its port for a minute after its end, and there
+/// are 28,000 of these.
+const OPENING: Duration = Duration::from_millis(3);
 /// What takes longer is broken: TCP has sent it again many times by then.
 const BROKEN: Duration = Duration::from_secs(10);
 
@@ -63,7 +66,7 @@ impl Load {
         for &address in &to.addresses {
             let mut stream = connect(from, (address, port).into()).unwrap();
             let name = format!("the long connection {} -> {address}", from.name);
-            self.client(name, move |observed| {
+            self.client(name, PAUSE, move |observed| {
                 exchange(&mut stream, observed)?;
                 observed.exchanges.fetch_add(1, Ordering::Relaxed);
                 Ok(())
@@ -77,7 +80,7 @@ impl Load {
             let from = from.clone();
             let name = format!("a new connection {} -> {address}", from.name);
             let mut entered = false;
-            self.client(name, move |observed| {
+            self.client(name, OPENING, move |observed| {
                 // The thread's first step: its sockets are of that host then.
                 if !std::mem::replace(&mut entered, true) {
                     from.namespace.enter().map_err(io::Error::other)?;
@@ -92,10 +95,11 @@ impl Load {
         }
     }
 
-    /// Repeats a step until the end or its failure.
+    /// Repeats a step, a pause after each, until the end or its failure.
     fn client(
         &mut self,
         name: String,
+        pause: Duration,
         mut step: impl FnMut(&Observed) -> io::Result<()> + Send + 'static,
     ) {
         let observed = Arc::clone(&self.observed);
@@ -105,7 +109,7 @@ impl Load {
                     observed.failures.lock().unwrap().push(format!("{name}: {error}"));
                     return;
                 }
-                thread::sleep(PAUSE);
+                thread::sleep(pause);
             }
         }));
     }

@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
                   tierwalld on each, and who reaches whom on what; touches nothing outside of it
   test [--all] [ARG…]
                   build and run every test; ARGs go to `cargo test`; kernel tests need root;
-                  --all runs `machines` as well
+                  --all runs `machines` as well; `kernels` is apart
   soak [ARG…]     the tests whose scale grows, at full scale: thousands of edits under load, hundreds
                   of kills, ten million packets from a million sources; takes minutes; ARGs go to the tests, TIERWALL_SEED=N repeats one
   bench [--json] [--quick] [--write] [CASE…]
@@ -125,7 +125,7 @@ fn bench(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// The machines are not among the tests without `--all`: their files come from a mirror of Debian,
-/// which whoever runs the tests may not reach.
+/// which whoever runs the tests may not reach. Other kernels never are: without KVM they take hours.
 fn test(arguments: &[String]) -> Result<ExitCode> {
     if let [all, rest @ ..] = arguments
         && all == "--all"

@@ -3,7 +3,7 @@
 use super::{LONG, SHORT, gone_back, history, shut_out, without_admin};
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tierwall_tests::site::{ADMIN, Site, policy};
 
 #[test]
@@ -120,10 +120,12 @@ fn it_goes_back_also_where_the_client_was_killed() {
     let mut command = site.server.tierwall_command().unwrap();
     command.args(["reload", "--force", "--confirm", SHORT]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    // One that was killed before it had asked is no test.
+    // One that was killed before it had asked is no test: the next has more time.
+    let mut time = Duration::from_millis(10);
     loop {
         let mut client = site.server.spawn(&mut command).unwrap();
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(time);
+        time = time * 6 / 5;
         client.kill().unwrap();
         client.wait().unwrap();
         std::thread::sleep(Duration::from_millis(300));
@@ -145,7 +147,17 @@ fn no_moment_to_be_killed_at_leaves_the_change_without_a_way_back() {
     while !site.server.state_directory().join("last-good").exists() {
         std::thread::sleep(Duration::from_millis(1));
     }
+    // What a change takes here, which differs a hundredfold: the last are killed after it was made.
+    let begun = Instant::now();
+    site.server.replace("tierwall.toml", without_admin()).unwrap();
+    let (code, told) = site.tierwall(&["reload", "--force", "--confirm", LONG]);
+    assert_eq!(code, 0, "{told}");
+    let took = begun.elapsed();
+    let (code, told) = site.tierwall(&["rollback"]);
+    assert_eq!(code, 0, "{told}");
+
     let (mut waited, rounds) = (0, 24);
+    let step = Duration::from_micros(800).max(took * 3 / 2 / rounds);
     for round in 0..rounds {
         let text = without_admin().replace("tcp/80", &format!("tcp/{}", 100 + round));
         site.server.replace("tierwall.toml", text).unwrap();
@@ -153,7 +165,7 @@ fn no_moment_to_be_killed_at_leaves_the_change_without_a_way_back() {
         command.args(["reload", "--force", "--confirm", LONG]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut client = site.server.spawn(&mut command).unwrap();
-        std::thread::sleep(Duration::from_micros(800 * round));
+        std::thread::sleep(step * round);
         daemon.kill().unwrap();
         client.wait().unwrap();
         daemon = site.server.start(&[]).unwrap();

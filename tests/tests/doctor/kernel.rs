@@ -3,6 +3,7 @@
 use super::*;
 use netlink::{Conntrack, End, Flow, Insertion, Stage};
 use std::net::{Ipv4Addr, SocketAddr};
+use tierwall_tests::features::keeps_owned_tables;
 
 /// Connections that nobody has.
 fn flows(count: u32) -> Vec<Flow> {
@@ -13,6 +14,19 @@ fn flows(count: u32) -> Vec<Flow> {
         Flow { local, remote, opened_by: End::Remote, stage: Stage::Open }
     };
     (0..count).map(flow).collect()
+}
+
+#[test]
+fn a_kernel_that_can_not_have_the_table_owned_is_told() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let findings = all_findings(&server);
+    let found = findings.iter().find(|finding| finding["id"] == "kernel-ownership");
+    assert_eq!(found.is_none(), keeps_owned_tables(), "{findings:#?}");
+    if let Some(found) = found {
+        assert_eq!(found["severity"], "note", "{found:#}");
+        assert!(found["what"].as_str().unwrap().contains("6.9"), "{found:#}");
+    }
 }
 
 /// The limit is the machine's, not the namespace's: so the table is filled, and not made small.

@@ -98,13 +98,17 @@ fn found(server: &Server) -> Vec<String> {
 }
 
 fn findings(server: &Server) -> Vec<Value> {
+    let all = all_findings(server).into_iter();
+    all.filter(|finding| !is_of_this_kernel(finding)).collect()
+}
+
+fn all_findings(server: &Server) -> Vec<Value> {
     let output = run(server, &["--json"]);
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let bad = answer["errors"].as_u64().unwrap() + answer["warnings"].as_u64().unwrap();
     assert_eq!(output.status.code(), Some(if bad == 0 { 0 } else { 2 }), "{answer:#}");
-    let findings = answer["findings"].as_array().unwrap().iter();
-    findings.filter(|finding| !is_of_this_kernel(finding)).cloned().collect()
+    answer["findings"].as_array().unwrap().clone()
 }
 
 fn is_of_this_kernel(finding: &Value) -> bool {
@@ -121,12 +125,25 @@ fn finding(server: &Server, id: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {id}: {findings:#?}")).clone()
 }
 
-/// What the doctor says to people, less what depends on the kernel that runs here.
+/// What the doctor says to people, less what depends on the kernel that runs here: also in the sum
+/// at the end.
 fn text(server: &Server) -> String {
     let output = run(server, &[]);
     let text = String::from_utf8(output.stdout).unwrap();
-    let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.starts_with("note[kernel-"));
-    paragraphs.collect::<Vec<_>>().join("\n\n")
+    let (of_this_kernel, others): (Vec<&str>, Vec<&str>) =
+        text.split("\n\n").partition(|paragraph| paragraph.starts_with("note[kernel-"));
+    let (sum, others) = others.split_last().unwrap();
+    let (sum, pointer) = sum.split_once('\n').unwrap();
+    let (others_counted, notes) = sum.rsplit_once(", ").unwrap();
+    let notes: usize = notes.split(' ').next().unwrap().parse().unwrap();
+    let notes = match notes - of_this_kernel.len() {
+        1 => "1 note".to_owned(),
+        number => format!("{number} notes"),
+    };
+    // Where there is nothing, no more is told about it.
+    let pointer = if others.is_empty() { "" } else { pointer };
+    let sum = format!("{others_counted}, {notes}\n{pointer}");
+    others.iter().copied().chain([sum.as_str()]).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Compares what the doctor says with a snapshot, without what differs from run to run.

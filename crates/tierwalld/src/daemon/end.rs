@@ -12,7 +12,7 @@ impl Daemon {
     /// Lets work that is under way finish, and leaves the policy standing.
     pub(super) async fn end(mut self, mut inbox: mpsc::Receiver<Event>) {
         notify(&[NotifyState::Stopping]);
-        self.exporter.end();
+        self.exporter.end().await;
         let ending = Response::Failed(Failure {
             kind: FailureKind::Failed,
             message: "tierwalld is ending".into(),

@@ -4,7 +4,8 @@
 //! Where the service manager listens in our place (`tierwalld-metrics.socket`), it alone says where:
 //! the sandbox of the service lets the daemon open no such socket.
 
-use super::{http, textfile};
+use super::http;
+use super::textfile::{self, Textfile};
 use crate::event::Event;
 use crate::journal::kind;
 use crate::unwatched::{Unwatched, Watched};
@@ -14,16 +15,19 @@ use policy::Metrics;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// How long after a failure it is tried again to listen, at first and at most.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// How long the end waits for the file to be gone.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is under way.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub(crate) struct Exporter {
     /// What the policy said last.
     wanted: Metrics,
     listening: Option<JoinHandle<()>>,
-    writing: Option<(PathBuf, JoinHandle<()>)>,
+    writing: Option<(Arc<Textfile>, JoinHandle<()>)>,
 }
 
 impl Exporter {
@@ -100,21 +104,27 @@ impl Exporter {
     }
 
     fn write(&mut self, wanted: &Metrics) {
-        self.stop_writing();
+        let before = self.stop_writing();
         self.writing = wanted.textfile.clone().map(|path| {
+            let file = Arc::new(Textfile::new(path));
             let interval = Duration::from_secs(wanted.interval.seconds().into());
-            let task = tokio::spawn(textfile::keep(path.clone(), interval, self.events.clone()));
-            (path, task)
+            let written = textfile::keep(Arc::clone(&file), interval, self.events.clone());
+            let task = tokio::spawn(async move {
+                // It may be the same place.
+                if let Some(before) = before {
+                    let _ = before.await;
+                }
+                written.await;
+            });
+            (file, task)
         });
     }
 
-    fn stop_writing(&mut self) {
-        let Some((path, task)) = self.writing.take() else { return };
+    /// Has the file taken away, which may take as long as the disk does.
+    fn stop_writing(&mut self) -> Option<JoinHandle<()>> {
+        let (file, task) = self.writing.take()?;
         task.abort();
-        if let Err(error) = textfile::remove(&path) {
-            let path = path.display();
-            tracing::warn!(target: kind::METRICS_NOT_SERVED, %path, %error, "can't remove the file of metrics, whose numbers are old now");
-        }
+        Some(tokio::task::spawn_blocking(move || file.end()))
     }
 
     /// What isn't wanted any more can't fail any more.
@@ -127,9 +137,12 @@ impl Exporter {
     }
 
     /// Leaves no numbers behind.
-    pub(crate) fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         self.listen(None);
-        self.stop_writing();
+        if let Some(removed) = self.stop_writing() {
+            // A disk that hangs doesn't keep the daemon from ending.
+            let _ = timeout(LAST_PATIENCE, removed).await;
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Engine {
             kernel,
             members: state.as_ref().map(member_file::load).unwrap_or_default(),
             enforced: policy.clone(),
-            enforced_as: Part::default(),
+            enforced_as: Part::of(&server),
             before: None,
             held: true,
             history: History::load(state.as_ref()),

@@ -136,9 +136,10 @@ impl PacketLog {
     ///
     /// # Errors
     /// When the socket can't be polled.
-    pub fn wait(&self, patience: Duration) -> Result<bool, PacketLogError> {
+    pub fn wait(&self, patience: Option<Duration>) -> Result<bool, PacketLogError> {
         let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        let limit = |patience| PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        let patience = patience.map_or(PollTimeout::NONE, limit);
         match poll(&mut sockets, patience) {
             Ok(ready) => Ok(ready > 0),
             Err(Errno::EINTR) => Ok(false),

@@ -217,16 +217,18 @@ impl Tier {
     /// Whether an address is a member, for good or for a time.
     pub fn holds(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(address) => {
-                let mut timed = self.timed.v4.elements();
-                self.v4.contains(address) || timed.any(|(range, _)| range.contains(address))
-            }
-            IpAddr::V6(address) => {
-                let mut timed = self.timed.v6.elements();
-                self.v6.contains(address) || timed.any(|(range, _)| range.contains(address))
-            }
+            IpAddr::V4(address) => self.v4.contains(address) || self.timed.v4.contains(address),
+            IpAddr::V6(address) => self.v6.contains(address) || self.timed.v6.contains(address),
         }
     }
+}
+
+/// The names of the tiers that hold an address, for good or for a time.
+pub fn tiers_with(
+    tiers: &BTreeMap<String, Tier>,
+    address: IpAddr,
+) -> impl Iterator<Item = &String> {
+    tiers.iter().filter(move |(_, tier)| tier.holds(address)).map(|(name, _)| name)
 }
 
 /// Members of a tier that the kernel forgets by itself.

@@ -49,7 +49,7 @@ fn seen(packet: &LoggedPacket<'_>) -> Seen {
 fn read(log: &mut PacketLog, count: usize) -> Vec<Seen> {
     let (mut packets, start) = (Vec::new(), Instant::now());
     while packets.len() < count && start.elapsed() < Duration::from_secs(10) {
-        log.wait(Duration::from_millis(100)).unwrap();
+        log.wait(Some(Duration::from_millis(100))).unwrap();
         while !log.read(|packet| packets.push(seen(packet))).unwrap() {}
     }
     packets
@@ -109,7 +109,7 @@ fn what_the_buffer_does_not_hold_is_counted() {
         while !log.read(|_| packets += 1).unwrap() {}
         // The gap shows with the next one.
         socket.send_to(b"?", "127.0.0.1:9").unwrap();
-        log.wait(Duration::from_secs(1)).unwrap();
+        log.wait(Some(Duration::from_secs(1))).unwrap();
         while !log.read(|_| packets += 1).unwrap() {}
         assert_eq!(packets + log.lost(), 2 * (SENT + 1), "each goes and comes");
         assert!(packets > 20_000 && log.lost() > 0, "{packets} read, {} lost", log.lost());

@@ -6,6 +6,7 @@ use crate::explain::text::{decided, fate};
 use netlink::Headers;
 use netlink::trace::{Event, Verdict};
 use policy::explain::{self, Fate, Ground};
+use policy::model::tiers_with;
 use policy::{Policy, protocol_name};
 use ruleset::{Base, Hook};
 use std::cell::RefCell;
@@ -47,8 +48,8 @@ impl<'a> Context<'a> {
 
     /// The tiers that hold an address.
     pub(super) fn tiers(&self, address: IpAddr) -> Vec<&'a str> {
-        let tiers = self.policy.into_iter().flat_map(|policy| &policy.tiers);
-        tiers.filter(|(_, tier)| tier.holds(address)).map(|(name, _)| name.as_str()).collect()
+        let policy = self.policy.into_iter();
+        policy.flat_map(|policy| tiers_with(&policy.tiers, address)).map(String::as_str).collect()
     }
 }
 

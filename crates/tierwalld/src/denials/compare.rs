@@ -5,6 +5,7 @@
 //! a flood costs a fixed time.
 
 use super::flow::{Denial, Flow};
+use super::labels::in_words;
 use crate::before::Before;
 use crate::report;
 use policy::Fate;
@@ -13,10 +14,14 @@ use ruleset::evaluate::{Outcome, Packet};
 use ruleset::{Hook, States, Table};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Connections compared in a second.
 const RATE: usize = 2000;
+
+/// How long a table is kept that nothing is compared with, in seconds: one of a million members is
+/// no small part of the daemon, and compiled again in a moment.
+const KEPT: u32 = 300;
 
 /// A hop limit that packets have which no router must have sent on doesn't look like this.
 const HOP_LIMIT: u8 = 64;
@@ -41,10 +46,12 @@ pub(super) struct Compared {
 /// Compares.
 #[derive(Debug, Default)]
 pub(super) struct Comparer {
-    /// What the table is of.
-    before: Option<Arc<Before>>,
+    /// What the table is of. Of what no longer is the last change nothing is kept.
+    before: Weak<Before>,
     /// Compiled when there is something to compare.
     table: Option<Table>,
+    /// When there was last.
+    used: u32,
     /// The second, and how many were compared in it.
     second: (u32, usize),
 }
@@ -68,7 +75,9 @@ impl Comparer {
         denials: impl Iterator<Item = &'a Denial>,
         before: Option<&Arc<Before>>,
         tiers: &Tiers,
+        seconds: u32,
     ) -> Vec<Compared> {
+        self.used = seconds;
         self.prepare(before);
         let earlier = before.map(|before| &before.policy.tiers);
         denials.map(|denial| self.one(denial, earlier, tiers)).collect()
@@ -76,13 +85,11 @@ impl Comparer {
 
     /// Sees to it that the table is the right one, as it would be now.
     fn prepare(&mut self, before: Option<&Arc<Before>>) {
-        let is_same = match (&self.before, before) {
-            (Some(own), Some(before)) => Arc::ptr_eq(own, before),
-            (None, None) => true,
-            _ => false,
-        };
-        if !is_same {
-            self.before = before.cloned();
+        let before_ptr = before.map_or(Weak::new().as_ptr(), Arc::as_ptr);
+        if !std::ptr::eq(self.before.as_ptr(), before_ptr) {
+            // First the old one: there is room for two then.
+            self.rest();
+            self.before = before.map(Arc::downgrade).unwrap_or_default();
             self.table = before.and_then(|before| before.table());
         }
         if let Some(table) = &mut self.table {
@@ -90,9 +97,23 @@ impl Comparer {
         }
     }
 
+    /// Lets go of a table that nothing was compared with for a while, or of what no longer is the
+    /// last change. Returns whether there is none any more.
+    pub(super) fn rest_after(&mut self, seconds: u32) -> bool {
+        let is_old = seconds.saturating_sub(self.used) >= KEPT || self.before.strong_count() == 0;
+        if is_old && self.table.is_some() {
+            self.rest();
+        }
+        self.table.is_none()
+    }
+
+    fn rest(&mut self) {
+        (self.before, self.table) = (Weak::new(), None);
+    }
+
     fn one(&self, denial: &Denial, earlier: Option<&Tiers>, tiers: &Tiers) -> Compared {
         let Flow { mark, source, destination, user, .. } = denial.flow;
-        let is_in = |tiers: &Tiers, address| tiers.values().any(|tier| holds(tier, address));
+        let is_in = |tiers: &Tiers, address| tiers.values().any(|tier| tier.holds(address));
         let was_in = |address| earlier.is_some_and(|earlier| is_in(earlier, address));
         let is_member = is_in(tiers, source);
         let was_member = was_in(source);
@@ -146,21 +167,9 @@ fn packet(denial: &Denial) -> Packet {
     }
 }
 
-/// Whether a tier holds an address now.
-fn holds(tier: &Tier, address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => tier.v4.contains(address) || tier.timed.v4.contains(address),
-        IpAddr::V6(address) => tier.v6.contains(address) || tier.timed.v6.contains(address),
-    }
-}
-
 /// The tiers that hold an address, by the first of `all` in which any do; else the address.
 fn name<'a>(address: IpAddr, mut all: impl Iterator<Item = &'a Tiers>) -> String {
-    let names = |tiers: &Tiers| {
-        let holding = tiers.iter().filter(|(_, tier)| holds(tier, address));
-        holding.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
-    };
-    all.find_map(|tiers| Some(names(tiers)).filter(|names| !names.is_empty()))
+    all.find_map(|tiers| Some(in_words(tiers, address)).filter(|names| !names.is_empty()))
         .unwrap_or_else(|| address.to_string())
 }
 
@@ -210,8 +219,28 @@ mod tests {
 
     fn compare(before: &str, now: &str, denial: Denial) -> Compared {
         let (before, now) = (self::before(before), policy(now));
-        let mut all = Comparer::default().compare([&denial].into_iter(), Some(&before), &now.tiers);
+        let mut comparer = Comparer::default();
+        let mut all = comparer.compare([&denial].into_iter(), Some(&before), &now.tiers, 0);
         all.pop().expect("one")
+    }
+
+    #[test]
+    fn a_table_is_kept_while_it_is_of_use() {
+        let with = format!("{TIERS}{ALLOW}");
+        let (before, now) = (self::before(&with), policy(TIERS));
+        let denial = denial(Hook::Input, Fate::Denied, "10.0.0.1", 5432);
+        let mut comparer = Comparer::default();
+        assert!(comparer.rest_after(7), "nothing to compare with yet");
+        for seconds in [10, 10 + KEPT] {
+            let all = comparer.compare([&denial].into_iter(), Some(&before), &now.tiers, seconds);
+            assert!(all[0].was_let_through, "also when it is compiled again");
+            assert!(!comparer.rest_after(seconds + KEPT - 1));
+            assert!(comparer.rest_after(seconds + KEPT));
+        }
+        comparer.compare([&denial].into_iter(), Some(&before), &now.tiers, 1000);
+        assert!(!comparer.rest_after(1000));
+        drop(before);
+        assert!(comparer.rest_after(1000), "another change came");
     }
 
     #[test]

@@ -26,11 +26,20 @@ pub(crate) struct Journal {
     /// How many packets were told to be lost, and when.
     lost: u64,
     lost_told: Option<u32>,
+    /// Whether there are more by now.
+    holds_back_lost: bool,
 }
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self { tokens: BURST, given: 0, held_back: None, lost: 0, lost_told: None }
+        Self {
+            tokens: BURST,
+            given: 0,
+            held_back: None,
+            lost: 0,
+            lost_told: None,
+            holds_back_lost: false,
+        }
     }
 
     /// Whether a line may be written about a new connection; if not, it is counted. `seconds` is of
@@ -47,6 +56,11 @@ impl Journal {
             }
         }
         true
+    }
+
+    /// Whether nothing is held back that the clock makes due.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.held_back.is_none() && !self.holds_back_lost
     }
 
     /// Sums up what was held back, when that is due.
@@ -66,6 +80,7 @@ impl Journal {
     pub(crate) fn tell_lost(&mut self, seconds: u32, lost: u64) {
         let is_early =
             self.lost_told.is_some_and(|told| seconds.saturating_sub(told) < SUMMED_UP_AFTER);
+        self.holds_back_lost = is_early && lost > self.lost;
         if is_early || lost <= self.lost {
             return;
         }
@@ -126,7 +141,7 @@ mod tests {
         assert_eq!(written as u64, BURST + 9 * RATE);
         assert_eq!(journal.held_back, Some((100_000 - BURST - 9 * RATE, 0)));
         journal.sum_up(SUMMED_UP_AFTER - 1);
-        assert!(journal.held_back.is_some());
+        assert!(journal.held_back.is_some() && !journal.is_at_rest());
         journal.sum_up(SUMMED_UP_AFTER);
         assert_eq!(journal.held_back, None);
     }
@@ -139,8 +154,9 @@ mod tests {
         journal.tell_lost(6, 10);
         assert_eq!((journal.lost, journal.lost_told), (10, Some(6)));
         journal.tell_lost(7, 30);
-        assert_eq!(journal.lost, 10);
+        assert_eq!((journal.lost, journal.is_at_rest()), (10, false));
         journal.tell_lost(6 + SUMMED_UP_AFTER, 30);
         assert_eq!((journal.lost, journal.lost_told), (30, Some(6 + SUMMED_UP_AFTER)));
+        assert!(journal.is_at_rest());
     }
 }

@@ -66,7 +66,7 @@ struct KeptFlow {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptBook {
+pub(super) struct KeptBook {
     began: u64,
     /// The boot in which interfaces had these numbers.
     boot: Option<String>,
@@ -80,11 +80,11 @@ struct KeptBook {
     generations: KeptTable<(KeptMark, u64)>,
 }
 
-/// What is written of a book.
-pub(super) fn encode(book: &Book) -> io::Result<Vec<u8>> {
-    let kept = KeptBook {
+/// What is kept of a book, in this boot.
+pub(super) fn of(book: &Book, boot: Option<String>) -> KeptBook {
+    KeptBook {
         began: book.began,
-        boot: boot::id(),
+        boot,
         changes: book.changes.clone(),
         totals: book.totals.iter().map(|(own, history)| (mark(*own), history.kept())).collect(),
         flows: table(&book.flows, |flow| {
@@ -99,9 +99,13 @@ pub(super) fn encode(book: &Book) -> io::Result<Vec<u8>> {
         }),
         users: table(&book.users, |(own, user)| (mark(*own), *user)),
         generations: table(&book.generations, |(own, generation)| (mark(*own), *generation)),
-    };
+    }
+}
+
+/// How it is written.
+pub(super) fn encode(kept: &KeptBook) -> io::Result<Vec<u8>> {
     let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
-    bytes = postcard::to_extend(&kept, bytes).map_err(io::Error::other)?;
+    bytes = postcard::to_extend(kept, bytes).map_err(io::Error::other)?;
     let sum = checksum(&bytes);
     bytes.extend(sum.to_le_bytes());
     Ok(bytes)
@@ -222,6 +226,10 @@ mod tests {
         book
     }
 
+    fn kept(book: &Book) -> KeptBook {
+        of(book, boot::id())
+    }
+
     /// What people see of a book.
     fn seen(book: &Book, now: u64) -> Vec<String> {
         let mut seen = Vec::new();
@@ -249,16 +257,16 @@ mod tests {
     #[test]
     fn comes_back_as_it_was() {
         let book = book();
-        let bytes = encode(&book).expect("encoded");
+        let bytes = encode(&kept(&book)).expect("encoded");
         assert!(bytes.len() < 1 << 20, "{}", bytes.len());
         let back = decode(&bytes, NOW).expect("readable");
         assert_eq!(seen(&back, NOW), seen(&book, NOW));
-        assert_eq!(encode(&back).expect("encoded").len(), bytes.len());
+        assert_eq!(encode(&kept(&back)).expect("encoded").len(), bytes.len());
     }
 
     #[test]
     fn a_clock_that_was_set_back_loses_nothing() {
-        let bytes = encode(&book()).expect("encoded");
+        let bytes = encode(&kept(&book())).expect("encoded");
         let earlier = NOW - 90 * 24 * 3600;
         let mut back = decode(&bytes, earlier).expect("readable");
         let count = |book: &Book, now, seconds| -> u64 {
@@ -280,7 +288,7 @@ mod tests {
         let mut book = Book::new(NOW);
         let flow = Flow::example();
         book.count(&Denial { flow, port: 7 }, 1, NOW, 1);
-        let good = encode(&book).expect("encoded");
+        let good = encode(&kept(&book)).expect("encoded");
         assert!(decode(&good, NOW).is_ok());
         for length in 0..good.len() {
             assert!(decode(&good[..length], NOW).is_err(), "cut off at {length}");
@@ -303,7 +311,7 @@ mod tests {
             let flow = Flow { interface, ..flow };
             book.count(&Denial { flow, port: 7 }, 1, NOW, 1);
         }
-        let bytes = encode(&book).expect("encoded");
+        let bytes = encode(&kept(&book)).expect("encoded");
         assert_eq!(decode(&bytes, NOW).expect("readable").flows.entries().len(), 2);
         let id = boot::id().expect("an id");
         let at = bytes.windows(id.len()).position(|part| part == id.as_bytes()).expect("there");

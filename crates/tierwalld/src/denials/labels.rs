@@ -6,7 +6,7 @@
 
 use super::flow::Service;
 use policy::Policy;
-use policy::model::Tier;
+use policy::model::{Tier, tiers_with};
 use ruleset::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -56,22 +56,6 @@ pub(super) enum ServiceLabel {
 }
 
 impl Labels {
-    /// The tiers that hold an address, sorted, with commas; empty where none does.
-    pub(super) fn tiers_of(&self, address: IpAddr) -> String {
-        let holds = |tier: &Tier| match address {
-            IpAddr::V4(address) => tier.v4.contains(address) || tier.timed.v4.contains(address),
-            IpAddr::V6(address) => tier.v6.contains(address) || tier.timed.v6.contains(address),
-        };
-        let mut names = String::new();
-        for (name, _) in self.tiers.iter().filter(|(_, tier)| holds(tier)) {
-            if !names.is_empty() {
-                names.push(',');
-            }
-            names.push_str(name);
-        }
-        names
-    }
-
     /// A user as the policy calls it, else its number; empty for none.
     pub(super) fn user(&self, user: Option<u32>) -> String {
         let Some(uid) = user else { return String::new() };
@@ -148,6 +132,18 @@ impl fmt::Display for ServiceLabel {
             (_, None) => Ok(()),
         }
     }
+}
+
+/// The tiers that hold an address, sorted, with commas; empty where none does.
+pub(super) fn in_words(tiers: &BTreeMap<String, Tier>, address: IpAddr) -> String {
+    let mut names = String::new();
+    for name in tiers_with(tiers, address) {
+        if !names.is_empty() {
+            names.push(',');
+        }
+        names.push_str(name);
+    }
+    names
 }
 
 /// The users that the policy names, by their numbers.

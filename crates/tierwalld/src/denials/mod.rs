@@ -24,6 +24,7 @@ mod report;
 mod retries;
 mod tally;
 
+use crate::boot;
 use crate::journal::kind;
 use crate::kernel::in_full;
 use crate::recorder::Recorder;
@@ -42,7 +43,7 @@ use std::time::{Duration, Instant};
 pub(crate) use aftermath::Present;
 pub(crate) use labels::Labels;
 pub(crate) use reader::{open, start};
-pub(crate) use report::{Asked, answer, summary};
+pub(crate) use report::{Asked, DIRECTIONS, answer, limit, summary};
 pub(crate) use tally::{Counted, Series};
 
 /// How often what was counted is kept for a restart, if anything was.
@@ -95,8 +96,10 @@ impl Shared {
     pub(crate) fn keep(&self, recorder: &Recorder) {
         let book = Arc::clone(&self.book);
         recorder.record("denials", move |state| {
-            let bytes = kept::encode(&book.lock().unwrap_or_else(PoisonError::into_inner))?;
-            kept::save(state, &bytes)
+            let boot = boot::id();
+            let kept = kept::of(&book.lock().unwrap_or_else(PoisonError::into_inner), boot);
+            // What takes longer needs the book no more.
+            kept::save(state, &kept::encode(&kept)?)
         });
     }
 
@@ -172,7 +175,7 @@ impl Shared {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        // Whoever panicked with it ended the daemon.
+        // After a fault the reader begins anew.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

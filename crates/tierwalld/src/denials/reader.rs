@@ -4,6 +4,7 @@
 //! the time of a few thousand packets: a flood keeps nobody waiting for an answer.
 
 use super::aftermath::Outcome;
+use super::book::Book;
 use super::compare::Comparer;
 use super::flow::Denial;
 use super::journal::{self, Journal};
@@ -15,6 +16,7 @@ use crate::unwatched::Watched;
 use netlink::{PacketLog, PacketLogError};
 use policy::Fate;
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -24,7 +26,7 @@ use tokio::sync::mpsc;
 /// How long after a failure the group is asked for again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How long nothing may come before what was held back is looked at.
+/// How long nothing may come before what is due by the clock is looked at.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The group of denied packets. Opened before the first rule logs anything, it misses nothing.
@@ -55,14 +57,31 @@ struct Reader {
 impl Reader {
     fn run(mut self, mut opened: Result<PacketLog, PacketLogError>) {
         loop {
-            let Err(error) = opened.and_then(|log| self.read_all(log));
+            let problem = self.read_guarded(opened);
             self.shared.book().reading.since = None;
             self.shared.aftermath().reads(None);
-            if !self.tell(Some(in_full(&error))) {
+            if !self.tell(Some(problem)) {
                 return;
             }
             thread::sleep(AGAIN);
             opened = open();
+        }
+    }
+
+    /// Reads until that fails, and says why. What is enforced doesn't depend on what is read, and
+    /// anybody may send what is: a fault costs what was counted, not the daemon.
+    fn read_guarded(&mut self, opened: Result<PacketLog, PacketLogError>) -> String {
+        let read = AssertUnwindSafe(|| {
+            let Err(error) = opened.and_then(|log| self.read_all(log));
+            error
+        });
+        match catch_unwind(read) {
+            Ok(error) => in_full(&error),
+            Err(_) => {
+                *self.shared.book() = Book::new(report::now());
+                (self.journal, self.comparer) = (Journal::new(), Comparer::default());
+                "a fault in tierwalld; counting begins anew".into()
+            }
         }
     }
 
@@ -82,7 +101,8 @@ impl Reader {
         self.shared.aftermath().reads(Some(self.shared.seconds()));
         let mut denials = Vec::new();
         loop {
-            log.wait(PATIENCE)?;
+            let is_at_rest = self.is_at_rest(self.shared.seconds());
+            log.wait((!is_at_rest).then_some(PATIENCE))?;
             let (mut read, mut is_all) = (0, false);
             while !is_all {
                 is_all = log.read(|packet| {
@@ -94,6 +114,11 @@ impl Reader {
                 read = 0;
             }
         }
+    }
+
+    /// Whether nothing is due by the clock until another packet comes: who isn't needed sleeps.
+    fn is_at_rest(&mut self, seconds: u32) -> bool {
+        self.comparer.rest_after(seconds) && self.journal.is_at_rest() && self.changed.is_none()
     }
 
     fn count(&mut self, denials: &[Denial], read: u64, lost: u64) {
@@ -145,7 +170,7 @@ impl Reader {
         };
         // It may have to compile a policy first: nobody waits for that.
         let some = begun[..granted].iter().copied();
-        let compared = self.comparer.compare(some, before.as_ref(), &tiers);
+        let compared = self.comparer.compare(some, before.as_ref(), &tiers, seconds);
         let too_many = (begun.len() - granted) as u64;
         let outcome = self.shared.aftermath().count(&compared, too_many, seconds, now);
         let Outcome { alarm, goes_back } = outcome;

@@ -10,7 +10,7 @@ use control::{
     DenialsOrder, Direction, LimitCount, Losses,
 };
 use netlink::Connection;
-use policy::model::Tier;
+use policy::model::tiers_with;
 use policy::{Fate, Mark};
 use ruleset::Hook;
 use std::cmp::Reverse;
@@ -21,6 +21,12 @@ use std::net::IpAddr;
 const MOST_GROUPS: usize = 10_000;
 
 const HOUR: u64 = 3600;
+
+pub(crate) const DIRECTIONS: [Direction; 3] =
+    [Direction::Input, Direction::Output, Direction::Forward];
+
+/// What counters of closing rules are called, before the name of the chain.
+const CLOSING: [&str; 3] = ["denied", "would-deny", "invalid"];
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -80,9 +86,13 @@ pub(crate) fn answer(shared: &Shared, asked: Asked, now: u64) -> Denials {
     // What follows takes longer, and needs the book no more.
     drop(book);
     let Found { mut groups, mut left_out, rest } = found;
+    let tiers_of = |address: Option<IpAddr>| -> Vec<String> {
+        let of = |address| tiers_with(&shared.tiers, address).cloned();
+        address.into_iter().flat_map(of).collect()
+    };
     for group in &mut groups {
         (group.source_tiers, group.destination_tiers) =
-            (tiers_of(&shared.tiers, group.source), tiers_of(&shared.tiers, group.destination));
+            (tiers_of(group.source), tiers_of(group.destination));
     }
     if by == DenialsBy::Tier {
         groups = by_tier(groups);
@@ -219,16 +229,6 @@ fn told(count: Count) -> DenialCount {
     DenialCount { connections, retries: packets.saturating_sub(connections) }
 }
 
-/// Every tier that holds the address.
-fn tiers_of(tiers: &BTreeMap<String, Tier>, address: Option<IpAddr>) -> Vec<String> {
-    let holds = |tier: &Tier| match address {
-        Some(IpAddr::V4(address)) => tier.v4.contains(address) || tier.timed.v4.contains(address),
-        Some(IpAddr::V6(address)) => tier.v6.contains(address) || tier.timed.v6.contains(address),
-        None => false,
-    };
-    tiers.iter().filter(|(_, tier)| holds(tier)).map(|(name, _)| name.clone()).collect()
-}
-
 /// Flows between the same tiers together.
 fn by_tier(flows: Vec<DenialGroup>) -> Vec<DenialGroup> {
     let mut groups: BTreeMap<_, DenialGroup> = BTreeMap::new();
@@ -281,18 +281,22 @@ fn losses(reading: Reading) -> Losses {
 /// What came to the closing rules of each chain, and what of that was logged.
 fn limits() -> Result<Vec<LimitCount>, netlink::Error> {
     let counters = Connection::open()?.counters()?;
-    let packets = |name: String| counters.get(&name).map(|(packets, _)| *packets);
-    let sides = [Direction::Input, Direction::Output, Direction::Forward];
-    let limits = sides.into_iter().filter_map(|direction| {
-        let side = direction.name();
-        let logged = packets(format!("logged.{side}"))?;
-        let closing = ["denied", "would-deny", "invalid"];
-        let packets = closing.iter().filter_map(|what| packets(format!("{what}.{side}"))).sum();
-        // Read one after the other, while packets come.
-        let held_back = u64::saturating_sub(packets, logged);
-        Some(LimitCount { direction, packets, logged, held_back })
-    });
-    Ok(limits.collect())
+    Ok(DIRECTIONS.into_iter().filter_map(|direction| limit(&counters, direction)).collect())
+}
+
+/// The same of one of them, by the kernel's counters: packets and bytes by name. None where nothing
+/// is logged there.
+pub(crate) fn limit(
+    counters: &BTreeMap<String, (u64, u64)>,
+    direction: Direction,
+) -> Option<LimitCount> {
+    let side = direction.name();
+    let packets = |what: &str| counters.get(&format!("{what}.{side}")).map(|(packets, _)| *packets);
+    let logged = packets("logged")?;
+    let closing = CLOSING.into_iter().filter_map(packets).sum::<u64>();
+    // Read one after the other, while packets come.
+    let held_back = closing.saturating_sub(logged);
+    Some(LimitCount { direction, packets: closing, logged, held_back })
 }
 
 pub(super) fn direction(hook: Hook) -> Direction {

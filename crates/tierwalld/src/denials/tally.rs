@@ -5,11 +5,11 @@
 //! have one each, and all that come later have one together.
 
 use super::flow::{Denial, Flow};
-use super::labels::{Labels, ServiceLabel};
+use super::labels::{Labels, ServiceLabel, in_words};
 use policy::Mark;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Label sets that are told apart.
 const SERIES: usize = 1000;
@@ -39,8 +39,8 @@ pub(crate) struct Tally {
     addresses: HashMap<IpAddr, Option<u32>>,
     /// Those of the last packet: the next one is mostly between the same two.
     last: Option<(Ends<IpAddr>, Ends<Option<u32>>)>,
-    /// The words that these are by.
-    labels: Arc<Labels>,
+    /// The words that these are by, which are kept for nobody else's sake here.
+    labels: Weak<Labels>,
     /// What the limits held back, by side, so that it doesn't go down.
     held_back: BTreeMap<&'static str, HeldBack>,
 }
@@ -85,8 +85,8 @@ struct HeldBack {
 impl Tally {
     /// Counts a packet in the words of `labels`, as the beginning of a connection or as a retry.
     pub(crate) fn count(&mut self, denial: &Denial, is_new: bool, labels: &Arc<Labels>) {
-        if !Arc::ptr_eq(&self.labels, labels) {
-            self.labels = Arc::clone(labels);
+        if !std::ptr::eq(self.labels.as_ptr(), Arc::as_ptr(labels)) {
+            self.labels = Arc::downgrade(labels);
             self.addresses.clear();
             self.last = None;
         }
@@ -94,7 +94,7 @@ impl Tally {
         let ends = (source, destination);
         let tiers = match self.last {
             Some((last, tiers)) if last == ends => tiers,
-            _ => (self.tiers_of(source), self.tiers_of(destination)),
+            _ => (self.tiers_of(source, labels), self.tiers_of(destination, labels)),
         };
         self.last = Some((ends, tiers));
         let counted = match tiers {
@@ -117,11 +117,11 @@ impl Tally {
     }
 
     /// The number of an address's tiers.
-    fn tiers_of(&mut self, address: IpAddr) -> Option<u32> {
+    fn tiers_of(&mut self, address: IpAddr, labels: &Labels) -> Option<u32> {
         if let Some(number) = self.addresses.get(&address) {
             return *number;
         }
-        let names = self.labels.tiers_of(address);
+        let names = in_words(&labels.tiers, address);
         let number = match self.numbers.get(names.as_str()) {
             Some(number) => Some(*number),
             None if self.tiers.len() >= TIERS => None,

@@ -3,15 +3,14 @@
 
 use super::Snapshot;
 use super::text::{Number, Text};
-use crate::denials::{Counted, Series};
+use crate::denials::{Counted, DIRECTIONS, Series, limit};
+use control::{Direction, LimitCount};
 use netlink::Connection;
 use policy::Fate;
 use std::collections::BTreeMap;
 
 /// Packets and bytes of the kernel's counters, by their names.
 type Counts = BTreeMap<String, (u64, u64)>;
-
-const SIDES: [&str; 3] = ["input", "output", "forward"];
 
 pub(super) fn write(text: &mut Text, snapshot: &Snapshot) {
     let counts = Connection::open().and_then(|mut connection| connection.counters());
@@ -106,7 +105,7 @@ fn closing(text: &mut Text, counts: &Counts) {
         ),
     ] {
         let mut family = text.counter(name, help);
-        for side in SIDES {
+        for side in DIRECTIONS.map(Direction::name) {
             if let Some((packets, _)) = counts.get(&format!("{counter}.{side}")) {
                 family.with(&[("direction", side)], *packets);
             }
@@ -116,25 +115,21 @@ fn closing(text: &mut Text, counts: &Counts) {
 
 /// What of that was logged and read.
 fn logged(text: &mut Text, snapshot: &Snapshot, counts: &Counts) {
-    let packets = |what: &str, side: &str| counts.get(&format!("{what}.{side}")).map(|c| c.0);
+    let limits = || DIRECTIONS.into_iter().filter_map(|direction| limit(counts, direction));
     let mut logged = text.counter(
         "tierwall_log_packets_total",
         "Packets of those denied, or that would be, that the kernel handed to the daemon.",
     );
-    for side in SIDES {
-        if let Some(packets) = packets("logged", side) {
-            logged.with(&[("direction", side)], packets);
-        }
+    for limit in limits() {
+        logged.with(&[("direction", limit.direction.name())], limit.logged);
     }
     let mut held_back = text.counter(
         "tierwall_log_held_back_packets_total",
         "Packets that the rate limits kept from the log.",
     );
-    for side in SIDES {
-        let Some(logged) = packets("logged", side) else { continue };
-        let closing = ["denied", "would-deny", "invalid"];
-        let closing = closing.iter().filter_map(|what| packets(what, side)).sum();
-        let number = snapshot.denials.held_back(side, closing, logged);
+    for LimitCount { direction, packets, logged, .. } in limits() {
+        let side = direction.name();
+        let number = snapshot.denials.held_back(side, packets, logged);
         held_back.with(&[("direction", side)], number);
     }
     let reading = snapshot.denials.reading();

@@ -176,7 +176,7 @@ impl Reader {
         let thread = thread::spawn(move || {
             let mut read = 0;
             while !stopped.load(Ordering::Relaxed) {
-                log.wait(Duration::from_millis(100))?;
+                log.wait(Some(Duration::from_millis(100)))?;
                 while !log.read(|_| read += 1)? {}
             }
             Ok((read, log.lost()))

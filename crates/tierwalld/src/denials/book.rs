@@ -19,6 +19,9 @@ const SERVICES: usize = 1024;
 const USERS: usize = 256;
 const GENERATIONS: usize = 256;
 
+/// How far back the clock is set, in seconds, before what was counted is moved with it.
+const SET_BACK: u64 = 60;
+
 /// What was denied since the daemon began to read.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -38,6 +41,8 @@ pub(crate) struct Book {
     pub(crate) tally: Tally,
     /// When it was begun, in seconds since 1970.
     pub(crate) began: u64,
+    /// The latest time at which something was counted, by the same clock.
+    latest: u64,
 }
 
 /// How the reading goes.
@@ -69,6 +74,7 @@ impl Book {
             reading: Reading::default(),
             tally: Tally::default(),
             began: now,
+            latest: now,
         }
     }
 
@@ -81,6 +87,10 @@ impl Book {
         now: u64,
         generation: u64,
     ) -> bool {
+        if now.saturating_add(SET_BACK) < self.latest {
+            self.set_back(now);
+        }
+        self.latest = self.latest.max(now);
         let Denial { flow, port } = *denial;
         let is_new = self.retries.begins((flow, port), seconds);
         let Flow { mark, source, destination, service, user, .. } = flow;
@@ -99,6 +109,20 @@ impl Book {
             }
         }
         is_new
+    }
+
+    /// The clock was set back to this time. Else what comes now would be in no last hour until the
+    /// clock is where it was.
+    fn set_back(&mut self, now: u64) {
+        self.totals.values_mut().for_each(|history| history.set_back(now));
+        self.flows.set_back(now);
+        self.sources.set_back(now);
+        self.destinations.set_back(now);
+        self.services.set_back(now);
+        self.users.set_back(now);
+        self.generations.set_back(now);
+        self.changes.iter_mut().for_each(|(time, _)| *time = now.min(*time));
+        (self.began, self.latest) = (self.began.min(now), now);
     }
 
     /// The generation that held when something was denied at that time.
@@ -141,6 +165,27 @@ mod tests {
         assert_eq!((count.connections, count.packets), (2, 4));
         assert_eq!((entry.first, entry.last), (NOW, NOW + 3));
         assert_eq!(book.generation_at(NOW + 3), Some(7));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_hides_nothing() {
+        let mut book = Book::new(NOW);
+        book.count(&denial(1, 4000), 0, NOW, 7);
+        let earlier = NOW - 7 * 24 * 3600;
+        for (second, source) in [(1, 2), (2, 3), (3, 1)] {
+            book.count(&denial(source, 5000), second, earlier + u64::from(second), 8);
+        }
+        let now = earlier + 30;
+        let lately = |history: &History| history.last(now, Some(3600)).connections;
+        assert_eq!(book.totals.values().map(lately).sum::<u64>(), 4);
+        let flows = book.flows.entries();
+        assert_eq!(flows.iter().map(|entry| lately(&entry.history)).sum::<u64>(), 4);
+        assert!(flows.iter().all(|entry| entry.first <= entry.last && entry.last <= now));
+        assert_eq!(book.generation_at(now), Some(8));
+        // And what goes away later is of its time.
+        book.count(&denial(9, 4000), 9, now + 26 * 3600, 8);
+        assert_eq!(book.flows.rest(now + 26 * 3600, Some(3600)).packets, 0);
+        assert_eq!(book.flows.rest(now + 26 * 3600, None).packets, 4);
     }
 
     /// A million sources: bounded memory, the heavy one still right, every sum exact.

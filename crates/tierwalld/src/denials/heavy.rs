@@ -140,6 +140,16 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         self.arrange();
     }
 
+    /// The clock was set back to this time.
+    pub(crate) fn set_back(&mut self, now: u64) {
+        for entry in &mut self.entries {
+            entry.history.set_back(now);
+            (entry.first, entry.last) = (entry.first.min(now), entry.last.min(now));
+        }
+        self.rest.set_back(now);
+        self.hour = self.hour.min(now / 3600);
+    }
+
     /// All keys that have a place.
     pub(crate) fn entries(&self) -> &[Entry<K>] {
         &self.entries

@@ -137,6 +137,13 @@ impl History {
         }
     }
 
+    /// The clock was set back to this time: all of it was as much earlier.
+    pub(crate) fn set_back(&mut self, now: u64) {
+        if now / 60 < self.minute {
+            *self = self.kept().at(now);
+        }
+    }
+
     /// Takes in what another one counted.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.advance(other.minute);

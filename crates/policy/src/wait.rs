@@ -23,6 +23,17 @@ impl Policy {
         merged
     }
 
+    /// The same policy, whose tiers share with those of another what both hold.
+    pub fn sharing_members_with(mut self, other: &Self) -> Self {
+        for (name, tier) in &mut self.tiers {
+            if let Some(other) = other.tiers.get(name) {
+                tier.v4 = tier.v4.sharing(&other.v4);
+                tier.v6 = tier.v6.sharing(&other.v6);
+            }
+        }
+        self
+    }
+
     /// This policy with what the step `from` one policy `to` another adds to its tiers and takes
     /// from them. Tiers that one of the two lacks stay as they are.
     pub fn with_member_changes(&self, from: &Self, to: &Self) -> Self {

@@ -93,6 +93,18 @@ impl<A: Address> AddressSet<A> {
         self.hash
     }
 
+    /// The same set, of the chunks of `other` where it has the same ones: what two versions that came
+    /// to be apart from each other have in common takes room once.
+    pub fn sharing(&self, other: &Self) -> Self {
+        let mut others = other.chunks.iter().peekable();
+        let chunks = self.chunks.iter().map(|chunk| {
+            while others.next_if(|other| other.first() < chunk.first()).is_some() {}
+            let same = others.peek().filter(|other| other.is_same(chunk));
+            Arc::clone(same.unwrap_or(&chunk))
+        });
+        Self { chunks: chunks.collect(), len: self.len, hash: self.hash }
+    }
+
     /// Whether `address` is in the set: a binary search.
     pub fn contains(&self, address: A) -> bool {
         self.at_or_below(address).is_some_and(|range| range.contains(address))

@@ -61,6 +61,8 @@ fn a_change_makes_anew_what_it_falls_into_and_no_more() {
             assert!(read == new, "{at}");
             let same = |chunk: &&Arc<Chunk<_>>| old.chunks.iter().any(|own| own.is_same(chunk));
             assert!(read.chunks.iter().filter(same).count() >= shared(&new), "{at}");
+            let sharing = read.sharing(&old);
+            assert!(sharing == read && shared(&sharing) + 4 >= shared(&new), "{at}");
             let split = |set: &AddressSet<_>| set.split_singles();
             let (singles, others) = (split(&old).0, split(&old).1);
             let missing = split(&new).0.elements_missing_in(&singles).len()

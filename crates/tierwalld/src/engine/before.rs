@@ -50,6 +50,8 @@ impl Engine {
         }
         let change = earlier.map_or(0, |earlier| earlier.change) + 1;
         let (policy, part) = was;
+        // A list that was read anew is another one, in memory, but for what changed in it.
+        let policy = policy.sharing_members_with(&self.enforced);
         self.before = Some(Arc::new(Before {
             change,
             generation: current + u64::from(next != Next::Members),

@@ -240,6 +240,14 @@ pub struct TimedMembers {
     pub v6: TimedSet<Ipv6Addr>,
 }
 
+impl TimedMembers {
+    /// Forgets those that ended by `now`, in seconds since the epoch.
+    pub fn expire(&mut self, now: u64) {
+        self.v4.expire(now);
+        self.v6.expire(now);
+    }
+}
+
 /// One `[[allow]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allow {

@@ -290,3 +290,21 @@ fn what_had_no_place_is_in_the_rest_and_no_more_is_uncertain_than_was_sent() {
     assert!(status(&server).denials.at_least);
     daemon.stop().unwrap();
 }
+
+#[test]
+fn who_was_a_member_for_a_time_is_a_stranger_after_it() {
+    let network = network();
+    let policy = "role = \"server\"\n[tiers]\nserver = [\"10.0.0.1\"]\nguests = []\n";
+    let server = server(network.host("server"), policy);
+    let daemon = server.start(&[]).unwrap();
+    let add = ["member", "add", "guests", "10.0.0.2", "--for", "2s"];
+    assert!(server.tierwall(&add).unwrap().status.success());
+    // Any port: nothing lets a guest in, either.
+    send_without_flags(network.host("peer"), 80, 1);
+    let tiers = |answer: &Denials| answer.groups.first().map(|group| group.source_tiers.clone());
+    let guests = Some(vec!["guests".to_owned()]);
+    let arguments = ["--by", "source"];
+    wait_for(&server, &arguments, |answer| tiers(answer) == guests);
+    wait_for(&server, &arguments, |answer| tiers(answer) == Some(Vec::new()));
+    daemon.stop().unwrap();
+}

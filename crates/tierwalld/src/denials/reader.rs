@@ -26,8 +26,10 @@ use tokio::sync::mpsc;
 /// How long after a failure the group is asked for again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How long nothing may come before what is due by the clock is looked at.
+/// How long nothing may come before what is due by the clock is looked at: what the log waits for,
+/// and what takes some minutes anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The group of denied packets. Opened before the first rule logs anything, it misses nothing.
 pub(crate) fn open() -> Result<PacketLog, PacketLogError> {
@@ -101,8 +103,7 @@ impl Reader {
         self.shared.aftermath().reads(Some(self.shared.seconds()));
         let mut denials = Vec::new();
         loop {
-            let is_at_rest = self.is_at_rest(self.shared.seconds());
-            log.wait((!is_at_rest).then_some(PATIENCE))?;
+            log.wait(self.patience(self.shared.seconds()))?;
             let (mut read, mut is_all) = (0, false);
             while !is_all {
                 is_all = log.read(|packet| {
@@ -116,9 +117,14 @@ impl Reader {
         }
     }
 
-    /// Whether nothing is due by the clock until another packet comes: who isn't needed sleeps.
-    fn is_at_rest(&mut self, seconds: u32) -> bool {
-        self.comparer.rest_after(seconds) && self.journal.is_at_rest() && self.changed.is_none()
+    /// How long to wait for another packet before what is due by the clock is looked at; none where
+    /// nothing is. Who isn't needed sleeps.
+    fn patience(&mut self, seconds: u32) -> Option<Duration> {
+        let has_table = !self.comparer.rest_after(seconds);
+        if !self.journal.is_at_rest() {
+            return Some(PATIENCE);
+        }
+        (has_table || self.changed.is_some()).then_some(LONG_PATIENCE)
     }
 
     fn count(&mut self, denials: &[Denial], read: u64, lost: u64) {

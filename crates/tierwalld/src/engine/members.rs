@@ -53,7 +53,10 @@ impl Engine {
 
     /// Takes out the members whose time is over: the kernel has done so by itself.
     pub(super) fn expire_members(&mut self) {
-        for CommandMember { tier, member, until, .. } in self.members.expire(report::now()) {
+        let now = report::now();
+        // What is denied to one from now on is denied to a stranger.
+        self.enforced.tiers.values_mut().for_each(|tier| tier.timed.expire(now));
+        for CommandMember { tier, member, until, .. } in self.members.expire(now) {
             tracing::info!(target: kind::MEMBER_EXPIRED, tier, member, until, "member expired");
             self.memory.is_old();
         }

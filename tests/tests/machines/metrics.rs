@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-const ADDRESS: &str = "127.0.0.1:29815";
-const SOCKET: &str = "tierwalld-metrics.socket";
+pub(crate) const ADDRESS: &str = "127.0.0.1:29815";
+pub(crate) const SOCKET: &str = "tierwalld-metrics.socket";
 
 /// What a scrape gets; none where nobody listens.
-fn scrape(site: &Site) -> Option<String> {
+pub(crate) fn scrape(site: &Site) -> Option<String> {
     site.host("app1").namespace.run(|| {
         let mut stream = TcpStream::connect(ADDRESS).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

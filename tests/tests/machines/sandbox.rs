@@ -1,6 +1,7 @@
 //! The unit: nothing comes up before the table, every feature works in the sandbox, and a full
 //! disk keeps nobody from enforcing.
 
+use crate::metrics::{ADDRESS, SOCKET, scrape};
 use crate::{POLICY, Site, made};
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -62,6 +63,12 @@ include = ["conf.d/*.toml"]
 
 [guard]
 services = ["tcp/22"]
+rollback_on_denials = 3
+
+[metrics]
+listen = "ADDRESS"
+textfile = "/var/lib/tierwall/tierwall.prom"
+interval = "1s"
 
 [tiers]
 admin = ["10.10.0.1"]
@@ -98,9 +105,11 @@ fn every_feature_works_in_the_sandbox() {
     fs::create_dir_all(&drop_in).unwrap();
     fs::write(drop_in.join("stricter.conf"), STRICTER).unwrap();
     site.machine.write("/etc/tierwall/cdn.list", "192.0.2.0/24 # the net\n").unwrap();
-    site.write_policy(EVERYTHING);
+    let everything = EVERYTHING.replace("ADDRESS", ADDRESS);
+    site.write_policy(&everything);
     site.ok("systemctl daemon-reload");
     site.ok("tierwall check --strict");
+    site.ok(&format!("systemctl enable {SOCKET}"));
     site.ok("systemctl enable --now tierwalld");
     assert!(site.ok("systemctl show -p SystemCallFilter tierwalld").contains("sendmsg"));
     let units = "tierwalld.service tierwalld-metrics.socket";
@@ -124,6 +133,18 @@ fn every_feature_works_in_the_sandbox() {
         site.eventually(what, || site.ok(&format!("tierwall denied --by {by}")).contains(what));
     }
     assert!(site.table().contains("log prefix \"tierwall input denied: \""), "{}", site.table());
+
+    let counted = |text: &str| {
+        let is_it = |line: &str| line.contains("_denied_connections_total{direction=\"input\"");
+        text.lines().any(is_it)
+    };
+    site.eventually("metrics", || scrape(&site).is_some_and(|text| counted(&text)));
+    site.eventually("the file of metrics", || {
+        let file = site.machine.path("/var/lib/tierwall/tierwall.prom");
+        fs::read_to_string(file).is_ok_and(|text| counted(&text))
+    });
+    assert!(counted(&site.ok("tierwall metrics")));
+    assert!(site.ok("tierwall suggest").contains("www-data"), "{}", site.ok("tierwall suggest"));
 
     // The watched files: a list, and an included file with a tier that an allow takes up.
     site.machine.write("/etc/tierwall/cdn.list", "192.0.2.0/24\n198.51.100.7\n").unwrap();
@@ -158,6 +179,15 @@ fn every_feature_works_in_the_sandbox() {
     assert!(site.table().contains("9100"));
     site.ok("tierwall reload --force");
     site.ok("tierwall confirm --force");
+
+    // Gone back from, since it denies what was allowed.
+    let without = everything.replace("\"tcp/8080\", ", "");
+    site.write_policy(&without);
+    site.ok("tierwall reload --force --confirm 60m");
+    (0..3).for_each(|_| assert!(!reaches(&site, "web1", 8080)));
+    site.eventually("it is gone back", || reaches(&site, "web1", 8080));
+    site.write_policy(&everything);
+    site.ok("tierwall reload");
 
     // Members by command, one with a time; the guard over a session that is open.
     site.ok("tierwall member add web 10.10.1.30-10.10.1.40 --for 1h");

@@ -315,9 +315,9 @@ fn goes(site: &Site) {
     assert!(site.machine.path("/etc/tierwall/tierwall.toml").is_file());
     site.ok("apt-get purge --yes tierwall");
     site.fails("nft list table inet filter");
-    for path in ["/etc/tierwall", "/var/lib/tierwall", "/usr/sbin/tierwalld"] {
-        assert!(!site.machine.path(path).exists(), "{path} is still there");
-    }
+    let left = site.ok("find /etc /usr /var/lib /var/cache /run -name *tierwall*");
+    assert_eq!(left, "", "it is still there");
+    assert!(!site.ok("journalctl --list-catalog").contains("tierwall:"));
 }
 
 /// Gives the address of the application server to whoever asks, until it is dropped.

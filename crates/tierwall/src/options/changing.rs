@@ -1,0 +1,160 @@
+//! What changes the policy files or what is enforced, and what came of changes.
+
+use clap::{Args, Subcommand};
+use policy::ConfirmTime;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
+    /// none is given
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s")]
+    pub(crate) confirm: Option<ConfirmTime>,
+
+    /// In place of a change that waits to be confirmed; the way back stays the same
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// Whether a change has to be confirmed, of a command that takes more words: the time has to be
+/// attached.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Confirming {
+    /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
+    /// none is given
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s"
+    )]
+    pub(crate) confirm: Option<ConfirmTime>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
+    /// Also where no new connection shows that somebody can get in
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// From this generation
+    #[arg(value_name = "A")]
+    pub(crate) from: u64,
+
+    /// To that one; without it, to what is enforced
+    #[arg(value_name = "B")]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The generation; without it, the one before, or the one before a change that waits to be
+    /// confirmed
+    pub(crate) generation: Option<u64>,
+
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) confirming: Confirming,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Member {
+    /// Add a member to a tier, at once; it survives a restart
+    Add(AddMember),
+    /// Remove a member that was added by command
+    Remove(RemoveMember),
+    /// Write a member that was added by command into the policy file that defines its tier
+    Promote(RemoveMember),
+    /// List the members that were added by command
+    List(ListMembers),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddMember {
+    /// The tier
+    pub(crate) tier: String,
+
+    /// An address, a prefix or a range
+    pub(crate) member: String,
+
+    /// For how long, such as 2h or 30m; the kernel forgets it then by itself
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) for_: Option<Duration>,
+
+    /// Why: shown by `member list`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveMember {
+    /// The tier
+    pub(crate) tier: String,
+
+    /// The address, prefix or range that was added
+    pub(crate) member: String,
+
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListMembers {
+    /// Of this tier only
+    pub(crate) tier: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Edit {
+    /// Apply a good policy without a question
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+
+    /// Also where that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) confirming: Confirming,
+}
+
+pub(super) const IMPORT_HELP: &str = "\
+Sets of addresses become tiers (web_v4 and web_v6 one tier, web), accepts become allows in the \
+order of their rules, with their comments as names; jumps and verdict maps are followed. What \
+tierwall lets through anyway needs no allow. What a policy can't say (interfaces, marks, rates, \
+NAT, source ports) stays as a comment `not imported` where the rule was; a drop in front of an \
+accept is taken out of the allow where that is exact, else the allow is marked `WIDER`.
+
+Exits with 8 where anything wasn't imported or is wider.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// This server's kernel, or what `nft -j list ruleset` printed: a file, or - for standard input
+    #[arg(long, value_name = "kernel|FILE|-", default_value = "kernel")]
+    pub(crate) from: String,
+
+    /// The table to import; several make one policy (ip/filter and ip6/filter)
+    #[arg(long = "table", value_name = "FAMILY/NAME", default_value = "inet/filter")]
+    pub(crate) tables: Vec<import::TableName>,
+
+    /// This server's tier: one of the table's sets, or a new one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) role: Option<String>,
+
+    /// Write the policy into this file, which must not exist, and not on standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}

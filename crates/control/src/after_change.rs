@@ -118,12 +118,17 @@ impl AfterChange {
             1 => text += &format!("; {earlier} let 1 of them through"),
             newly => text += &format!("; {earlier} let {newly} of them through"),
         }
-        if let Some(DeniedKind { service, from, to, connections, .. }) = self.most.first() {
-            let all = if self.newly() > 0 { self.newly() } else { rates.after.connections };
-            let most = if *connections >= all { "all" } else { "most" };
-            text += &format!(", {most} {service} from {from} to {to}");
-        }
-        text
+        text + &self.most_of_them()
+    }
+
+    /// What most of them are: `, most tcp/5432 from app to db`. Empty where nothing is known.
+    pub fn most_of_them(&self) -> String {
+        let Some(DeniedKind { service, from, to, connections, .. }) = self.most.first() else {
+            return String::new();
+        };
+        let all = if self.newly() > 0 { self.newly() } else { self.rates.after.connections };
+        let most = if *connections >= all { "all" } else { "most" };
+        format!(", {most} {service} from {from} to {to}")
     }
 }
 

@@ -3,7 +3,7 @@
 use super::text::Tone;
 use crate::output::counted;
 use crate::status::{in_words, mode_name};
-use control::{Enforcement, HeldBack, Losses, Pending, Status, TableState};
+use control::{AfterChange, Enforcement, HeldBack, Losses, Pending, Status, TableState};
 
 /// A line and what it is.
 pub(super) type Line = (Tone, String);
@@ -53,6 +53,9 @@ pub(super) fn told(status: &Status, losses: &Losses) -> Vec<Line> {
     if let Some(refused) = &status.refused {
         tell(Tone::Bad, "REFUSED: ", refused);
     }
+    if let Some((tone, line)) = status.after_change.as_ref().and_then(denies_more) {
+        tell(tone, "", &line);
+    }
     if let Some(drift) = &status.drift {
         tell(Tone::Warning, "CHANGED by another process: ", drift);
     }
@@ -78,11 +81,83 @@ pub(super) fn told(status: &Status, losses: &Losses) -> Vec<Line> {
     lines
 }
 
+/// That the last change denies what was let through before it, or that more is denied since.
+fn denies_more(change: &AfterChange) -> Option<Line> {
+    let AfterChange { generation, before, rates, alarm, .. } = change;
+    let label = match (change.newly_denied, change.newly_would_deny) {
+        (0, 1..) => "WOULD DENY MORE",
+        _ => "DENIES MORE",
+    };
+    let is_of_members = generation == before;
+    let more = match (change.newly(), alarm) {
+        (0, false) => return None,
+        (0, true) => {
+            let (old, new) = (rates.before.per_minute(), rates.after.per_minute());
+            let since = match is_of_members {
+                true => change.reason.clone(),
+                false => format!("generation {generation}"),
+            };
+            format!("{new} a minute, {old} before {since}")
+        }
+        (newly, _) if is_of_members => format!("{newly} let through before {}", change.reason),
+        (newly, _) => format!("{newly} that generation {before} let through"),
+    };
+    let tone = if *alarm { Tone::Warning } else { Tone::Plain };
+    Some((tone, format!("{label}: {more}{}", change.most_of_them())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing;
     use super::*;
-    use control::{Differs, SideMode};
+    use control::{DenialRate, DenialRates, DeniedKind, Differs, Direction, SideMode};
+
+    #[test]
+    fn a_change_that_denies_more_is_told_in_a_line() {
+        let rate = |connections| DenialRate { connections, strangers: 0, seconds: 60 };
+        let change = AfterChange {
+            generation: 13,
+            before: 12,
+            time: 7,
+            reason: "members changed".into(),
+            rates: DenialRates { before: rate(2), after: rate(140) },
+            newly_denied: 138,
+            newly_would_deny: 0,
+            not_compared: 0,
+            last: Some(8),
+            most: vec![DeniedKind {
+                direction: Direction::Output,
+                service: "tcp/5432".into(),
+                from: "app".into(),
+                to: "db".into(),
+                connections: 130,
+            }],
+            alarm: true,
+        };
+        let of_members = AfterChange { before: 13, ..change.clone() };
+        let few =
+            AfterChange { newly_denied: 0, newly_would_deny: 1, alarm: false, ..change.clone() };
+        let multiplied = AfterChange { newly_denied: 0, ..change.clone() };
+        let none = AfterChange { alarm: false, ..multiplied.clone() };
+        let mut status = testing::status();
+        let losses = Losses { reading_since: Some(1), ..Losses::default() };
+        let mut told = |change| {
+            status.after_change = Some(change);
+            super::told(&status, &losses).pop()
+        };
+        let line = |tone, text: &str| Some((tone, text.to_owned()));
+        let of = ", most tcp/5432 from app to db";
+        let expected = format!("DENIES MORE: 138 that generation 12 let through{of}");
+        assert_eq!(told(change), line(Tone::Warning, &expected));
+        let expected = format!("DENIES MORE: 138 let through before members changed{of}");
+        assert_eq!(told(of_members), line(Tone::Warning, &expected));
+        let expected =
+            "WOULD DENY MORE: 1 that generation 12 let through, all tcp/5432 from app to db";
+        assert_eq!(told(few), line(Tone::Plain, expected));
+        let expected = format!("DENIES MORE: 140 a minute, 2 before generation 13{of}");
+        assert_eq!(told(multiplied), line(Tone::Warning, &expected));
+        assert_eq!(told(none), None);
+    }
 
     #[test]
     fn what_holds_is_never_claimed_where_it_does_not() {

@@ -60,6 +60,11 @@ pub(crate) fn policy_with_newcomer() -> String {
     POLICY.replace(web, &format!("{web}, \"{}\"", NEWCOMER.address))
 }
 
+/// The policy where somebody took PostgreSQL for a thing of the past.
+pub(crate) fn policy_without_postgres() -> String {
+    POLICY.replace("[\"tcp/5432\", \"tcp/3306\"]", "\"tcp/3306\"")
+}
+
 const SSH: Service = Service::Tcp(22);
 const SMTP: Service = Service::Tcp(25);
 const HTTP: Service = Service::Tcp(80);

@@ -1,8 +1,9 @@
 //! The demo: servers in network namespaces, a real tierwalld on each, and who reaches whom; then a
-//! member that comes and goes while connections run.
+//! member that comes and goes while connections run; then a bad edit, and what is asked about it.
 //!
 //! Nothing of this machine's network is touched; whatever way it ends, nothing stays.
 
+mod asked;
 mod batch;
 mod cast;
 mod isolate;
@@ -12,6 +13,7 @@ mod table;
 
 use anstream::{eprintln, print, println};
 use anyhow::{Context, Result, ensure};
+use asked::Asked;
 use cast::{MACHINES, POLICY, POLICY_FILE, SERVICES};
 use isolate::Rights;
 use live::Live;
@@ -68,6 +70,7 @@ struct Report<'a> {
     daemons: &'a [Started],
     connections: &'a [Contact],
     live: &'a Live,
+    asked: &'a Asked,
 }
 
 fn as_text<S: serde::Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
@@ -153,15 +156,27 @@ fn demo(rights: Rights, json: bool) -> Result<bool> {
     let name = cast::NEWCOMER.name;
     done("live", start, &format!("{name} comes and goes, by file and by command"));
 
-    let as_expected = after.iter().all(Contact::as_expected) && live.as_expected();
+    let start = Instant::now();
+    let asked = asked::play(&network, &servers, &listeners)?;
+    done("asked", start, "an edit denies what is needed: found, explained, rolled back");
+
+    let as_expected =
+        after.iter().all(Contact::as_expected) && live.as_expected() && asked.as_expected();
     if json {
-        let report = Report { as_expected, daemons: &started, connections: &after, live: &live };
+        let report = Report {
+            as_expected,
+            daemons: &started,
+            connections: &after,
+            live: &live,
+            asked: &asked,
+        };
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(as_expected);
     }
     println!("\n{}", table::render(&after));
     verdict(&after);
     println!("\n{}", live_text::render(&live));
+    println!("{}", asked::render(&asked));
     figures(&started);
     let db1 = servers.iter().zip(&daemons).find(|(server, _)| server.host().name == "db1");
     let (server, daemon) = db1.context("db1 is a server")?;
@@ -277,7 +292,13 @@ fn figures(started: &[Started]) {
 /// What the kernel of one server enforces, for the eyes of a newcomer.
 fn kernel(server: &Server, daemon: &Daemon) -> Result<()> {
     println!("\n  what db1's daemon logged");
-    print!("{}", indented(&daemon.log()));
+    let log = daemon.log();
+    let is_denial = |line: &&str| line.contains(" denied side=");
+    let told: String =
+        log.lines().filter(|line| !is_denial(line)).map(|line| format!("{line}\n")).collect();
+    print!("{}", indented(&told));
+    let denials = log.lines().filter(is_denial).count();
+    println!("    and {denials} lines of what was denied, a few a second at most");
     for object in ["set inet filter app_v4", "chain inet filter input"] {
         println!("\n  db1# nft list {object}");
         print!("{}", indented(&server.nft_list(object)?));

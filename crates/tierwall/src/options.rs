@@ -38,6 +38,7 @@ pub(crate) struct Options {
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
     /// The policy file
     #[arg(long, global = true, value_name = "FILE", default_value = control::POLICY_FILE)]

@@ -30,7 +30,7 @@ fn names_the_allow_and_its_line() {
     let explained = explain(&server, question, 0);
     assert_eq!((&explained["verdict"], &explained["role"]), (&value!("allowed"), &value!(["app"])));
     let [end] = &explained["ends"].as_array().unwrap()[..] else { panic!("{explained}") };
-    assert_eq!((&end["side"], &end["here"]), (&value!("input"), &value!(true)));
+    assert_eq!((&end["direction"], &end["here"]), (&value!("input"), &value!(true)));
     let answers = end["answers"].as_array().unwrap();
     for answer in answers {
         assert_keys(
@@ -43,7 +43,7 @@ fn names_the_allow_and_its_line() {
         assert_eq!(answer["allow"], "web -> app tcp/8080");
         assert_eq!(answer["place"], format!("{}:9", server.config().display()));
     }
-    assert_eq!(explained["beyond"]["side"], "output");
+    assert_eq!(explained["beyond"]["direction"], "output");
 }
 
 #[test]

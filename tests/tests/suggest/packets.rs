@@ -233,10 +233,10 @@ fn what_was_suggested_lets_the_same_through_and_nothing_else() {
             "also_held_by",
             "denied",
             "destinations",
+            "directions",
             "first",
             "last",
             "retries",
-            "sides",
             "sources",
             "uncertain",
             "would_be_denied"

@@ -28,7 +28,7 @@ pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[Stri
 fn of_end(asked: &Asked<'_>, end: &End<'_>) -> Value {
     let answers = end.answers.iter().map(|answer| of_answer(asked, end, answer));
     json!({
-        "side": end.direction.to_string(),
+        "direction": end.direction.to_string(),
         "here": end.is_here,
         "answers": answers.collect::<Vec<_>>(),
     })

@@ -60,7 +60,7 @@ fn of_evidence(evidence: &Evidence) -> Value {
         "uncertain": evidence.uncertain,
         "first": evidence.first,
         "last": evidence.last,
-        "sides": evidence.sides.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "directions": evidence.sides.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "sources": evidence.sources,
         "destinations": evidence.destinations,
         "also_held_by": evidence.also,

@@ -8,8 +8,9 @@ use control::{
     Client, DenialCount, DenialGroup, Denials, DenialsBy, DenialsOrder, Request, Response,
     socket_path,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 pub(crate) fn run(common: &Common, options: &Denied) -> Result<u8, Error> {
     let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
@@ -40,14 +41,23 @@ impl From<By> for DenialsBy {
 }
 
 /// The answer, with the names of users beside their numbers.
-fn as_json(denials: &Denials) -> serde_json::Value {
-    let mut answer = json!(denials);
-    let groups = answer.get_mut("groups").and_then(serde_json::Value::as_array_mut);
+fn as_json(denials: &Denials) -> Value {
     let mut users = Users::default();
-    for (group, told) in denials.groups.iter().zip(groups.into_iter().flatten()) {
-        told["user_name"] = json!(group.user.and_then(|user| users.name(user)));
-    }
+    let mut answer = json!(denials);
+    let groups = denials.groups.iter();
+    let told = groups.map(|group| {
+        let name = group.user.and_then(|user| users.name(user));
+        group_json(group, name.as_deref())
+    });
+    answer["groups"] = told.collect();
     answer
+}
+
+/// A group with the name of its user.
+pub(crate) fn group_json(group: &DenialGroup, user_name: Option<&str>) -> Value {
+    let mut told = json!(group);
+    told["user_name"] = json!(user_name);
+    told
 }
 
 fn as_text(denials: &Denials) -> String {
@@ -146,15 +156,19 @@ fn rows(denials: &Denials) -> Vec<Vec<String>> {
     rows
 }
 
+/// An address and its tiers.
+pub(crate) fn place(address: &str, tiers: &str) -> String {
+    match (address, tiers) {
+        ("", "") => "no tier".into(),
+        ("", tiers) => tiers.to_owned(),
+        (address, "") => address.to_owned(),
+        (address, tiers) => format!("{address} ({tiers})"),
+    }
+}
+
 fn cell(column: &str, by: DenialsBy, group: &DenialGroup, users: &mut Users) -> String {
-    let place = |address: Option<std::net::IpAddr>, tiers: &[String]| {
-        let tiers = tiers.join(",");
-        match address {
-            None if tiers.is_empty() => "no tier".to_owned(),
-            None => tiers,
-            Some(address) if tiers.is_empty() => address.to_string(),
-            Some(address) => format!("{address} ({tiers})"),
-        }
+    let place = |address: Option<IpAddr>, tiers: &[String]| {
+        place(&address.map(|address| address.to_string()).unwrap_or_default(), &tiers.join(","))
     };
     match column {
         "from" => place(group.source, &group.source_tiers),

@@ -11,7 +11,7 @@ use control::{
     Status, TableState, TierSummary, socket_path,
 };
 use serde_json::json;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn run(common: &Common) -> Result<u8, Error> {
     let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
@@ -24,10 +24,7 @@ pub(crate) fn run(common: &Common) -> Result<u8, Error> {
 }
 
 fn as_text(status: &Status) -> String {
-    let mode = match (status.input, status.output) {
-        (input, output) if input == output => mode_name(input).to_owned(),
-        (input, output) => format!("input {}, output {}", mode_name(input), mode_name(output)),
-    };
+    let mode = modes(status);
     let held = match (status.enforcement, status.table) {
         (Enforcement::TornDown, _) => styled(BAD, "torn down: nothing is filtered"),
         (Enforcement::Committed, TableState::Ours) => styled(GOOD, &mode),
@@ -200,7 +197,15 @@ fn tier_note(status: &Status, tier: &TierSummary) -> &'static str {
     }
 }
 
-pub(crate) fn mode_name(mode: SideMode) -> &'static str {
+/// The modes of both sides: `enforce`, `input enforce, output observe`.
+pub(crate) fn modes(status: &Status) -> String {
+    match (status.input, status.output) {
+        (input, output) if input == output => mode_name(input).to_owned(),
+        (input, output) => format!("input {}, output {}", mode_name(input), mode_name(output)),
+    }
+}
+
+fn mode_name(mode: SideMode) -> &'static str {
     match mode {
         SideMode::Enforce => "enforce",
         SideMode::Observe => "observe",
@@ -220,6 +225,13 @@ pub(crate) fn left(time: u64) -> String {
 
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A time in UTC: `2026-01-02T03:04:05Z`.
+pub(crate) fn utc(time: u64) -> String {
+    // The last second that RFC 3339 can say.
+    let seconds = Duration::from_secs(time.min(253_402_300_799));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + seconds).to_string()
 }
 
 pub(crate) fn in_words(seconds: u64) -> String {

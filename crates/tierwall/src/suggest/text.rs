@@ -3,12 +3,12 @@
 use super::Told;
 use super::comment::{comment, commented_out};
 use crate::output::counted;
+use crate::status::utc;
 use policy::model::User;
 use policy::suggest::{Evidence, OtherEnd, SCAN, Side, Suggestion, Unsayable};
 use policy::{Addresses, Direction};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::{Duration, UNIX_EPOCH};
 
 /// Addresses in an allow, beyond which there are better ways to say it.
 const MANY: usize = 32;
@@ -54,7 +54,7 @@ fn heading(told: &Told<'_>) -> String {
     let role = &told.server.role;
     let mut text = comment(&format!(
         "Allows for what was denied on this server ({role}), or would have been, since {}.",
-        time(told.denials.since)
+        utc(told.denials.since)
     ));
     let mut chosen = Vec::new();
     chosen.extend(told.options.tier.as_ref().map(|tier| format!("of the tier {tier}")));
@@ -213,7 +213,7 @@ fn counts(evidence: &Evidence) -> String {
 }
 
 fn times(evidence: &Evidence) -> String {
-    match (time(evidence.first), time(evidence.last)) {
+    match (utc(evidence.first), utc(evidence.last)) {
         (first, last) if first == last => format!("at {first}"),
         (first, last) => format!("first {first}, last {last}"),
     }
@@ -292,11 +292,6 @@ fn some(addresses: &BTreeSet<IpAddr>) -> String {
 
 fn counted_addresses(number: usize) -> String {
     format!("{number} address{}", if number == 1 { "" } else { "es" })
-}
-
-/// A time as a file is to keep it.
-fn time(seconds: u64) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
 #[cfg(test)]

@@ -5,20 +5,19 @@ use super::ask::{Answers, Asker};
 use super::news::{News, Told};
 use super::rates::{Rate, Rates};
 use super::rows;
-use super::table::place;
 use super::text::Look;
 use super::{Watching, trouble};
-use crate::denied::retried;
+use crate::denied::{self, place, retried};
 use crate::error::Error;
 use crate::options::{Common, Watch};
 use crate::output::{counted, tell};
-use crate::status::now;
+use crate::status::{now, utc};
 use control::{DenialCount, DenialGroup};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::thread;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Flows of one answer; the daemon tells no more than half of these apart.
 const ALL: usize = 10_000;
@@ -124,7 +123,7 @@ impl Lines {
         if more != DenialCount::default() {
             let connections = counted(more.connections as usize, "connection");
             let retries = retried(more.retries);
-            text += &format!("{} and {connections}, {retries} more\n", stamp(now()));
+            text += &format!("{} and {connections}, {retries} more\n", utc(now()));
         }
         Ok(text)
     }
@@ -190,7 +189,7 @@ fn line(group: &DenialGroup, new: DenialCount, users: &BTreeMap<u32, String>) ->
     };
     let mut text = format!(
         "{} {} {} {} to {}",
-        stamp(group.last),
+        utc(group.last),
         direction.name(),
         fate.words(),
         place(group.source, &group.source_tiers),
@@ -207,9 +206,7 @@ fn line(group: &DenialGroup, new: DenialCount, users: &BTreeMap<u32, String>) ->
 }
 
 fn group_json(group: &DenialGroup, users: &BTreeMap<u32, String>) -> Value {
-    let mut told = json!(group);
-    told["user_name"] = json!(group.user.and_then(|user| users.get(&user)));
-    told
+    denied::group_json(group, group.user.and_then(|user| users.get(&user)).map(String::as_str))
 }
 
 fn rate_json(rate: Rate) -> Value {
@@ -220,12 +217,6 @@ fn rate_json(rate: Rate) -> Value {
         "held_back": rate.held_back,
         "lost": rate.lost,
     })
-}
-
-/// A time in UTC.
-fn stamp(time: u64) -> String {
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(time)).unwrap_or(UNIX_EPOCH);
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 #[cfg(test)]

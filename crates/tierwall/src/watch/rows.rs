@@ -1,8 +1,8 @@
 //! Denials as the rows of a table, and one of them in full.
 
 use super::ask::Answers;
-use super::table::{Cell, Column, place};
-use crate::denied::retried;
+use super::table::{Cell, Column};
+use crate::denied::{place, retried};
 use crate::output::counted;
 use crate::status::in_words;
 use control::{DenialCount, DenialFate, DenialGroup, DenialsBy, Direction};

@@ -5,6 +5,7 @@
 //! further.
 
 use super::text::{Look, Tone};
+use crate::denied::place;
 use ratatui_core::text::Line;
 
 /// Blanks between columns.
@@ -63,16 +64,6 @@ impl Cell {
             Self::Number(number) => format!("{number:>width$}"),
             Self::Place(address, tiers) => shortened(look, address, tiers, width),
         }
-    }
-}
-
-/// An address and its tiers.
-pub(super) fn place(address: &str, tiers: &str) -> String {
-    match (address, tiers) {
-        ("", "") => "no tier".into(),
-        ("", tiers) => tiers.to_owned(),
-        (address, "") => address.to_owned(),
-        (address, tiers) => format!("{address} ({tiers})"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::text::Tone;
 use crate::output::counted;
-use crate::status::{in_words, mode_name};
+use crate::status::{in_words, modes};
 use control::{AfterChange, Enforcement, HeldBack, Losses, Pending, Status, TableState};
 
 /// A line and what it is.
@@ -14,13 +14,7 @@ pub(super) fn enforced(status: &Status) -> Line {
         (Enforcement::TornDown, _) => (Tone::Bad, "TORN DOWN: nothing is filtered".into()),
         (_, TableState::Gone) => (Tone::Bad, "NOT ENFORCED: the table is gone".into()),
         (_, TableState::Foreign) => (Tone::Bad, "NOT ENFORCED: another's table".into()),
-        (Enforcement::Committed, TableState::Ours) => match (status.input, status.output) {
-            (input, output) if input == output => (Tone::Good, mode_name(input).to_owned()),
-            (input, output) => {
-                let modes = (mode_name(input), mode_name(output));
-                (Tone::Good, format!("input {}, output {}", modes.0, modes.1))
-            }
-        },
+        (Enforcement::Committed, TableState::Ours) => (Tone::Good, modes(status)),
     }
 }
 

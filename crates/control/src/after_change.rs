@@ -109,7 +109,11 @@ impl AfterChange {
             (0, 1..) => "connections that would be denied",
             _ => "denied connections",
         };
-        let mut text = format!("{what} went from {old} to {new} a minute {since}");
+        // Where others became fewer, a rate that fell says nothing of these.
+        let mut text = match new > old {
+            true => format!("{what} went from {old} to {new} a minute {since}"),
+            false => format!("{what} are {new} a minute {since}, {old} before"),
+        };
         match self.newly() {
             0 if self.not_compared == 0 => {
                 text += &format!("; {earlier} would have denied them too");
@@ -171,6 +175,13 @@ mod tests {
             members.sentence(),
             "denied connections went from 2 to 140 a minute since members changed under generation \
              13; what held before let 138 of them through, most tcp/5432 from app to db"
+        );
+        let rates = change().rates;
+        let fewer = DenialRates { before: rates.after, after: rates.before };
+        assert_eq!(
+            AfterChange { rates: fewer, newly_denied: 6, ..change() }.sentence(),
+            "denied connections are 2 a minute since generation 13, 140 before; generation 12 let 6 \
+             of them through, all tcp/5432 from app to db"
         );
         let other = AfterChange { newly_denied: 0, most: Vec::new(), ..change() };
         assert_eq!(

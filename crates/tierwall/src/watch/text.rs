@@ -134,6 +134,11 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
+/// The same of what is counted: there are no parts of it.
+pub(super) fn short_count(number: u64) -> String {
+    if number < 10 { number.to_string() } else { short(number as f64) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +175,6 @@ mod tests {
         let numbers = [0.0, 0.2, 9.9, 12.0, 9999.0, 10_000.0, 999_499.0, 1_400_000.0];
         let told: Vec<String> = numbers.into_iter().map(short).collect();
         assert_eq!(told, ["0", "0.2", "9.9", "12", "9999", "10k", "999k", "1.4M"]);
+        assert_eq!([0, 4, 10, 10_000].map(short_count), ["0", "4", "10", "10k"]);
     }
 }

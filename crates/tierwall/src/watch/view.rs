@@ -13,7 +13,7 @@ use super::model::{List, Model};
 use super::rates::{Rate, minutes};
 use super::rows;
 use super::table::{self, Column};
-use super::text::{Look, Tone, short};
+use super::text::{Look, Tone, short, short_count};
 use super::trouble;
 use crate::status::in_words;
 use control::{DenialsBy, SideMode, Status};
@@ -163,7 +163,7 @@ impl View<'_> {
         let most = |shown: usize| {
             let shown = &minutes[minutes.len().saturating_sub(shown)..];
             let most = shown.iter().copied().max().unwrap_or(0);
-            format!(" {} min, most {}", shown.len(), short(most as f64))
+            format!(" {} min, most {}", shown.len(), short_count(most))
         };
         // As wide as what is said of it can be.
         let room = self.width.saturating_sub(text.len() + " 60 min, most 10.0M".len());

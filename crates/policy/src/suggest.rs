@@ -207,8 +207,9 @@ impl fmt::Display for Reason {
                  somebody who claims to be it"
             }
             Self::NoTier => {
-                "this server's end is in no tier that it is in, those of the whole world aside \
-                 (multicast and broadcast are in none): add the address to one, or name \"*\""
+                "its address on this server is in none of this server's tiers (one of the whole world \
+                 doesn't count, and multicast and broadcast are in none): add the address to one, or \
+                 name \"*\""
             }
         })
     }

@@ -179,12 +179,21 @@ impl History {
         if number == self.last {
             return Err(NoGeneration::Current(number));
         }
+        if (1..self.first()).contains(&number) {
+            // Also where the disk hasn't had time yet to forget it.
+            return Err(NoGeneration::NotKept(number));
+        }
         match self.shelf.policy(number) {
             Ok(Some(policy)) => Ok(policy),
             Ok(None) if number == 0 || number > self.last => Err(NoGeneration::Unknown(number)),
             Ok(None) => Err(NoGeneration::NotKept(number)),
             Err(source) => Err(NoGeneration::Unusable { number, source }),
         }
+    }
+
+    /// The oldest generation that is remembered, also where the list was lost.
+    fn first(&self) -> u64 {
+        self.last.saturating_sub(KEPT as u64 - 1)
     }
 
     /// All of them, the oldest first.
@@ -204,8 +213,7 @@ impl History {
         let (Some(recorder), Some(directory)) = (recorder, &self.directory) else { return };
         let (directory, shelf) = (directory.clone(), self.shelf.clone());
         let generations = self.generations.clone();
-        // Also where the list was lost.
-        let first = self.last.saturating_sub(KEPT as u64 - 1);
+        let first = self.first();
         let list = directory.clone();
         recorder.record("history", move |_| {
             list.write_synced(LIST, &serde_json::to_vec_pretty(&generations)?)
@@ -281,6 +289,8 @@ mod tests {
             history.begin(generation(None), &policy(number), Some(policy(number - 1 + 1000)));
             assert!(!history.is_new(&policy(number)));
         }
+        // As soon as it is so, and not only when the disk knows.
+        assert!(matches!(history.policy(10), Err(NoGeneration::NotKept(10))));
         write(&history);
         let history = History::load(Some(&state));
         let past = history.past();

@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tierwall_watch::{LoadStart, Watcher};
 use tokio::time::timeout;
@@ -68,24 +70,32 @@ async fn an_overflowing_queue_is_a_change() {
 async fn a_busy_directory_stops_nobody() {
     let mut site = site().await;
     let root = site.root.clone();
+    let turns = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&turns);
     let writer = std::thread::spawn(move || {
         let end = Instant::now() + Duration::from_secs(2);
-        for number in 0u64.. {
-            if Instant::now() > end {
-                break;
+        let mut number = 0u64;
+        while Instant::now() < end {
+            // Where the watcher gets no processor the queue would overflow, which is a change.
+            if number > 200 * (1 + seen.load(Ordering::Relaxed)) {
+                std::thread::yield_now();
+                continue;
             }
             File::create(root.join(format!("busy{}", number % 2))).unwrap();
+            number += 1;
         }
     });
-    let mut turns = 0;
     while !writer.is_finished() {
         tokio::select! {
             biased;
             result = site.watcher.changed() => panic!("nothing changed: {result:?}"),
-            () = tokio::time::sleep(Duration::from_millis(1)) => turns += 1,
+            () = tokio::time::sleep(Duration::from_millis(1)) => {
+                turns.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
     writer.join().unwrap();
+    let turns = turns.load(Ordering::Relaxed);
     assert!(turns > 50, "{turns} turns in 2 s");
 }
 

@@ -61,10 +61,7 @@ fn rollbacks_under_load_disturb_nothing() {
     println!("{count} rollbacks in {:.1?}: {traffic:?}", start.elapsed());
     assert!(traffic.exchanges > 0 && traffic.opened > 0, "there was no load");
     load.assert_unbroken();
-    let packets = kernel::packets(app);
-    for counter in ["denied.input", "denied.output", "invalid.input", "invalid.output"] {
-        assert_eq!(packets[counter], 0, "{counter}: a packet was dropped");
-    }
+    load.assert_nothing_denied(&kernel::packets(app));
     drop(load);
     drop(daemon);
 }

@@ -1,20 +1,14 @@
 //! What the kernel is found to be able to do.
 
 use netlink::Connection;
-use tierwall_tests::features::features;
+use tierwall_tests::features::{features, release};
 use tierwall_tests::namespace::Namespace;
-
-/// The first two numbers of the kernel's release.
-fn release() -> (u32, u32) {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap());
-    (numbers.next().unwrap(), numbers.next().unwrap())
-}
 
 /// Distributions put newer features into older kernels, but take none away.
 #[test]
 fn a_kernel_can_what_its_release_has() {
-    let (found, release) = (features(), release());
+    let (found, (version, patch_level, _)) = (features(), release());
+    let release = (version, patch_level);
     for (since, has) in [
         ((5, 12), found.owner),
         ((6, 9), found.persistent_owner),

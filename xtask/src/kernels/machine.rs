@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How long a test program may take. On an emulated processor the longest takes a quarter of it.
 const LIMIT: Duration = Duration::from_secs(3600);
 
+/// Of the 2,000 transitions between policies as many as an emulated processor makes in minutes.
+const EMULATED_STEPS: u32 = 250;
+
 const GUEST: &str = include_str!("guest.sh");
 
 /// What runs the machine's processors.
@@ -91,7 +94,7 @@ pub(super) fn run(
     }
     fs::create_dir_all(&results)?;
     let order = kernel.directory.join("run");
-    prepare(&order, programs, arguments)?;
+    prepare(&order, programs, accelerator, arguments)?;
     let initrd = initrd::make(kernel)?;
     println!("──── Linux {} ({})", kernel.name, kernel.release);
     let console = kernel.directory.join("console.log");
@@ -115,7 +118,12 @@ pub(super) fn run(
 }
 
 /// What `guest.sh` reads.
-fn prepare(order: &Path, programs: &[Program], arguments: &[String]) -> Result<()> {
+fn prepare(
+    order: &Path,
+    programs: &[Program],
+    accelerator: Accelerator,
+    arguments: &[String],
+) -> Result<()> {
     fs::create_dir_all(order)?;
     fs::write(order.join("guest.sh"), GUEST)?;
     let line = |program: &Program| {
@@ -133,7 +141,11 @@ fn prepare(order: &Path, programs: &[Program], arguments: &[String]) -> Result<(
             arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
         ),
     ];
-    Ok(fs::write(order.join("environment"), environment.join("\n") + "\n")?)
+    let mut environment = environment.join("\n") + "\n";
+    if accelerator == Accelerator::Emulation {
+        environment += &format!("export TRANSITIONS_STEPS={EMULATED_STEPS}\n");
+    }
+    Ok(fs::write(order.join("environment"), environment)?)
 }
 
 /// A word for a shell.

@@ -13,8 +13,10 @@ use crate::network::Host;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use nix::unistd::{Group, User};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -160,6 +162,25 @@ impl Server {
     /// When it can't be started or doesn't end; how it ended is in the output.
     pub fn tierwall(&self, arguments: &[&str]) -> Result<Output> {
         self.run(self.tierwall_command()?.args(arguments))
+    }
+
+    /// Runs `tierwall` to its end as nobody, in a group. A copy of it: the directory that it was
+    /// built into may be closed to others.
+    ///
+    /// # Errors
+    /// When there is no such group, and when it can't be started or doesn't end.
+    pub fn tierwall_in_group(&self, group: &str, arguments: &[&str]) -> Result<Output> {
+        let nobody = User::from_name("nobody")?.context("there is no user nobody")?;
+        let group = Group::from_name(group)?.with_context(|| format!("no group {group}"))?;
+        let open = TempDir::new()?;
+        fs::set_permissions(open.path(), Permissions::from_mode(0o755))?;
+        let program = open.path().join("tierwall");
+        fs::copy(binaries::find("tierwall")?, &program)?;
+        let mut command = Command::new(program);
+        command.arg("--config").arg(self.config());
+        command.arg("--runtime-directory").arg(self.runtime_directory());
+        command.args(arguments).uid(nobody.uid.as_raw()).gid(group.gid.as_raw());
+        self.run(&mut command)
     }
 
     /// Runs a `tierwalld` that is to end by itself.

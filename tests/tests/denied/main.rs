@@ -4,7 +4,6 @@
 
 mod accounting;
 mod after_change;
-mod flood;
 mod great_flood;
 mod numbers;
 mod restart;

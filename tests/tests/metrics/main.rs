@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod cost;
 mod denials;
 mod documents;
 mod http;

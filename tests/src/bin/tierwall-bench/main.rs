@@ -28,6 +28,7 @@ mod read;
 mod report;
 mod restart;
 mod rules;
+mod scrape;
 mod site;
 mod stall;
 mod statistics;
@@ -51,7 +52,7 @@ usage: cargo xtask bench [--json] [--quick] [--write] [CASE…]
 type Measure = fn(&Bench) -> Result<Vec<Group>>;
 
 /// What can be measured; each alone where its name is an argument.
-const CASES: [(&str, Measure); 12] = [
+const CASES: [(&str, Measure); 13] = [
     ("cold-start", cold::measure),
     ("list-change", change::measure),
     ("command", command::measure),
@@ -63,6 +64,7 @@ const CASES: [(&str, Measure); 12] = [
     ("new-flow", flow::measure),
     ("connections", rate::measure),
     ("flood", denied::measure),
+    ("scrape", scrape::measure),
     ("stall", stall::measure),
 ];
 

@@ -9,7 +9,8 @@ use anyhow::{Result, ensure};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 use tierwall_tests::network::Network;
 use tierwall_tests::server::Server;
 
@@ -17,6 +18,9 @@ use tierwall_tests::server::Server;
 const PORT: u16 = 29_815;
 
 const SCRAPES: usize = 200;
+
+/// How long it may take until they are.
+const SERVED: Duration = Duration::from_secs(10);
 
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Group>> {
     let cases = [(3, 1), (50, 1), (50, if bench.quick { 200 } else { 20_000 })];
@@ -31,6 +35,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Group>> {
             server.write(&format!("t{tier}.list"), list(tier * members, members))?;
         }
         let daemon = server.start(&[])?;
+        // The daemon is ready as soon as it enforces; its readers come after.
+        let since = Instant::now();
+        while host.namespace.run(scrape).is_err() && since.elapsed() < SERVED {
+            thread::sleep(Duration::from_millis(5));
+        }
         for _ in 0..bench.rounds(SCRAPES).most {
             row.samples.push(host.namespace.run(scrape)?);
         }

@@ -107,25 +107,7 @@ impl Policy {
         let mut allows: Vec<Allow> = self.allows.iter().map(placed).collect();
         allows.sort_by_cached_key(|allow| allow.key.to_string());
         let tiers = self.tiers.keys().map(|name| (name.clone(), empty.clone())).collect();
-        let Self { watch, boot, deny, mode, forward, ownership, kernel_log, confirm, .. } = *self;
-        let (guarded, metrics) = (self.guarded.clone(), self.metrics.clone());
-        let rollback_on_denials = self.rollback_on_denials;
-        Self {
-            role,
-            watch,
-            boot,
-            deny,
-            mode,
-            forward,
-            ownership,
-            kernel_log,
-            guarded,
-            rollback_on_denials,
-            confirm,
-            metrics,
-            tiers,
-            allows,
-        }
+        Self { role, tiers, allows, ..self.clone() }
     }
 
     /// What `[guard]` says.

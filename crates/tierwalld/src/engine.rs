@@ -4,7 +4,7 @@
 //! work at a time: the loop hands it to a thread and gets it back. Each step ends with the kernel
 //! in a state that was acknowledged, or unchanged.
 
-mod before;
+mod changed;
 mod confirm;
 mod files;
 mod members;

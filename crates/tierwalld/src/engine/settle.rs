@@ -1,7 +1,7 @@
 //! The one way to the kernel: a policy is judged by who would be locked out, then committed, and
 //! counted where it is another than before.
 
-use super::before::Next;
+use super::changed::Next;
 use super::confirm::Proposal;
 use super::{Engine, Step, StepError};
 use crate::before::Part;

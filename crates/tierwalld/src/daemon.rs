@@ -163,11 +163,12 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     tokio::spawn(crate::addresses::watch(events.clone()));
     denials::start(denied, daemon.denials.clone(), events.clone()).map_err(anyhow::Error::from)?;
     tokio::spawn(socket::serve(control_socket, events));
-    let line = status::line(&engine, None);
     let generation = engine.history.current();
-    tracing::info!(target: kind::READY, generation, "ready: {line}");
-    notify(&[NotifyState::Ready, NotifyState::Status(&line)]);
+    // Whoever changes the table from now on is seen, where others can.
     daemon.take_back(Box::new(engine));
+    let line = &daemon.line;
+    tracing::info!(target: kind::READY, generation, "ready: {line}");
+    notify(&[NotifyState::Ready, NotifyState::Status(line)]);
     daemon.serve(inbox).await;
     Ok(())
 }

@@ -50,6 +50,11 @@ impl Foreign {
         Self { process: "unknown".into(), pid: 0, what: what.into(), more: 0 }
     }
 
+    /// For `status`.
+    pub(crate) fn told(&self) -> String {
+        format!("{} (pid {}): {self}", self.process, self.pid)
+    }
+
     /// Both as one: what somebody knows goes before what nobody does.
     pub(crate) fn and(self, later: Self) -> Self {
         match (self.pid, later.pid) {

@@ -14,7 +14,7 @@ mod start;
 mod upkeep;
 
 use crate::before::{Before, Part};
-use crate::drift::Shared;
+use crate::drift::{Foreign, Shared};
 use crate::history::{History, NoGeneration};
 use crate::host::Server;
 use crate::journal::kind;
@@ -150,7 +150,7 @@ pub(crate) struct Engine {
     /// The lockout for which a change was refused.
     pub(crate) refused: Option<String>,
     /// What another process changed that stays, under `ownership = "report"`.
-    pub(crate) drift: Option<String>,
+    pub(crate) drift: Option<Foreign>,
     /// What the kernel failed, so that what was wanted isn't there.
     pub(crate) trouble: Trouble,
     /// Whose table was last seen to be there.

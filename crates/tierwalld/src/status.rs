@@ -3,6 +3,7 @@
 //! The answer to `status` is made after each step and kept, so that asking never waits for work
 //! that is under way.
 
+use crate::drift::Foreign;
 use crate::engine::Engine;
 use crate::pending::Pending;
 use crate::refusal::Refusal;
@@ -49,7 +50,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         denials: DenialSummary::default(),
         after_change: None,
         refused: engine.refused.clone(),
-        drift: engine.drift.clone(),
+        drift: engine.drift.as_ref().map(Foreign::told),
         pending: engine.pending.as_ref().map(Pending::told),
         differs: engine.held_back().map(Refusal::differs),
     }

@@ -41,8 +41,12 @@ impl Engine {
         if self.applied.ownership == Ownership::Report {
             if differs {
                 self.counters.foreign(Outcome::Reported);
+            }
+            // Whoever looked first may have found the change before its event said whose it was.
+            let is_named = *pid != 0 && self.drift.as_ref().is_some_and(|drift| drift.pid == 0);
+            if differs || is_named {
                 tracing::warn!(target: kind::FOREIGN_CHANGE, process, pid, change, "another process changed the table");
-                self.drift = Some(format!("{process} (pid {pid}): {change}"));
+                self.drift = Some(foreign.clone());
             }
             return Ok(Step::default());
         }

@@ -47,8 +47,9 @@ struct Summary {
 }
 
 pub(crate) fn run(common: &Common, options: &Trace) -> Result<u8, Error> {
-    let (policy, services, notes) = load(common);
+    let (policy, services, mut notes) = load(common);
     let selector = selection::of(options, policy.as_ref(), &services)?;
+    notes.extend(selection::note(&selector)?);
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))

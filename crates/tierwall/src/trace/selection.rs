@@ -16,6 +16,10 @@ const ANY: &str = "any";
 /// The ICMP of either family; `icmp` means both.
 const ICMP: [u8; 2] = [1, 58];
 
+/// What every server has, and what is meant for several.
+const ANYWHERE: [&str; 6] =
+    ["127.0.0.0/8", "169.254.0.0/16", "224.0.0.0-255.255.255.255", "::1", "fe80::/10", "ff00::/8"];
+
 /// The selection, where tiers are those of `policy` if there is one.
 pub(super) fn of(
     options: &Trace,
@@ -36,6 +40,19 @@ pub(super) fn of(
         Some(service) => traffic(&explain::service(services, service)?),
     };
     Ok(Selector { from, to, traffic, both: options.both, rate: options.rate })
+}
+
+/// What is to be said where both sides are named and neither is this server: the reader may be on
+/// another one than was meant.
+pub(super) fn note(selector: &Selector) -> Result<Option<String>, Error> {
+    let (Some(from), Some(to)) = (&selector.from, &selector.to) else { return Ok(None) };
+    let everywhere = ANYWHERE.iter().filter_map(|text| text.parse::<Member>().ok());
+    let here = everywhere.map(Addresses::from).fold(own()?, |here, more| here.union(&more));
+    let is_here = |side: &Side| side.v4.intersects(&here.v4) || side.v6.intersects(&here.v6);
+    let is_elsewhere = !is_here(from) && !is_here(to);
+    Ok(is_elsewhere.then(|| {
+        "neither side has an address of this server: only what it forwards can be seen here".into()
+    }))
 }
 
 fn side(who: &str, policy: Option<&Policy>) -> Result<Side, Error> {
@@ -89,6 +106,23 @@ fn traffic(service: &Service) -> Vec<Traffic> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_tells_who_is_on_another_server() {
+        let side = |text: &str| {
+            let Addresses { v4, v6 } = text.parse::<Member>().expect("a member").into();
+            Some(Side { v4, v6 })
+        };
+        let is_noted = |from: Option<Side>, to: Option<Side>| {
+            let selector = Selector { from, to, traffic: Vec::new(), both: false, rate: 1 };
+            note(&selector).expect("this server's addresses").is_some()
+        };
+        assert!(is_noted(side("192.0.2.1"), side("192.0.2.128/25")));
+        assert!(is_noted(side("2001:db8::1"), side("2001:db8::2")));
+        assert!(!is_noted(side("192.0.2.1"), None), "to whomever is also to here");
+        assert!(!is_noted(side("192.0.2.1"), side("239.1.2.3")), "multicast also comes to here");
+        assert!(!is_noted(side("127.0.0.1"), side("127.0.0.53")));
+    }
 
     #[test]
     fn services_become_protocols_and_ranges() {

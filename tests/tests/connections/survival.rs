@@ -54,15 +54,19 @@ fn broken(segment: &Segment, pairs: &mut [Pair], limit: Duration) -> Vec<String>
 }
 
 /// Tracking begins while the batch is prepared, and the chains are hooked in when it is committed:
-/// in between a connection that is quick enough is seen in both directions, and lives.
+/// in between a connection that is quick enough is seen in both directions, and lives. One that says
+/// nothing never is.
 #[test]
 fn enforcing_at_once_breaks_all_but_the_quickest() {
     let segment = Segment::new();
     let mut pairs = connections(&segment);
     segment.commit("enforce");
     let broken = broken(&segment, &mut pairs, BROKEN);
+    let idle = broken.iter().filter(|what| what.contains("Idle")).count();
     let resting = broken.iter().filter(|what| !what.contains("Talking")).count();
-    assert_eq!(resting, 44, "all but the six that talk: {broken:#?}");
+    assert_eq!(idle, 12, "{broken:#?}");
+    // Of the 44 that don't talk a few are just being probed or sent again.
+    assert!((36..=44).contains(&resting), "{broken:#?}");
 }
 
 /// Nor is it enough to observe first, for those that say nothing meanwhile.

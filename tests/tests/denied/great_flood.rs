@@ -55,6 +55,7 @@ fn a_flood_from_everywhere_is_lived_through() {
     let to = SocketAddrV4::new([10, 0, 0, 1].into(), 3000);
     let flood = Flood { to, sources, ports: 1000, per_second: None };
     let is_over = AtomicBool::new(false);
+    let begun = Instant::now();
     let (took, (answers, edits)) = thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let took = network.host("peer").namespace.run(|| flood.send(packets));
@@ -78,7 +79,10 @@ fn a_flood_from_everywhere_is_lived_through() {
     });
     let (losses, limit) = (&answer.losses, input(&answer));
     assert_eq!(losses.read + losses.lost + limit.held_back, sent.get(), "{answer:#?}");
-    assert!(limit.held_back > 0 && losses.unknown == 0, "{answer:#?}");
+    assert_eq!(losses.unknown, 0, "{answer:#?}");
+    // What the kernel hands over, however long the flood took here: 20,000 and 10,000 a second.
+    let most = 20_000 + 10_000 * (begun.elapsed().as_secs() + 1);
+    assert!(limit.logged <= most, "{} of {most}: {answer:#?}", limit.logged);
     let grown = daemon.memory().unwrap().saturating_sub(before);
     assert!(grown < GROWN, "{grown} KiB more after a flood");
     // Each edit is in the kernel, and the sums are those of what was read.

@@ -1,6 +1,6 @@
-//! A policy lets through what its table did, packet by packet, or says where it doesn't.
+//! A policy lets through what its tables did, packet by packet, or says where it doesn't.
 //!
-//! The table is walked here rule by rule, as the kernel does it, and not in regions: two readings
+//! The tables are walked here rule by rule, as the kernel does it, and not in regions: two readings
 //! that know nothing of each other.
 
 use crate::{Draft, Options, draft};
@@ -31,12 +31,12 @@ struct Rest {
     has_mark: bool,
 }
 
-/// The kernel's walk.
+/// The kernel's walk through a table.
 struct Walk<'t> {
     table: &'t ListedTable,
     packet: &'t Packet,
     rest: Rest,
-    /// The rule that accepted the packet.
+    /// The rule that accepted the packet, in the chain that is walked.
     by: Cell<Option<&'t ListedRule>>,
 }
 
@@ -51,18 +51,26 @@ enum End {
 }
 
 impl<'t> Walk<'t> {
-    fn passes(&self) -> bool {
+    /// The rules that let the packet pass, one of each chain on its hook: none is that chain's
+    /// policy. None where one denies it.
+    fn passed_by(&self) -> Option<Vec<Option<&'t ListedRule>>> {
+        if !self.table.family.addresses().contains(&Family::of(self.packet.source)) {
+            return Some(vec![]);
+        }
         let hook = if self.packet.hook == Hook::Input { "input" } else { "output" };
-        let chain = self.table.chains.iter().find_map(|chain| {
+        let chains = self.table.chains.iter().filter_map(|chain| {
             let base = chain.base.as_ref()?;
             (base.hook == hook).then_some((chain, base))
         });
-        let Some((chain, base)) = chain else { return true };
-        match self.chain(chain) {
-            End::Accept => true,
-            End::Deny => false,
-            End::Next | End::Leave => base.accepts,
-        }
+        let passed = chains.map(|(chain, base)| {
+            self.by.set(None);
+            match self.chain(chain) {
+                End::Accept => Some(self.by.get()),
+                End::Deny => None,
+                End::Next | End::Leave => base.accepts.then_some(None),
+            }
+        });
+        passed.collect()
     }
 
     fn chain(&self, chain: &'t ListedChain) -> End {
@@ -280,20 +288,19 @@ fn any_set(domain: Domain, value: BoxedStrategy<Value>) -> impl Strategy<Value =
     })
 }
 
-fn any_table() -> impl Strategy<Value = ListedTable> {
-    let base = |hook: &'static str| {
-        (any::<bool>(), prop::collection::vec(any_rule(&["one", "two"]), 0..6)).prop_map(
-            move |(accepts, rules)| ListedChain {
-                name: hook.to_owned(),
-                base: Some(ListedBase {
-                    kind: "filter".into(),
-                    hook: hook.into(),
-                    priority: 0,
-                    accepts,
-                }),
-                rules,
-            },
-        )
+/// `hooks` are those of its base chains.
+fn any_table(
+    family: impl Strategy<Value = TableFamily>,
+    hooks: &'static [&'static str],
+) -> impl Strategy<Value = ListedTable> {
+    let base = |(number, hook): (usize, &&'static str)| {
+        let (name, hook) = (format!("{hook}{number}"), (*hook).to_owned());
+        let rules = prop::collection::vec(any_rule(&["one", "two"]), 0..6);
+        (any::<bool>(), -1..2i32, rules).prop_map(move |(accepts, priority, rules)| {
+            let (kind, hook) = ("filter".to_owned(), hook.clone());
+            let base = Some(ListedBase { kind, hook, priority, accepts });
+            ListedChain { name: name.clone(), base, rules }
+        })
     };
     let plain = |name: &'static str, chains| {
         prop::collection::vec(any_rule(chains), 0..4).prop_map(|rules| ListedChain {
@@ -307,18 +314,31 @@ fn any_table() -> impl Strategy<Value = ListedTable> {
         any_set(Domain::Address(Family::V6), addresses(Family::V6)),
         any_set(Domain::Port, range(20, 6).boxed()),
     );
-    (base("input"), base("output"), plain("one", &["two"]), plain("two", &[]), sets).prop_map(
-        |(input, output, one, two, (v4, v6, ports))| ListedTable {
-            family: TableFamily::Inet,
-            name: "filter".into(),
-            sets: BTreeMap::from([
-                ("s_v4".to_owned(), v4),
-                ("s_v6".to_owned(), v6),
-                ("ports".to_owned(), ports),
-            ]),
-            chains: vec![input, output, one, two],
+    let bases: Vec<_> = hooks.iter().enumerate().map(base).collect();
+    (family, bases, plain("one", &["two"]), plain("two", &[]), sets).prop_map(
+        |(family, mut chains, one, two, (v4, v6, ports))| {
+            chains.extend([one, two]);
+            let sets = [("s_v4", v4), ("s_v6", v6), ("ports", ports)];
+            let sets = sets.map(|(name, set)| (name.to_owned(), set));
+            ListedTable { family, name: "filter".into(), sets: sets.into(), chains }
         },
     )
+}
+
+/// One table with a chain a hook; one with two on input; or several, of families that overlap or
+/// don't.
+fn any_tables() -> impl Strategy<Value = Vec<ListedTable>> {
+    let of = |families: &'static [TableFamily]| prop::sample::select(families);
+    let first = |hooks| any_table(Just(TableFamily::Inet), hooks);
+    let more = any_table(of(&[TableFamily::Inet, TableFamily::Ip, TableFamily::Ip6]), &["input"]);
+    prop_oneof![
+        2 => first(&["input", "output"]).prop_map(|table| vec![table]),
+        1 => first(&["input", "input"]).prop_map(|table| vec![table]),
+        2 => (first(&["input"]), prop::collection::vec(more, 1..3)).prop_map(|(table, mut more)| {
+            more.insert(0, table);
+            more
+        }),
+    ]
 }
 
 fn any_packet() -> impl Strategy<Value = (Packet, Rest)> {
@@ -360,15 +380,15 @@ fn is_marked(text: &str, line: usize) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
     fn what_passes_is_the_same_or_said_to_differ(
-        table in any_table(),
+        tables in any_tables(),
         packets in prop::collection::vec(any_packet(), 40),
     ) {
         let options = Options { source: "a test".into(), ..Options::default() };
-        let Draft { text, summary } = draft(std::slice::from_ref(&table), &options).expect("small");
+        let Draft { text, summary } = draft(&tables, &options).expect("small");
         let loading = policy::Options { check_permissions: false, strict: false };
         let policy = policy::load_text(Path::new("/p"), text.as_str(), &loading).policy.expect("good");
         let role = role_of(&policy, &[]);
@@ -376,11 +396,15 @@ proptest! {
         let compiled = compile(&policy, Host { role: &role, users: &users, previous: None });
         let judge = Judge::new(&policy, &compiled);
         for (packet, rest) in &packets {
-            let walk = Walk { table: &table, packet, rest: *rest, by: Cell::new(None) };
-            let before = walk.passes();
-            // Of the rule that let it pass, or of the chain's policy.
+            let walks = tables.iter().map(|table| {
+                Walk { table, packet, rest: *rest, by: Cell::new(None) }.passed_by()
+            });
+            let passed_by: Option<Vec<_>> = walks.collect();
+            let before = passed_by.is_some();
+            // Of a rule that let it pass, or of a chain's policy.
             let is_lost = summary.not_imported.iter().any(|(lost, _)| {
-                walk.by.get().is_none_or(|rule| is_of(lost, rule))
+                let mut rules = passed_by.iter().flatten().flatten();
+                rules.any(|rule| rule.is_none_or(|rule| is_of(lost, rule)))
             });
             let ruling = judge.rule_on(packet);
             let after = ruling.outcome == Outcome::Accept;

@@ -7,7 +7,7 @@
 
 use crate::built_in;
 use crate::condition::{Direction, Names};
-use crate::hook::{Hooks, Kind, Side};
+use crate::hook::{Hooks, Side, Unrolled};
 use crate::intervals::Intervals;
 use crate::owner::Owner;
 use crate::region::{Addresses, Beyond, Region};
@@ -89,12 +89,7 @@ pub(crate) fn entries(hooks: &Hooks, owner: &Owner, names: &Names) -> Vec<Entry>
             entries: vec![],
         };
         for chain in &side.chains {
-            if !chain.items.is_empty() {
-                drafting.entries.push(Entry::Chain(chain.title.clone()));
-            }
-            for item in &chain.items {
-                drafting.item(item, chain.kind);
-            }
+            drafting.chain(chain);
         }
         entries.extend(drafting.finish(entries_numbered(&entries)));
     }
@@ -128,28 +123,45 @@ struct Drafting<'a> {
 }
 
 impl Drafting<'_> {
-    fn item(&mut self, item: &Item, kind: Kind) {
-        match item.action {
-            Action::Log => {}
-            Action::Other => {
-                let why = reasons(&item.regions);
-                self.entries.push(Entry::lost(&item.text, why));
+    fn chain(&mut self, chain: &Unrolled) {
+        if !chain.items.is_empty() {
+            self.entries.push(Entry::Chain(chain.title.clone()));
+        }
+        if chain.yields().next().is_some() && chain.closes() {
+            self.second(chain);
+        }
+        let has_accepts = chain.has_accepts();
+        for item in &chain.items {
+            match item.action {
+                Action::Log => {}
+                Action::Other => {
+                    let why = reasons(&item.regions);
+                    self.entries.push(Entry::lost(&item.text, why));
+                }
+                Action::Drop | Action::Reject => {
+                    self.denial(item, |family| has_accepts && !chain.decides(family));
+                }
+                Action::Accept => self.accept(item, |family| chain.decides(family)),
             }
-            Action::Drop | Action::Reject => self.denial(item, kind),
-            // Another chain on the hook accepts for itself only.
-            Action::Accept if kind == Kind::Main => {
-                self.accept(item);
-                let direction = self.side.direction;
-                let sure = item.regions.iter().filter(|region| {
-                    region.beyond.is_empty() && built_in::accepted(region, direction).is_none()
-                });
-                self.accepted.extend(sure.cloned());
-            }
-            Action::Accept => {}
         }
     }
 
-    fn denial(&mut self, item: &Item, kind: Kind) {
+    /// A chain that denies what it doesn't name, where another one decides.
+    fn second(&mut self, chain: &Unrolled) {
+        let why = "two chains of this hook deny what they don't name, a policy has one list; what \
+                   both let through is what passed";
+        let at = self.entries.len();
+        self.entries.push(Entry::lost(&chain.title, why));
+        self.denials.extend(chain.yields().map(|family| {
+            let mut region = Region::all(family);
+            let what = chain.title.clone();
+            region.beyond.insert(Beyond { what, why, is_hygiene: false });
+            Denial { region, at }
+        }));
+    }
+
+    /// `is_vague` tells the families in which its chain may have accepted some of this before.
+    fn denial(&mut self, item: &Item, is_vague: impl Fn(Family) -> bool) {
         let rule = &item.text;
         if item.regions.iter().all(built_in::dropped) {
             self.entries.push(Entry::BuiltIn { rule: rule.clone(), differs: None });
@@ -170,8 +182,7 @@ impl Drafting<'_> {
             .filter(|part| part.has_new() && built_in::accepted(part, direction).is_none())
             .collect();
         self.denials.extend(regions.into_iter().map(|mut region| {
-            if kind == Kind::OtherWithAccepts {
-                // What that chain accepted before isn't known here.
+            if is_vague(region.family) {
                 let (what, why) = (rule.clone(), "another chain of this hook drops it");
                 region.beyond.insert(Beyond { what, why, is_hygiene: false });
             }
@@ -189,12 +200,17 @@ impl Drafting<'_> {
         }
     }
 
-    fn accept(&mut self, item: &Item) {
+    /// Elsewhere than `decides` tells, a chain accepts for itself only.
+    fn accept(&mut self, item: &Item, decides: impl Fn(Family) -> bool) {
+        let regions = || item.regions.iter().filter(|region| decides(region.family));
+        if regions().next().is_none() {
+            return;
+        }
         let rule = &item.text;
         let (mut built_in, mut lost) = (Vec::new(), Vec::new());
         let mut allows: Vec<Allow> = Vec::new();
         let (mut said, mut is_dead, mut is_repeated) = (Vec::new(), true, false);
-        for region in &item.regions {
+        for region in regions() {
             if let Some(known) = built_in::accepted(region, self.side.direction) {
                 is_dead = false;
                 built_in.push(known);
@@ -232,6 +248,11 @@ impl Drafting<'_> {
         }
         join(&mut allows);
         self.entries.extend(allows.into_iter().map(Entry::Allow));
+        let direction = self.side.direction;
+        let is_sure = |region: &&Region| {
+            region.beyond.is_empty() && built_in::accepted(region, direction).is_none()
+        };
+        self.accepted.extend(regions().filter(is_sure).cloned());
     }
 
     /// What of a region isn't denied before, and by which denials it may be all the same.

@@ -35,21 +35,13 @@ pub(crate) struct Side {
 #[derive(Debug)]
 pub(crate) struct Unrolled {
     pub(crate) title: String,
-    pub(crate) kind: Kind,
     pub(crate) items: Vec<Item>,
     families: &'static [Family],
+    /// Its policy.
     accepts: bool,
-}
-
-/// What a chain is among those of its hook. A packet has to pass all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The one whose accepts become allows.
-    Main,
-    /// Another one, which only drops.
-    Other,
-    /// Another one, which accepts before it drops.
-    OtherWithAccepts,
+    /// The families in which its accepts become allows. A packet has to pass all chains of the
+    /// hook, so the others only deny.
+    decides: BTreeSet<Family>,
 }
 
 impl Hooks {
@@ -111,27 +103,25 @@ fn side(
     let hook = if direction == Direction::Input { "input" } else { "output" };
     let mut unrolled = Vec::new();
     for (number, table) in tables.iter().enumerate() {
-        let mut chains = Vec::new();
         for chain in on(table, hook) {
             let items = walk(table, number, chain, direction, names)?;
             let policy = match chain.base.as_ref().is_some_and(|base| base.accepts) {
                 true => "accept",
                 false => "drop",
             };
-            chains.push(Unrolled {
+            unrolled.push(Unrolled {
                 title: format!(
                     "{hook}: chain {} of {} {}, policy {policy}",
                     chain.name, table.family, table.name
                 ),
-                kind: Kind::Other,
                 items,
                 families: table.family.addresses(),
                 accepts: policy == "accept",
+                decides: BTreeSet::new(),
             });
         }
-        choose_main(&mut chains, others);
-        unrolled.extend(chains);
     }
+    choose(&mut unrolled);
     let closed: BTreeSet<Family> = unrolled
         .iter()
         .filter(|chain| chain.closes())
@@ -159,28 +149,39 @@ fn side(
     Ok(Side { direction, chains: unrolled, mode, deny, is_open })
 }
 
-/// The chain that denies what no rule names; else the one that accepts most.
-fn choose_main(chains: &mut [Unrolled], others: &mut Vec<Entry>) {
-    for chain in chains.iter_mut() {
-        let accepts = chain.items.iter().any(|item| item.action == Action::Accept);
-        chain.kind = if accepts { Kind::OtherWithAccepts } else { Kind::Other };
-    }
+/// Has one chain decide in each family, whichever table it is of: the one that denies what no rule
+/// names, else the one that accepts most.
+fn choose(chains: &mut [Unrolled]) {
     let accepts =
         |chain: &Unrolled| chain.items.iter().filter(|item| item.action == Action::Accept).count();
-    let main =
-        (0..chains.len()).rev().max_by_key(|at| (chains[*at].closes(), accepts(&chains[*at])));
-    let Some(main) = main else { return };
-    chains[main].kind = Kind::Main;
-    for chain in chains.iter().filter(|chain| chain.kind != Kind::Main && chain.closes()) {
-        let why = "two chains of this hook deny what they don't name, a policy has one list; what \
-                   both let through is what passed";
-        others.push(Entry::lost(&chain.title, why));
+    for family in Family::BOTH {
+        let here = (0..chains.len()).rev().filter(|at| chains[*at].families.contains(&family));
+        let chosen = here.max_by_key(|at| (chains[*at].closes(), accepts(&chains[*at])));
+        if let Some(chosen) = chosen {
+            chains[chosen].decides.insert(family);
+        }
     }
+    // What is denied elsewhere has to be known when a chain's accepts become allows. One that
+    // decides in one of its families denies in the other.
+    chains.sort_by_key(|chain| (!chain.decides.is_empty(), chain.yields().next().is_none()));
 }
 
 impl Unrolled {
+    pub(crate) fn decides(&self, family: Family) -> bool {
+        self.decides.contains(&family)
+    }
+
+    /// The families in which another chain decides.
+    pub(crate) fn yields(&self) -> impl Iterator<Item = Family> {
+        self.families.iter().copied().filter(|family| !self.decides(*family))
+    }
+
+    pub(crate) fn has_accepts(&self) -> bool {
+        self.items.iter().any(|item| item.action == Action::Accept)
+    }
+
     /// Whether nothing is left to a policy that accepts.
-    fn closes(&self) -> bool {
+    pub(crate) fn closes(&self) -> bool {
         if !self.accepts {
             return true;
         }
@@ -207,7 +208,7 @@ fn is_denial(item: &Item) -> bool {
 
 /// How the end of the chain refuses.
 fn deny(chains: &[Unrolled], direction: Direction) -> DenyAction {
-    let closing = chains.iter().filter(|chain| chain.kind == Kind::Main && chain.closes());
+    let closing = chains.iter().filter(|chain| !chain.decides.is_empty() && chain.closes());
     let mut denials = closing.flat_map(|chain| {
         let ends = chain.items.iter().rev().take_while(|item| item.action != Action::Accept);
         ends.filter(|item| item.action == Action::Reject && item.regions.iter().all(is_for_all))

@@ -66,6 +66,47 @@ fn a_drop_that_cannot_be_taken_out_is_marked_at_both_places() {
 }
 
 #[test]
+fn what_a_later_chain_of_the_hook_drops_is_taken_out() {
+    let script = "table inet filter {
+        chain input {
+            type filter hook input priority 0; policy drop;
+            tcp dport 22 accept
+        }
+        chain late {
+            type filter hook input priority 10;
+            ip saddr 203.0.113.0/24 drop
+        }
+    }";
+    let (text, code) = imported(script, &[]);
+    insta::assert_snapshot!(text);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn of_two_tables_that_deny_one_is_the_list_in_each_family() {
+    let table = |name: &str, rules: &str| {
+        format!(
+            "table {name} {{
+                chain input {{
+                    type filter hook input priority 0; policy drop;
+                    {rules}
+                }}
+            }}\n"
+        )
+    };
+    let (ssh, web) = ("tcp dport 22 accept", "tcp dport 80 accept; tcp dport 443 accept");
+    let both = table("inet filter", ssh) + &table("ip filter", web);
+    let (text, code) = imported(&both, &["--table", "inet/filter", "--table", "ip/filter"]);
+    insta::assert_snapshot!(text);
+    assert_eq!(code, Some(8));
+
+    let apart = table("ip filter", ssh) + &table("ip6 filter", web);
+    let (text, code) = imported(&apart, &["--table", "ip/filter", "--table", "ip6/filter"]);
+    insta::assert_snapshot!(text);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
 fn what_a_policy_cannot_say_stays_as_a_comment() {
     let (text, code) = input(
         "set late { type ipv4_addr; flags dynamic; size 10; }",

@@ -112,7 +112,7 @@ impl Collector {
                 // Beside the two together in a timed set, neither is part of what a set holds.
                 NFTA_SET_ELEM_TIMEOUT => timeout = Some(attribute.u64()?),
                 NFTA_SET_ELEM_USERDATA => comment = userdata::text(attribute, COMMENT),
-                NFTA_SET_ELEM_EXPIRATION => {}
+                NFTA_SET_ELEM_EXPIRATION | NFTA_SET_ELEM_PAD => {}
                 _ => return foreign("elements with expressions or objects"),
             }
         }
@@ -193,13 +193,18 @@ fn value(attribute: Attribute<'_>) -> Result<Option<&[u8]>, Malformed> {
     Ok(first.filter(|value| value.kind == NFTA_DATA_VALUE).map(|value| value.payload))
 }
 
-/// An element as bytes, less what changes as packets and time pass: two dumps are equal.
+/// An element as bytes, less padding and what changes as packets and time pass: two dumps are equal.
 fn without_state(element: Attribute<'_>) -> Result<Vec<u8>, Malformed> {
     let mut kept = Vec::new();
     for attribute in element.nested() {
         let attribute = attribute?;
-        let volatile = [NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_EXPRESSIONS];
-        if !volatile.contains(&attribute.kind) {
+        let left_out = [
+            NFTA_SET_ELEM_EXPIRATION,
+            NFTA_SET_ELEM_EXPR,
+            NFTA_SET_ELEM_EXPRESSIONS,
+            NFTA_SET_ELEM_PAD,
+        ];
+        if !left_out.contains(&attribute.kind) {
             put(&mut kept, attribute.kind, attribute.payload);
         }
     }

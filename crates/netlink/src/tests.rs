@@ -1,7 +1,7 @@
 //! Encoder and decoder against each other, and the decoder against hostile bytes, without a kernel.
 
 use crate::arbitrary::{any_set, any_statement};
-use crate::attribute::{Attribute, Attributes, Table};
+use crate::attribute::{Attribute, Attributes, Table, close, open, put};
 use crate::batch::{Batch, Terms};
 use crate::change::Changes;
 use crate::collect::{Collector, Obstacle, describe};
@@ -200,6 +200,41 @@ fn take(spec: &SetSpec, message: &Message<'_>, collector: &mut Collector) -> Res
         collector.take(list)?;
     }
     Ok(())
+}
+
+/// An element that ends, as kernels dump it that align attributes of 64 bits (`nla_align_64bit`),
+/// or without what they put in front of these.
+fn timed_element(is_padded: bool) -> Vec<u8> {
+    let mut list = Vec::new();
+    let element = open(&mut list, NFTA_LIST_ELEM);
+    let key = open(&mut list, NFTA_SET_ELEM_KEY);
+    put(&mut list, NFTA_DATA_VALUE, &[192, 0, 2, 1]);
+    close(&mut list, key);
+    for kind in [NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_EXPIRATION] {
+        if is_padded {
+            put(&mut list, NFTA_SET_ELEM_PAD, &[]);
+        }
+        put(&mut list, kind, &60_000u64.to_be_bytes());
+    }
+    close(&mut list, element);
+    list
+}
+
+#[test]
+fn padding_is_no_part_of_an_element() {
+    let key = KeyType::Address(Family::V4);
+    let timed = SetSpec { timeout: true, ..SetSpec::exact(key, None) };
+    let opaque = SetSpec { foreign: vec!["a comment".into()], ..timed.clone() };
+    for spec in [timed, opaque] {
+        let [plain, padded] = [false, true].map(|is_padded| {
+            let mut collector = Collector::new(&spec);
+            let payload = timed_element(is_padded);
+            collector.take(Attribute { kind: 0, payload: &payload }).expect("no foreign element");
+            collector.finish().expect("elements")
+        });
+        assert_eq!(plain, padded);
+        assert_eq!(padded.len(), 1);
+    }
 }
 
 /// Feeds bytes to every decoder there is.

@@ -1,7 +1,6 @@
 //! The state of the table in the kernel: the comment of the one element of a set of its own.
 //!
-//! The element is deleted and added again in every batch that changes the state. The set has no
-//! declared size: the kernel would count both elements of such a batch.
+//! The element is deleted and added again in every batch that changes the state.
 
 use crate::attribute::{Attribute, close, open, put, put_text};
 use crate::batch::Batch;

@@ -352,7 +352,7 @@ impl Reader<'_> {
                 let uid = uid.filter(|uid| *uid != u32::MAX);
                 if uid.is_none() {
                     let place = self.place(value.span()).label();
-                    let message = format!("{} is not a user id", quote(number.as_str()));
+                    let message = format!("{} is not a user id", quote(&number.to_string()));
                     let hint = format!("user ids lie between 0 and {}", u32::MAX - 1);
                     self.diagnostics.push(Diagnostic::error("bad-user", place, message).hint(hint));
                 }
@@ -382,7 +382,9 @@ fn kind(value: &Value<'_>) -> &'static str {
 fn quoting_hint(what: &str, value: &Value<'_>) -> String {
     match value.get_ref() {
         DeValue::Integer(number) if what == "service" => {
-            format!("write \"tcp/{0}\" or \"udp/{0}\"", number.as_str())
+            let port = u16::from_str_radix(number.as_str(), number.radix()).ok();
+            let port = port.filter(|port| *port != 0);
+            port.map(|port| format!("write \"tcp/{port}\" or \"udp/{port}\"")).unwrap_or_default()
         }
         DeValue::Array(_) => "lists don't nest: write [\"a\", \"b\"]".into(),
         _ => String::new(),

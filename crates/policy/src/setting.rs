@@ -135,20 +135,20 @@ impl Reader<'_> {
         const HINT: &str = "write a number of connections such as 20, or \"off\"";
         let number = match value.get_ref() {
             DeValue::String(text) if text == "off" => return None,
-            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()),
             _ => {
                 self.mistyped("rollback_on_denials", value, "a number or \"off\"", HINT);
                 return None;
             }
         };
-        let number = number.replace('_', "").parse();
-        if number.is_err() {
+        let number = number.ok().and_then(NonZeroU32::new);
+        if number.is_none() {
             let message = "`rollback_on_denials` lies between 1 and 4,294,967,295";
             let place = self.place(value.span()).label();
             let diagnostic = Diagnostic::error("bad-setting", place, message);
             self.diagnostics.push(diagnostic.hint(HINT.to_owned()));
         }
-        number.ok()
+        number
     }
 
     /// Refuses settings in an included file.
@@ -246,12 +246,12 @@ mod tests {
     #[test]
     fn a_number_of_connections_or_off() {
         for (value, wanted) in
-            [("1", 1), ("20", 20), ("1_000", 1000), ("4294967295", u32::MAX), ("+7", 7)]
+            [("1", 1), ("1_000", 1000), ("4294967295", u32::MAX), ("+7", 7), ("0x1_0", 16)]
         {
             assert_eq!(rollback_on_denials(value), Some(Some(wanted)), "{value}");
         }
         assert_eq!(rollback_on_denials("\"off\""), Some(None));
-        for value in ["0", "-1", "4294967296", "\"on\"", "\"5\"", "true", "0x10", "1.5", "[1]"] {
+        for value in ["0", "-1", "4294967296", "\"on\"", "\"5\"", "true", "0x0", "1.5", "[1]"] {
             assert_eq!(rollback_on_denials(value), None, "{value}");
         }
     }

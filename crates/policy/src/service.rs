@@ -11,7 +11,7 @@ use ruleset::Transport;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// How deep names of services may lead to other names.
+/// Over how many levels names of services may lead to other names.
 const DEEPEST: usize = 16;
 
 /// Services that many know by a name, for the hint on one that is not defined.
@@ -40,7 +40,14 @@ const WELL_KNOWN: [(&str, &str); 18] = [
 pub(crate) struct Services<'d> {
     definitions: BTreeMap<&'d str, &'d ServiceText>,
     /// What has been resolved; none where there was an error, which has been reported.
-    resolved: BTreeMap<&'d str, Option<Service>>,
+    resolved: BTreeMap<&'d str, Option<Resolved>>,
+}
+
+/// What a service means, and over how many levels its names lead to others.
+#[derive(Clone, Default)]
+struct Resolved {
+    service: Service,
+    levels: usize,
 }
 
 impl<'d> Services<'d> {
@@ -75,7 +82,7 @@ impl<'d> Services<'d> {
     pub(crate) fn by_name(&self) -> BTreeMap<String, Service> {
         let resolved = self.resolved.iter();
         resolved
-            .filter_map(|(name, service)| Some(((*name).to_owned(), service.clone()?)))
+            .filter_map(|(name, known)| Some(((*name).to_owned(), known.as_ref()?.service.clone())))
             .collect()
     }
 
@@ -91,7 +98,7 @@ impl<'d> Services<'d> {
         gaps: &Gaps,
         diagnostics: &mut Diagnostics,
     ) -> Option<Service> {
-        self.parts(texts, &mut Vec::new(), gaps, diagnostics)
+        self.parts(texts, &mut Vec::new(), gaps, diagnostics).map(|resolved| resolved.service)
     }
 
     /// What `services` of `[guard]` means: `tcp/22` where nothing is said, nothing where the list is
@@ -125,12 +132,15 @@ impl<'d> Services<'d> {
         path: &mut Vec<&'d str>,
         gaps: &Gaps,
         diagnostics: &mut Diagnostics,
-    ) -> Option<Service> {
-        let mut service = Service::default();
+    ) -> Option<Resolved> {
+        let Resolved { mut service, mut levels } = Resolved::default();
         let mut is_whole = texts.is_whole && !texts.items.is_empty();
         for text in &texts.items {
             let part = match text.value.parse() {
-                Ok(Part::Name) => self.reference(text, path, gaps, diagnostics),
+                Ok(Part::Name) => self.reference(text, path, gaps, diagnostics).map(|named| {
+                    levels = levels.max(named.levels + 1);
+                    named.service
+                }),
                 Ok(part) => Some(part.into_service()),
                 Err(error) => {
                     diagnostics.push(bad_part(text, &error));
@@ -143,7 +153,7 @@ impl<'d> Services<'d> {
             }
         }
         port::merge(&mut service);
-        is_whole.then_some(service)
+        is_whole.then_some(Resolved { service, levels })
     }
 
     fn reference(
@@ -152,7 +162,7 @@ impl<'d> Services<'d> {
         path: &mut Vec<&'d str>,
         gaps: &Gaps,
         diagnostics: &mut Diagnostics,
-    ) -> Option<Service> {
+    ) -> Option<Resolved> {
         let name = text.value.as_str();
         if let Some(first) = path.iter().position(|open| *open == name) {
             let names: Vec<String> =
@@ -165,9 +175,12 @@ impl<'d> Services<'d> {
             diagnostics.push(diagnostic.hint("write the ports of one of them".to_owned()));
             return None;
         }
-        if path.len() > DEEPEST {
+        let too_deep = || {
             let message = format!("services name each other over {DEEPEST} levels");
-            diagnostics.push(Diagnostic::error("service-loop", text.place.label(), message));
+            Diagnostic::error("service-loop", text.place.label(), message)
+        };
+        if path.len() > DEEPEST {
+            diagnostics.push(too_deep());
             return None;
         }
         if !self.definitions.contains_key(name) {
@@ -176,7 +189,13 @@ impl<'d> Services<'d> {
             }
             return None;
         }
-        self.named(name, path, gaps, diagnostics)
+        let named = self.named(name, path, gaps, diagnostics)?;
+        // What was resolved before isn't on the path. An allow is no level.
+        if !path.is_empty() && named.levels >= DEEPEST {
+            diagnostics.push(too_deep());
+            return None;
+        }
+        Some(named)
     }
 
     /// The definition of a name that is defined.
@@ -186,9 +205,9 @@ impl<'d> Services<'d> {
         path: &mut Vec<&'d str>,
         gaps: &Gaps,
         diagnostics: &mut Diagnostics,
-    ) -> Option<Service> {
-        if let Some(service) = self.resolved.get(name) {
-            return service.clone();
+    ) -> Option<Resolved> {
+        if let Some(known) = self.resolved.get(name) {
+            return known.clone();
         }
         let definition = *self.definitions.get(name)?;
         if definition.parts.is_empty() {
@@ -199,10 +218,10 @@ impl<'d> Services<'d> {
                 .push(diagnostic.hint("write at least one port, such as \"tcp/22\"".to_owned()));
         }
         path.push(name);
-        let service = self.parts(&definition.parts, path, gaps, diagnostics);
+        let resolved = self.parts(&definition.parts, path, gaps, diagnostics);
         path.pop();
-        self.resolved.insert(name, service.clone());
-        service
+        self.resolved.insert(name, resolved.clone());
+        resolved
     }
 
     fn unknown(&self, text: &Text) -> Diagnostic {
@@ -248,4 +267,36 @@ pub(crate) fn defined_twice(kind: &str, second: &Text, first: &Text) -> Diagnost
     Diagnostic::error("duplicate-key", second.place.label(), message)
         .related(first.place.labelled("first defined here"))
         .hint("join the two, or rename one".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DEEPEST;
+    use crate::{Options, load_text};
+    use std::path::Path;
+
+    /// What is wrong with a chain of names over so many levels, whose lines stand in this order.
+    fn diagnostics(levels: usize, order: impl Fn(&usize) -> usize) -> Vec<String> {
+        let mut names: Vec<usize> = (0..levels).collect();
+        names.sort_by_key(order);
+        let lines: String = names.iter().map(|at| format!("s{at} = \"s{}\"\n", at + 1)).collect();
+        let text = format!(
+            "role = \"web\"\n[tiers]\nweb = [\"10.0.0.1\"]\n[[allow]]\nfrom = \"any\"\nto = \"web\"\n\
+             service = \"s0\"\n[services]\n{lines}s{levels} = \"tcp/1\"\n"
+        );
+        let loaded = load_text(Path::new("t.toml"), text, &Options::default());
+        assert_eq!(loaded.policy.is_some(), !loaded.diagnostics.has_errors());
+        loaded.diagnostics.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn names_lead_as_deep_whatever_the_order_of_their_lines() {
+        let orders: [fn(&usize) -> usize; 4] =
+            [|at| *at, |at| 99 - at, |at| (at * 7) % 19, |at| (at + 9) % 19];
+        for order in orders {
+            assert_eq!(diagnostics(DEEPEST, order), [""; 0]);
+            let told = diagnostics(DEEPEST + 1, order);
+            assert!(matches!(&told[..], [one] if one.contains("over 16 levels")), "{told:?}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! What the step from one table to another means, in the words of the policy: who can reach whom
 //! now and couldn't before, and the other way round.
 
-use crate::model::Policy;
+use crate::model::{Allow, Policy};
 use crate::reach::{Direction, Opening, Reach, tier_of_set};
 use crate::role::Role;
 use ruleset::{Address, AddressSet, Elements, Operation, Plan, Ruleset, TimedSet};
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -92,7 +93,9 @@ impl Change {
                 say(Sign::More, format!("{direction} is now open to everything"));
             }
         }
-        self.gained().for_each(|opening| say(Sign::More, opening.gained(policy, role)));
+        // Most changes are of members, and need none.
+        let allows = LazyCell::new(|| policy.allows_by_comment());
+        self.gained().for_each(|opening| say(Sign::More, opening.gained(&allows, role)));
         self.lost().for_each(|opening| say(Sign::Less, opening.lost(role)));
         for (tier, Members { gained, lost }) in &self.members {
             if !gained.is_empty() {
@@ -107,11 +110,11 @@ impl Change {
 }
 
 impl Opening {
-    /// That this is open now.
-    pub fn gained(&self, policy: &Policy, role: &Role) -> String {
+    /// That this is open now. `allows` are those of the policy by comment.
+    pub fn gained(&self, allows: &HashMap<String, &Allow>, role: &Role) -> String {
         let Self { peer, service, .. } = self;
         let (own, by) = (own_name(role), self.by());
-        let place = policy.allow_of_comment(&self.comment);
+        let place = allows.get(&self.comment);
         let place = place.map(|allow| format!("  ({})", allow.location)).unwrap_or_default();
         match self.direction {
             Direction::Input => format!("{own} is now reachable from {peer} on {service}{place}"),

@@ -3,11 +3,13 @@
 mod common;
 
 use common::OPTIONS;
+use ruleset::Ruleset;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tierwall_policy::{load, load_text};
+use tierwall_policy::{Change, Host, Policy, compile, load, load_text, role_of};
 
 /// Fails where something took far longer than it should, in release builds.
 fn within(limit: Duration, what: &str, start: Instant) {
@@ -57,5 +59,23 @@ fn thousands_of_allows() {
     let loaded = load_text(Path::new("x.toml"), text, &OPTIONS);
     within(Duration::from_secs(1), "4001 allows", start);
     assert!(loaded.diagnostics.is_empty(), "{}", loaded.diagnostics);
-    assert_eq!(loaded.policy.expect("a policy").allows.len(), 4001);
+    let policy = loaded.policy.expect("a policy");
+    assert_eq!(policy.allows.len(), 4001);
+    let told = opened(&policy);
+    for allow in &policy.allows[..4000] {
+        let (service, to) = (allow.service.names().join(", "), allow.to.v4.ranges().next());
+        let to = to.expect("an address");
+        let line = format!("web may now open {service} to {to}  ({})", allow.location);
+        assert!(told.contains(&line), "{line}");
+    }
+}
+
+/// What opens on a server of `web` where nothing was open, as it is told.
+fn opened(policy: &Policy) -> BTreeSet<String> {
+    let role = role_of(policy, &["10.0.0.1".parse().expect("an address")]);
+    let users = BTreeMap::new();
+    let (before, after) =
+        (Ruleset::default(), compile(policy, Host { role: &role, users: &users, previous: None }));
+    let lines = Change::of(&before, &before.diff(&after), &after).lines(policy, &role);
+    lines.into_iter().map(|line| line.text).collect()
 }

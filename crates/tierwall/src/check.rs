@@ -39,8 +39,9 @@ fn rows(judged: &Judged, reach: &Reach) -> Vec<Row> {
     for opening in &reach.openings {
         groups.entry((opening.direction, &opening.comment)).or_default().push(opening);
     }
+    let allows = judged.policy.allows_by_comment();
     let rows = groups.into_iter().map(|((direction, comment), openings)| {
-        let allow = judged.policy.allow_of_comment(comment);
+        let allow = allows.get(comment);
         let mut services: Vec<String> = Vec::new();
         for opening in &openings {
             if !services.contains(&opening.service) {

@@ -94,7 +94,7 @@ fn as_json(
             "meaning": meaning,
         })
     };
-    let (policy, role) = (&judged.policy, &judged.role);
+    let (allows, role) = (judged.policy.allows_by_comment(), &judged.role);
     let open =
         |reach: &Reach| -> Vec<String> { reach.open.iter().map(ToString::to_string).collect() };
     let members: BTreeMap<&String, _> = change
@@ -112,7 +112,7 @@ fn as_json(
         "foreign_table": foreign,
         "open_before": open(&change.before),
         "open_after": open(&change.after),
-        "gained": change.gained().map(|o| opening(o, o.gained(policy, role))).collect::<Vec<_>>(),
+        "gained": change.gained().map(|o| opening(o, o.gained(&allows, role))).collect::<Vec<_>>(),
         "lost": change.lost().map(|o| opening(o, o.lost(role))).collect::<Vec<_>>(),
         "members": members,
         "operations": operations,

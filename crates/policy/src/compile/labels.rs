@@ -6,7 +6,7 @@
 //! comments is taken out here.
 
 use crate::model::{Allow, AllowKey, Policy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// nftables' limit of a comment, without its terminating zero.
 const COMMENT_MAX: usize = 127;
@@ -66,7 +66,13 @@ impl Labels {
 }
 
 impl Policy {
-    /// The allow whose rules bear `comment`.
+    /// The allows by the comment of their rules.
+    pub fn allows_by_comment(&self) -> HashMap<String, &Allow> {
+        Labels::of(&self.allows).comments.into_iter().zip(&self.allows).collect()
+    }
+
+    /// The allow whose rules bear `comment`. Who asks for many takes
+    /// [`allows_by_comment`](Self::allows_by_comment).
     pub fn allow_of_comment(&self, comment: &str) -> Option<&Allow> {
         let labels = Labels::of(&self.allows);
         let index = labels.comments.iter().position(|own| own == comment)?;

@@ -8,6 +8,7 @@ mod svg;
 mod table;
 
 use crate::error::Error;
+use crate::explain::daemon;
 use crate::judge::{Whole, tell_diagnostics, whole};
 use crate::options::{Common, Matrix, MatrixFormat};
 use crate::output::print;
@@ -22,12 +23,15 @@ pub(crate) struct View<'p> {
     policy: &'p Policy,
     relation: Relation<'p>,
     warnings: &'p Diagnostics,
+    /// How what is enforced differs from the files.
+    notes: Vec<String>,
     /// The policy file.
     file: String,
 }
 
 pub(crate) fn run(common: &Common, options: &Matrix) -> Result<u8, Error> {
-    let Whole { policy, warnings, .. } = whole(common)?;
+    let Whole { mut policy, warnings, .. } = whole(common)?;
+    let notes = daemon::compare_if_running(common, &mut policy);
     let format = options.format.unwrap_or(match common.json {
         true => MatrixFormat::Json,
         false => MatrixFormat::Table,
@@ -38,7 +42,7 @@ pub(crate) fn run(common: &Common, options: &Matrix) -> Result<u8, Error> {
     }
     let relation = Relation::of(&policy);
     let file = common.config.display().to_string();
-    let view = View { policy: &policy, relation, warnings: &warnings, file };
+    let view = View { policy: &policy, relation, warnings: &warnings, notes, file };
     let text = match format {
         MatrixFormat::Table => table::render(&view),
         MatrixFormat::Json => format!("{:#}\n", view.as_json()),
@@ -142,6 +146,7 @@ impl View<'_> {
             "mode": { "input": mode(self.policy.mode.input), "output": mode(self.policy.mode.output) },
             "parties": self.relation.senders.iter().map(party).collect::<Vec<_>>(),
             "pairs": pairs.collect::<Vec<_>>(),
+            "notes": self.notes,
             "diagnostics": self.warnings,
         })
     }

@@ -11,7 +11,7 @@ pub(crate) use judging::{
 pub(crate) use seeing::{By, Denied, Doctor, Suggest, Trace, Watch};
 
 use changing::IMPORT_HELP;
-use judging::{EXPLAIN_HELP, MATRIX_HELP};
+use judging::{EXPLAIN_HELP, MATRIX_HELP, WHO_CAN_HELP};
 use seeing::{SUGGEST_HELP, TRACE_HELP, WATCH_HELP};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -93,6 +93,7 @@ pub(crate) enum Command {
     #[command(after_help = MATRIX_HELP)]
     Matrix(Matrix),
     /// Say who can reach a tier or an address, and on what
+    #[command(after_help = WHO_CAN_HELP)]
     WhoCan(WhoCan),
     /// Print the compiled table
     Export(Export),

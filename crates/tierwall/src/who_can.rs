@@ -4,7 +4,7 @@
 //! one sentence again.
 
 use crate::error::Error;
-use crate::explain::service;
+use crate::explain::{daemon, service};
 use crate::judge::{Whole, tell_diagnostics, whole};
 use crate::options::{Common, WhoCan};
 use crate::output::{FAINT, HEADING, print, print_json, styled};
@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 pub(crate) fn run(common: &Common, options: &WhoCan) -> Result<u8, Error> {
-    let Whole { policy, services, warnings } = whole(common)?;
+    let Whole { mut policy, services, warnings } = whole(common)?;
     if !common.json {
         tell_diagnostics(&warnings);
     }
+    let enforced = daemon::compare_if_running(common, &mut policy);
     let Some(target) = Party::named(&policy, &options.whom) else {
         let nobody = Role::parse_as(&policy, &options.whom, |_| Vec::new()).err();
         return Err(nobody.map_or(Error::BadPolicy, Error::As));
@@ -30,6 +31,7 @@ pub(crate) fn run(common: &Common, options: &WhoCan) -> Result<u8, Error> {
     let accepted = Relation::accepted(&policy, Party::all(&policy), vec![target.clone()]);
     let mut notes = notes(&policy, &target);
     notes.splice(0..0, unopened(&relation, &accepted, 0, on.as_ref()));
+    notes.extend(enforced);
     match common.json {
         true => print_json(&as_json(&relation.receivers[0], &access, &notes))?,
         false => print(&as_text(&relation.receivers[0], &access, &notes, on.as_ref()))?,

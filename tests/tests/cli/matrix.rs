@@ -30,7 +30,7 @@ fn is_a_list_where_a_table_is_too_wide() {
 fn tells_programs_the_allows_behind_each_pair() {
     let server = app_server();
     let matrix = json(&server, &["matrix"], 0);
-    assert_keys(&matrix, &["diagnostics", "mode", "pairs", "parties", "policy_file"]);
+    assert_keys(&matrix, &["diagnostics", "mode", "notes", "pairs", "parties", "policy_file"]);
     assert_eq!(matrix["mode"], value!({ "input": "enforce", "output": "enforce" }));
     assert_eq!(matrix["parties"][4], value!({ "name": "any", "kind": "any", "addresses": null }));
     let pair = |from: &str, to: &str| {

@@ -53,6 +53,31 @@ fn answers_for_one_service_and_for_an_address() {
 }
 
 #[test]
+fn members_by_command_count() {
+    let server = app_server();
+    let who = "can reach app on tcp/8080";
+    let daemon = server.start(&[]).unwrap();
+    let quiet = run(&server, &["who-can", "app", "--on", "tcp/8080"], 0);
+    assert!(quiet.contains(&format!("web (12 addresses) {who}")), "{quiet}");
+    run(&server, &["member", "add", "web", "192.0.2.9"], 0);
+    run(&server, &["member", "add", "web", "2001:db8:9::9", "--for", "1h"], 0);
+    let told = "with members added by command on this server: web";
+    let text = run(&server, &["who-can", "app", "--on", "tcp/8080"], 0);
+    assert!(text.contains(&format!("web (14 addresses) {who}")), "{text}");
+    assert_eq!(text.lines().last(), Some(told));
+    assert!(!quiet.contains("by command"), "{quiet}");
+    let matrix = json(&server, &["matrix"], 0);
+    assert_eq!(matrix["notes"], value!([told]));
+    assert_eq!(matrix["parties"][3]["addresses"], 14, "{}", matrix["parties"]);
+    assert!(run(&server, &["matrix"], 0).contains(told));
+    let page = run(&server, &["matrix", "--format", "html"], 0);
+    assert!(page.contains(&format!("<p class=\"notice\">{told}</p>")), "{page}");
+    daemon.stop().unwrap();
+    // The files answer as well.
+    assert_eq!(run(&server, &["who-can", "app", "--on", "tcp/8080"], 0), quiet);
+}
+
+#[test]
 fn everything_is_a_sentence_of_its_own() {
     let more = "[[allow]]\nfrom = \"db\"\nto = \"app\"\nservice = \"any\"\n";
     let server = server(&format!("{POLICY}{more}"));

@@ -4,6 +4,24 @@ use crate::options::Common;
 use control::{Client, ClientError, Enforcement, Request, Response, TableState, socket_path};
 use policy::{Addresses, Member, Policy};
 
+/// As [`compare`] for a question about all servers: files alone answer it where no daemon runs,
+/// and members by command are this server's own, so that a line says which tiers have any.
+pub(crate) fn compare_if_running(common: &Common, policy: &mut Policy) -> Vec<String> {
+    let daemon = Client::connect(&socket_path(&common.runtime_directory));
+    if let Err(ClientError::NotRunning { .. }) = daemon {
+        return Vec::new();
+    }
+    let in_files = policy.tiers.clone();
+    let mut notes = compare(common, policy);
+    let has_more = |name: &&str| policy.tiers[*name] != in_files[*name];
+    let more: Vec<&str> = in_files.keys().map(String::as_str).filter(has_more).collect();
+    if !more.is_empty() {
+        let tiers = more.join(", ");
+        notes.insert(0, format!("with members added by command on this server: {tiers}"));
+    }
+    notes
+}
+
 /// Adds the members that the daemon was given by command, and says how what is enforced differs
 /// from the files, a line each.
 pub(crate) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {

@@ -27,6 +27,9 @@ pub(super) fn render(view: &View<'_>) -> String {
     for note in view.mode_notes() {
         let _ = writeln!(notices, "<p class=\"notice\">{note}</p>");
     }
+    for note in &view.notes {
+        let _ = writeln!(notices, "<p class=\"notice\">{}</p>", escaped(note));
+    }
     let style = format!("{CSS}{}", svg::STYLE);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

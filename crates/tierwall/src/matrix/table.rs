@@ -18,6 +18,7 @@ pub(super) fn render(view: &View<'_>) -> String {
     }
     notes.extend(view.mode_notes().into_iter().map(str::to_owned));
     notes.push("ICMP echo and errors, neighbour discovery and DHCP are built in".into());
+    notes.extend(view.notes.iter().cloned());
     text + "\n" + &styled(FAINT, &notes.join("\n")) + "\n"
 }
 

@@ -88,7 +88,12 @@ pub(super) const MATRIX_HELP: &str = "\
 What gets through has to be opened at its sender's end and accepted at its receiver's. Addresses \
 in no tier are no servers of the policy: the row `any` says what everybody may open to a tier, \
 the column `any` what a tier may open to everybody. The rows and columns of tiers hold what both \
-ends let through. `*` marks what only some members or users may.";
+ends let through. `*` marks what only some members or users may. Members by command, which this \
+server alone has, count while tierwalld runs.";
+
+pub(super) const WHO_CAN_HELP: &str = "\
+Under the policy as a whole, for every server that loads it. Members by command, which this server \
+alone has, count while tierwalld runs.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Matrix {

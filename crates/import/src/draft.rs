@@ -1,9 +1,9 @@
 //! From unrolled chains to what a policy says: the allows of both sides in the order of their
 //! rules, and a word about each rule that became none.
 //!
-//! An allow never lets through more than the table did, or it is marked. What is dropped in front
-//! of an accept is taken out of it where that is exact and short, and else noted with a number at
-//! both places.
+//! An allow never lets through more than the tables did, or it is marked. What is dropped in front
+//! of an accept, or by another chain of the hook, is taken out of it where that is exact and short,
+//! and else noted with a number at both places.
 
 use crate::built_in;
 use crate::condition::{Direction, Names};
@@ -103,7 +103,7 @@ fn entries_numbered(entries: &[Entry]) -> usize {
     entries.iter().filter(numbered).count()
 }
 
-/// A drop or reject that packets met before.
+/// A drop or reject that packets met before, or meet in another chain.
 struct Denial {
     region: Region,
     /// Its entry.
@@ -200,7 +200,7 @@ impl Drafting<'_> {
         }
     }
 
-    /// Elsewhere than `decides` tells, a chain accepts for itself only.
+    /// In families other than those that `decides` tells, a chain accepts for itself only.
     fn accept(&mut self, item: &Item, decides: impl Fn(Family) -> bool) {
         let regions = || item.regions.iter().filter(|region| decides(region.family));
         if regions().next().is_none() {

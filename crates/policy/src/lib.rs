@@ -15,6 +15,7 @@
 //! The crate reads the files it is given and does no other I/O: no clock, no environment, no
 //! address or user of this machine.
 
+mod added;
 mod addresses;
 mod allow;
 mod change;
@@ -56,6 +57,7 @@ mod user;
 mod wait;
 mod wanted;
 
+pub use added::AddedMember;
 pub use change::{Addresses, Change, Line, Sign};
 pub use compile::LOG_GROUP;
 pub use compile::{Host, Labels, compile};

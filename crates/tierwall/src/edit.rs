@@ -86,7 +86,7 @@ fn edited(
         if bytes == original.text.as_bytes() {
             return Ok(Some(original.text.clone()));
         }
-        let told = judge_text(common, bytes.clone()).and_then(|judged| plan::told(&judged));
+        let told = judge_text(common, bytes.clone()).and_then(|judged| plan::told(common, judged));
         match told {
             Ok(text) => tell(&text),
             Err(error) => {

@@ -8,7 +8,7 @@ use crate::output::{columns, print, print_json};
 use crate::policy_text;
 use crate::promote;
 use crate::status::{ago, left};
-use control::{Client, Request, Response, socket_path};
+use control::{Client, MemberSummary, Request, Response, socket_path};
 use serde_json::json;
 
 pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
@@ -38,28 +38,37 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
     }
 }
 
-fn list(common: &Common, options: &ListMembers) -> Result<u8, Error> {
+/// Those that the daemon was given, of all tiers or one.
+pub(crate) fn by_command(common: &Common, tier: Option<&str>) -> Result<Vec<MemberSummary>, Error> {
     let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
-    let request = Request::Members { tier: options.tier.clone() };
+    let request = Request::Members { tier: tier.map(str::to_owned) };
     match client.ask(&request).map_err(Error::Client)? {
-        Response::Members(members) if common.json => print_json(&json!(members))?,
-        Response::Members(members) if members.is_empty() => {
-            print("no member was added by command\n")?;
-        }
-        Response::Members(members) => {
-            let rows = members.into_iter().map(|member| {
-                vec![
-                    member.tier,
-                    member.member,
-                    format!("added {} ago", ago(member.added)),
-                    member.until.map_or_else(String::new, |until| format!("{} left", left(until))),
-                    format!("by uid {}", member.by),
-                    member.reason.unwrap_or_default(),
-                ]
-            });
-            print(&columns(&rows.collect::<Vec<_>>()))?;
-        }
-        other => return Err(crate::unexpected(other)),
+        Response::Members(members) => Ok(members),
+        other => Err(crate::unexpected(other)),
     }
+}
+
+fn list(common: &Common, options: &ListMembers) -> Result<u8, Error> {
+    let members = by_command(common, options.tier.as_deref())?;
+    if common.json {
+        print_json(&json!(members))?;
+        return Ok(control::exit::OK);
+    }
+    if members.is_empty() {
+        let to = options.tier.as_ref().map(|tier| format!(" to {tier}")).unwrap_or_default();
+        print(&format!("no member was added by command{to}\n"))?;
+        return Ok(control::exit::OK);
+    }
+    let rows = members.into_iter().map(|member| {
+        vec![
+            member.tier,
+            member.member,
+            format!("added {} ago", ago(member.added)),
+            member.until.map_or_else(String::new, |until| format!("{} left", left(until))),
+            format!("by uid {}", member.by),
+            member.reason.unwrap_or_default(),
+        ]
+    });
+    print(&columns(&rows.collect::<Vec<_>>()))?;
     Ok(control::exit::OK)
 }

@@ -2,9 +2,12 @@
 
 use crate::error::Error;
 use crate::judge::{Judged, judge, tell_diagnostics};
+use crate::member;
 use crate::options::{Common, Judgement, Plan};
 use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled};
-use policy::{Change, Opening, Reach, Sign};
+use crate::status::now;
+use control::MemberSummary;
+use policy::{AddedMember, Change, Opening, Reach, Sign};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -13,20 +16,14 @@ pub(crate) fn run(common: &Common, options: &Plan) -> Result<u8, Error> {
     if !common.json {
         tell_diagnostics(&judged.warnings);
     }
-    let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
-    let found = connection.dump().map_err(Error::Kernel)?;
-    let ours = found.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
-    let wanted = judged.compile(ours.then_some(&found.ruleset)).noted();
-    let plan = found.ruleset.diff(&wanted);
-    let foreign = found.ruleset.table.as_ref().is_some_and(|t| !t.is_ours() && !t.is_inert());
-    let change = Change::of(&found.ruleset, &plan, &wanted);
+    let planned = Planned::of(common, judged)?;
+    let plan = &planned.plan;
     if common.json {
-        let operations: Vec<String> = plan.operations.iter().map(ToString::to_string).collect();
-        print_json(&as_json(&change, &judged, foreign, &operations))?;
+        print_json(&planned.as_json())?;
     } else if plan.is_empty() {
-        print("nothing would change: the kernel holds this policy\n")?;
+        print(NOTHING)?;
     } else {
-        let mut text = as_text(&change, &judged, foreign);
+        let mut text = planned.as_text();
         let summary = plan.summary();
         text += &styled(
             FAINT,
@@ -48,74 +45,117 @@ pub(crate) fn run(common: &Common, options: &Plan) -> Result<u8, Error> {
 }
 
 /// What a policy would change, in words.
-pub(crate) fn told(judged: &Judged) -> Result<String, Error> {
+pub(crate) fn told(common: &Common, judged: Judged) -> Result<String, Error> {
     tell_diagnostics(&judged.warnings);
-    let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
-    let found = connection.dump().map_err(Error::Kernel)?;
-    let ours = found.ruleset.table.as_ref().is_some_and(|table| table.is_ours());
-    let wanted = judged.compile(ours.then_some(&found.ruleset)).noted();
-    let plan = found.ruleset.diff(&wanted);
-    if plan.is_empty() {
-        return Ok("nothing would change: the kernel holds this policy\n".into());
-    }
-    let foreign = found.ruleset.table.as_ref().is_some_and(|t| !t.is_ours() && !t.is_inert());
-    Ok(as_text(&Change::of(&found.ruleset, &plan, &wanted), judged, foreign))
+    let planned = Planned::of(common, judged)?;
+    Ok(if planned.plan.is_empty() { NOTHING.into() } else { planned.as_text() })
 }
 
-fn as_text(change: &Change, judged: &Judged, foreign: bool) -> String {
-    let mut lines = Vec::new();
-    if foreign {
-        let line = "the table was not made by tierwall: only `tierwalld --takeover` replaces it";
-        lines.push(styled(WARNING, line));
-    }
-    lines.extend(change.lines(&judged.policy, &judged.role).iter().map(|line| match line.sign {
-        Sign::More => styled(GOOD, &format!("+ {}", line.text)),
-        Sign::Less => styled(BAD, &format!("- {}", line.text)),
-    }));
-    if lines.is_empty() {
-        lines.push("the same traffic passes; only the table's own shape changes".into());
-    }
-    lines.iter().map(|line| format!("{line}\n")).collect()
-}
+const NOTHING: &str = "nothing would change: the kernel holds this policy\n";
 
-fn as_json(
-    change: &Change,
-    judged: &Judged,
+/// A policy beside what the kernel holds.
+struct Planned {
+    judged: Judged,
+    plan: ruleset::Plan,
+    change: Change,
+    /// Whether the kernel's table is one that tierwall did not make.
     foreign: bool,
-    operations: &[String],
-) -> serde_json::Value {
-    let opening = |opening: &Opening, meaning: String| {
-        json!({
-            "direction": opening.direction.to_string(),
-            "peer": opening.peer,
-            "service": opening.service,
-            "users": opening.users,
-            "allow": opening.comment.strip_prefix("allow ").unwrap_or(&opening.comment),
-            "meaning": meaning,
-        })
-    };
-    let (allows, role) = (judged.policy.allows_by_comment(), &judged.role);
-    let open =
-        |reach: &Reach| -> Vec<String> { reach.open.iter().map(ToString::to_string).collect() };
-    let members: BTreeMap<&String, _> = change
-        .members
-        .iter()
-        .map(|(tier, members)| {
-            (tier, {
-                let list = |addresses: &policy::Addresses| addresses.ranges().collect::<Vec<_>>();
-                json!({ "gained": list(&members.gained), "lost": list(&members.lost) })
+    /// What is to be known of it, a line each.
+    notes: Vec<String>,
+}
+
+impl Planned {
+    fn of(common: &Common, mut judged: Judged) -> Result<Self, Error> {
+        let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
+        let found = connection.dump().map_err(Error::Kernel)?;
+        // As the daemon does, after the role was found: that follows from the files alone.
+        let members = member::by_command(common, None);
+        if let Ok(members) = &members {
+            let now = now();
+            let members = members.iter().filter(|own| own.until.is_none_or(|until| until > now));
+            judged.policy = judged.policy.with_added(members.map(added));
+        }
+        let table = found.ruleset.table.as_ref();
+        let ours = table.is_some_and(|table| table.is_ours());
+        let foreign = table.is_some_and(|table| !table.is_ours() && !table.is_inert());
+        let wanted = judged.compile(ours.then_some(&found.ruleset)).noted();
+        let plan = found.ruleset.diff(&wanted);
+        let change = Change::of(&found.ruleset, &plan, &wanted);
+        let is_lost = change.members.values().any(|members| !members.lost.is_empty());
+        let notes = members.err().filter(|_| is_lost).as_ref().map(unknown).into_iter().collect();
+        Ok(Self { judged, plan, change, foreign, notes })
+    }
+
+    fn as_text(&self) -> String {
+        let Judged { policy, role, .. } = &self.judged;
+        let mut lines = Vec::new();
+        if self.foreign {
+            let line =
+                "the table was not made by tierwall: only `tierwalld --takeover` replaces it";
+            lines.push(styled(WARNING, line));
+        }
+        lines.extend(self.change.lines(policy, role).iter().map(|line| match line.sign {
+            Sign::More => styled(GOOD, &format!("+ {}", line.text)),
+            Sign::Less => styled(BAD, &format!("- {}", line.text)),
+        }));
+        if lines.is_empty() {
+            lines.push("the same traffic passes; only the table's own shape changes".into());
+        }
+        lines.extend(self.notes.iter().map(|note| format!("{} {note}", styled(WARNING, "note:"))));
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        let Self { judged, change, .. } = self;
+        let operations: Vec<String> =
+            self.plan.operations.iter().map(ToString::to_string).collect();
+        let opening = |opening: &Opening, meaning: String| {
+            json!({
+                "direction": opening.direction.to_string(),
+                "peer": opening.peer,
+                "service": opening.service,
+                "users": opening.users,
+                "allow": opening.comment.strip_prefix("allow ").unwrap_or(&opening.comment),
+                "meaning": meaning,
             })
+        };
+        let (allows, role) = (judged.policy.allows_by_comment(), &judged.role);
+        let open =
+            |reach: &Reach| -> Vec<String> { reach.open.iter().map(ToString::to_string).collect() };
+        let members: BTreeMap<&String, _> = change
+            .members
+            .iter()
+            .map(|(tier, members)| {
+                (tier, {
+                    let list =
+                        |addresses: &policy::Addresses| addresses.ranges().collect::<Vec<_>>();
+                    json!({ "gained": list(&members.gained), "lost": list(&members.lost) })
+                })
+            })
+            .collect();
+        let gained = change.gained().map(|o| opening(o, o.gained(&allows, role)));
+        json!({
+            "changes": !operations.is_empty(),
+            "foreign_table": self.foreign,
+            "open_before": open(&change.before),
+            "open_after": open(&change.after),
+            "gained": gained.collect::<Vec<_>>(),
+            "lost": change.lost().map(|o| opening(o, o.lost(role))).collect::<Vec<_>>(),
+            "members": members,
+            "operations": operations,
+            "notes": self.notes,
+            "diagnostics": judged.warnings,
         })
-        .collect();
-    json!({
-        "changes": !operations.is_empty(),
-        "foreign_table": foreign,
-        "open_before": open(&change.before),
-        "open_after": open(&change.after),
-        "gained": change.gained().map(|o| opening(o, o.gained(&allows, role))).collect::<Vec<_>>(),
-        "lost": change.lost().map(|o| opening(o, o.lost(role))).collect::<Vec<_>>(),
-        "members": members,
-        "operations": operations,
-        "diagnostics": judged.warnings,
-    })
+    }
+}
+
+fn added(member: &MemberSummary) -> AddedMember<'_> {
+    let MemberSummary { tier, member, added, until, .. } = member;
+    AddedMember { tier, member, added: *added, until: *until }
+}
+
+/// That those which are lost may be in the kernel by command.
+fn unknown(error: &Error) -> String {
+    let why = error.message().unwrap_or_default();
+    format!("members by command aren't known, and may be among those that are lost: {why}")
 }

@@ -5,9 +5,9 @@
 
 use crate::error::Error;
 use crate::judge::bad_policy;
+use crate::member;
 use crate::options::Common;
 use crate::policy_text::{Original, Turn, read, replace};
-use control::{Client, Request, Response, socket_path};
 use policy::{Loaded, Member, Options, Policy};
 use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, RawString, Value};
@@ -45,16 +45,14 @@ fn write_once(common: &Common, tier: &str, member: &str) -> Result<bool, Error> 
 
 /// Before anything is written: the file would open what nobody ever added.
 fn check_added(common: &Common, tier: &str, member: &str) -> Result<(), Error> {
-    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
-    let request = Request::Members { tier: Some(tier.to_owned()) };
-    match client.ask(&request).map_err(Error::Client)? {
-        Response::Members(members) if members.iter().any(|added| added.member == member) => Ok(()),
-        Response::Members(_) => Err(Error::Edit(format!(
-            "{member} is not a member of {tier} that was added by command\n  hint: `tierwall \
-             member list` shows those that were"
-        ))),
-        other => Err(crate::unexpected(other)),
+    let members = member::by_command(common, Some(tier))?;
+    if members.iter().any(|added| added.member == member) {
+        return Ok(());
     }
+    Err(Error::Edit(format!(
+        "{member} is not a member of {tier} that was added by command\n  hint: `tierwall member \
+         list` shows those that were"
+    )))
 }
 
 fn defining_file(policy: &Policy, tier: &str) -> Result<PathBuf, Error> {

@@ -6,13 +6,10 @@
 use crate::member_file;
 use crate::state::StateDirectory;
 use control::MemberSummary;
-use policy::model::TimedMembers;
-use policy::{Member, MemberError, Policy};
-use ruleset::{AddressRange, AddressSet, Lifetime, TimedSet};
+use policy::{AddedMember, Member, MemberError, Policy};
+use ruleset::AddressSet;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// For how long a member can be added, in seconds: ten years.
 const TIME_MAX: u64 = 10 * 365 * 86_400;
@@ -39,29 +36,6 @@ pub(crate) struct CommandMember {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommandMembers {
     pub(crate) members: Vec<CommandMember>,
-}
-
-/// The members of one tier: those that stay and those that end by themselves.
-#[derive(Default)]
-struct Added {
-    v4: Vec<AddressRange<Ipv4Addr>>,
-    v6: Vec<AddressRange<Ipv6Addr>>,
-    timed_v4: Vec<(AddressRange<Ipv4Addr>, Lifetime)>,
-    timed_v6: Vec<(AddressRange<Ipv6Addr>, Lifetime)>,
-}
-
-impl Added {
-    fn push(&mut self, CommandMember { member, added, until, .. }: &CommandMember) {
-        let lifetime =
-            until.map(|until| Lifetime { until, timeout: until.saturating_sub(*added).max(1) });
-        match (member.parse(), lifetime) {
-            (Ok(Member::V4(range)), None) => self.v4.push(range),
-            (Ok(Member::V6(range)), None) => self.v6.push(range),
-            (Ok(Member::V4(range)), Some(lifetime)) => self.timed_v4.push((range, lifetime)),
-            (Ok(Member::V6(range)), Some(lifetime)) => self.timed_v6.push((range, lifetime)),
-            (Err(_), _) => {}
-        }
-    }
 }
 
 /// Why a member can't be added or removed.
@@ -158,38 +132,34 @@ impl CommandMembers {
         member_file::save(self, state).map_err(MemberFailure::NotRecorded)
     }
 
-    /// The policy with these members in its tiers. A tier is merged once, however many there are.
+    /// The policy with these members in its tiers.
     pub(crate) fn added_to(&self, policy: &Policy) -> Policy {
-        let mut whole = policy.clone();
-        let mut added: BTreeMap<&str, Added> = BTreeMap::new();
-        for member in &self.members {
-            added.entry(&member.tier).or_default().push(member);
-        }
-        for (name, Added { v4, v6, timed_v4, timed_v6 }) in added {
-            let Some(tier) = whole.tiers.get_mut(name) else { continue };
-            if !v4.is_empty() {
-                tier.v4 = tier.v4.union(&AddressSet::new(v4));
-            }
-            if !v6.is_empty() {
-                tier.v6 = tier.v6.union(&AddressSet::new(v6));
-            }
-            tier.timed = TimedMembers { v4: TimedSet::new(timed_v4), v6: TimedSet::new(timed_v6) };
-        }
-        whole
+        policy.with_added(self.members.iter().map(|own| AddedMember {
+            tier: &own.tier,
+            member: &own.member,
+            added: own.added,
+            until: own.until,
+        }))
     }
 
     /// Whether the tier of the files, with the members here that stay, holds every address of
     /// `member`. What it costs doesn't depend on the members of the files.
     fn hold(&self, policy: &Policy, tier: &str, member: Member) -> bool {
-        let mut added = Added::default();
-        self.members.iter().filter(|own| own.tier == tier).for_each(|own| added.push(own));
+        let own = self.members.iter().filter(|own| own.tier == tier && own.until.is_none());
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for own in own.filter_map(|own| own.member.parse().ok()) {
+            match own {
+                Member::V4(range) => v4.push(range),
+                Member::V6(range) => v6.push(range),
+            }
+        }
         // What is left of it is in the files wholly or it isn't.
         policy.tiers.get(tier).is_some_and(|tier| match member {
             Member::V4(range) => {
-                tier.v4.covers(&AddressSet::new(vec![range]).minus(&AddressSet::new(added.v4)))
+                tier.v4.covers(&AddressSet::new(vec![range]).minus(&AddressSet::new(v4)))
             }
             Member::V6(range) => {
-                tier.v6.covers(&AddressSet::new(vec![range]).minus(&AddressSet::new(added.v6)))
+                tier.v6.covers(&AddressSet::new(vec![range]).minus(&AddressSet::new(v6)))
             }
         })
     }
@@ -292,6 +262,7 @@ fn covers(policy: &Policy, tier: &str, member: Member) -> bool {
 mod tests {
     use super::*;
     use policy::{Options, load_text};
+    use std::net::Ipv4Addr;
     use std::path::Path;
 
     fn policy() -> Policy {

@@ -48,6 +48,7 @@ fn of_what_the_kernel_holds_there_is_none() {
             "gained",
             "lost",
             "members",
+            "notes",
             "open_after",
             "open_before",
             "operations",
@@ -162,4 +163,29 @@ fn a_bad_policy_has_none() {
         let judged = json(&server, &[command], 3);
         assert_keys(&judged, &["diagnostics", "good"]);
     }
+}
+
+#[test]
+fn members_by_command_are_no_difference() {
+    let server = app_server();
+    let daemon = server.start(&[]).unwrap();
+    run(&server, &["member", "add", "web", "10.0.0.9"], 0);
+    run(&server, &["member", "add", "web", "10.0.0.12", "--for", "1h"], 0);
+    run(&server, &["member", "add", "web", "2001:db8::9", "--for", "1h"], 0);
+    let nothing = "nothing would change: the kernel holds this policy\n";
+    assert_eq!(run(&server, &["plan", "--detailed-exitcode"], 0), nothing);
+    // Beside a real one, which is told alone.
+    let text = edited("\"10.10.1.30\"", "\"10.10.1.31\"");
+    server.write("other.toml", text).unwrap();
+    let other = server.path("etc/other.toml");
+    let plan = run(&server, &["plan", "--config", other.to_str().unwrap()], 0);
+    assert!(!plan.contains("web") && plan.contains("db loses 10.10.1.30"), "{plan}");
+    daemon.stop().unwrap();
+
+    // Nobody knows any more which ones those are.
+    let plan = json(&server, &["plan"], 0);
+    assert_eq!(plan["members"]["web"]["lost"].as_array().unwrap().len(), 3, "{plan}");
+    let note = "members by command aren't known, and may be among those that are lost";
+    assert!(plan["notes"][0].as_str().unwrap().starts_with(note), "{plan}");
+    assert!(run(&server, &["plan"], 0).contains(&format!("\nnote: {note}: tierwalld is not")));
 }

@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tierwall_tests::network::{Host, Network};
 use tierwall_tests::server::Server;
@@ -50,11 +52,18 @@ fn files(server: &Server) -> Vec<String> {
     names
 }
 
+/// What is in the copy that it says it keeps.
+fn kept(said: &str) -> String {
+    let path = said.split("your text is in ").nth(1).expect(said);
+    fs::read_to_string(path.split(['\r', '\n', ',']).next().unwrap()).unwrap()
+}
+
 /// `tierwall edit` at a terminal of its own.
 struct Edit {
     child: Child,
     terminal: File,
     said: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Edit {
@@ -77,14 +86,14 @@ impl Edit {
         drop((command, pty.slave));
         let terminal = File::from(pty.master);
         let said = Arc::new(Mutex::new(String::new()));
-        let (mut reader, heard) = (terminal.try_clone().unwrap(), said.clone());
-        thread::spawn(move || {
+        let (mut output, heard) = (terminal.try_clone().unwrap(), said.clone());
+        let reader = thread::spawn(move || {
             let mut bytes = [0; 4096];
-            while let Ok(length @ 1..) = reader.read(&mut bytes) {
+            while let Ok(length @ 1..) = output.read(&mut bytes) {
                 heard.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
             }
         });
-        Self { child, terminal, said }
+        Self { child, terminal, said, reader }
     }
 
     /// Waits until it says this, and forgets what it said up to there.
@@ -119,11 +128,25 @@ impl Edit {
             }
             thread::sleep(Duration::from_millis(10));
         };
-        // What was written before it ended is there to be read.
-        thread::sleep(Duration::from_millis(50));
+        // To the end, which is there when nobody has the terminal any more.
+        while !self.reader.is_finished() && start.elapsed() < SAID {
+            thread::sleep(Duration::from_millis(10));
+        }
         let said = self.said.lock().unwrap().replace("\r\n", "\n");
         (status.code(), said)
     }
+}
+
+/// An edit whose editor is open until the file `open` beside the policy is gone.
+fn open_editor(server: &Server) -> Edit {
+    let script = "touch \"$DIR/open\"; while [ -e \"$DIR/open\" ]; do sleep 0.02; done";
+    let edit = Edit::start(server, script, &[]);
+    let start = Instant::now();
+    while !beside(server, "open").exists() {
+        assert!(start.elapsed() < SAID, "the editor doesn't start");
+        thread::sleep(Duration::from_millis(10));
+    }
+    edit
 }
 
 /// An editor that replaces one word.
@@ -205,17 +228,45 @@ fn editing_again_goes_on_from_where_one_was() {
 }
 
 #[test]
-fn whoever_does_not_say_yes_changes_nothing() {
-    // No; the end of input; Ctrl-C.
-    for answer in ["n\n", "\u{4}", "\u{3}"] {
-        let server = server();
-        let mut edit = Edit::start(&server, &replace("tcp/22", "tcp/23"), &[]);
-        edit.says(APPLY);
-        edit.answer(answer);
-        let (code, said) = edit.end();
-        assert_eq!(code, Some(1), "{answer:?}: {said}");
-        assert_eq!((text(&server), files(&server)), (policy(ADMIN), vec!["tierwall.toml".into()]));
+fn whoever_says_no_changes_nothing() {
+    let server = server();
+    let mut edit = Edit::start(&server, &replace("tcp/22", "tcp/23"), &[]);
+    edit.says(APPLY);
+    edit.answer("n\n");
+    let (code, said) = edit.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!((text(&server), files(&server)), (policy(ADMIN), vec!["tierwall.toml".into()]));
+}
+
+#[test]
+fn whoever_does_not_answer_changes_nothing_and_keeps_the_text() {
+    for (script, question) in
+        [(replace("tcp/22", "tcp/23"), APPLY), (replace("\"admin\"$", "\"amdin\""), AGAIN)]
+    {
+        // The end of input; Ctrl-C.
+        for answer in ["\u{4}", "\u{3}"] {
+            let server = server();
+            let mut edit = Edit::start(&server, &script, &[]);
+            edit.says(question);
+            edit.answer(answer);
+            let (code, said) = edit.end();
+            assert_eq!((code, text(&server)), (Some(1), policy(ADMIN)), "{answer:?}: {said}");
+            let kept = kept(&said);
+            assert!(kept.contains("tcp/23") || kept.contains("amdin"), "{kept}");
+        }
     }
+}
+
+#[test]
+fn a_terminal_that_is_lost_takes_no_text_with_it() {
+    let server = server();
+    let edit = Edit::start(&server, &replace("tcp/22", "tcp/23"), &[]);
+    edit.says(APPLY);
+    // As the kernel does to the session of a terminal that hangs up.
+    kill(Pid::from_raw(edit.child.id() as i32), Signal::SIGHUP).unwrap();
+    let (code, said) = edit.end();
+    assert_eq!((code, text(&server)), (Some(1), policy(ADMIN)), "{said}");
+    assert_eq!(kept(&said), policy(ADMIN).replace("tcp/22", "tcp/23"));
 }
 
 #[test]
@@ -234,37 +285,54 @@ fn with_yes_a_good_text_needs_no_answer_and_without_a_daemon_it_is_saved() {
 #[test]
 fn an_editor_that_fails_or_is_interrupted_changes_nothing() {
     let server = server();
-    let (code, said) = Edit::start(&server, "echo '[' > \"$1\"; exit 3", &[]).end();
+    let (code, said) = Edit::start(&server, "exit 3", &[]).end();
     assert_eq!(code, Some(1));
     assert!(said.contains("exit status: 3") && said.contains("VISUAL"), "{said}");
+    assert_eq!((text(&server), files(&server)), (policy(ADMIN), vec!["tierwall.toml".into()]));
+    // What it wrote is kept.
+    let (code, said) = Edit::start(&server, "echo '[' > \"$1\"; kill -HUP $$", &[]).end();
+    assert_eq!((code, kept(&said).as_str()), (Some(1), "[\n"));
+    assert!(said.contains("exit status: 129"), "{said}");
     let mut edit =
-        Edit::start(&server, "echo '[' > \"$1\"; (sleep 0.3; echo ready) & sleep 30", &[]);
+        Edit::start(&server, "echo '[[' > \"$1\"; (sleep 0.3; echo ready) & sleep 30", &[]);
     edit.says("ready");
     edit.answer("\u{3}");
     let (code, said) = edit.end();
-    assert_eq!(code, Some(1));
+    assert_eq!((code, kept(&said).as_str()), (Some(1), "[[\n"));
     assert!(said.contains("signal: 2"), "{said}");
-    assert_eq!((text(&server), files(&server)), (policy(ADMIN), vec!["tierwall.toml".into()]));
+    assert_eq!(text(&server), policy(ADMIN));
 }
 
 #[test]
 fn two_do_not_edit_at_once() {
     let server = server();
-    let first = Edit::start(
-        &server,
-        "touch \"$DIR/open\"; while [ -e \"$DIR/open\" ]; do sleep 0.02; done",
-        &[],
-    );
-    let start = Instant::now();
-    while !beside(&server, "open").exists() {
-        assert!(start.elapsed() < SAID, "the editor doesn't start");
-        thread::sleep(Duration::from_millis(10));
-    }
+    let first = open_editor(&server);
     let (code, said) = Edit::start(&server, "exit 0", &[]).end();
     assert_eq!(code, Some(1));
     assert!(said.contains("is being edited already"), "{said}");
     fs::remove_file(beside(&server, "open")).unwrap();
     assert_eq!(first.end().0, Some(0));
+}
+
+#[test]
+fn a_promotion_waits_for_an_edit_and_says_so() {
+    let server = server();
+    let daemon = server.start(&[]).unwrap();
+    assert!(server.tierwall(&["member", "add", "admin", "10.0.0.6"]).unwrap().status.success());
+    let edit = open_editor(&server);
+    let mut promote = server.tierwall_command().unwrap();
+    promote.args(["member", "promote", "admin", "10.0.0.6"]);
+    let mut child = server.spawn(promote.stdout(Stdio::null()).stderr(Stdio::piped())).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("waiting for another `tierwall edit`"), "{line}");
+    assert_eq!(text(&server), policy(ADMIN));
+    fs::remove_file(beside(&server, "open")).unwrap();
+    assert_eq!(edit.end().0, Some(0));
+    assert!(child.wait().unwrap().success());
+    assert!(text(&server).contains("10.0.0.6"), "{}", text(&server));
+    assert_eq!(files(&server), ["tierwall.toml"]);
+    daemon.stop().unwrap();
 }
 
 #[test]
@@ -276,8 +344,7 @@ fn what_somebody_else_wrote_meanwhile_stays() {
     assert_eq!(code, Some(1));
     assert!(said.contains("changed by somebody else"), "{said}");
     assert_eq!(text(&server), policy(ADMIN) + "# theirs\n");
-    let kept = said.split("your text is in ").nth(1).unwrap().trim();
-    assert_eq!(fs::read_to_string(kept).unwrap(), policy(ADMIN).replace("tcp/22", "tcp/23"));
+    assert_eq!(kept(&said), policy(ADMIN).replace("tcp/22", "tcp/23"));
 }
 
 #[test]
@@ -332,6 +399,15 @@ fn what_would_lock_somebody_out_is_put_back_and_kept_beside() {
     let rejected = fs::read_to_string(beside(&server, "tierwall.toml.rejected")).unwrap();
     assert_eq!(rejected, policy(ADMIN).replace("tcp/22", "tcp/23"));
     assert!(server.nft_list("table inet filter").unwrap().contains("22 : "));
+    assert_eq!(files(&server), ["tierwall.toml", "tierwall.toml.rejected"]);
+
+    // Where that can't be written, the policy is back all the same.
+    fs::remove_file(beside(&server, "tierwall.toml.rejected")).unwrap();
+    fs::create_dir(beside(&server, "tierwall.toml.rejected")).unwrap();
+    let (code, said) = Edit::start(&server, &script, &["--yes"]).end();
+    assert_eq!((code, text(&server)), (Some(6), policy(ADMIN)), "{said}");
+    assert!(said.contains("is as it was") && said.contains("rejected can't be written"), "{said}");
+    assert_eq!(kept(&said), rejected);
 
     let (code, said) = Edit::start(&server, &script, &["--yes", "--force"]).end();
     assert_eq!(code, Some(0), "{said}");

@@ -3,7 +3,7 @@
 //! The editor gets a copy beside the file, so that what it includes is found. What comes of it is
 //! checked and compared with the kernel before it is the policy file, and put back if the daemon
 //! refuses it. The file is never half written, never a bad one, and never over what somebody else
-//! wrote meanwhile.
+//! wrote meanwhile. What was written is thrown away only by who says so.
 
 use crate::change::change;
 use crate::connection;
@@ -12,7 +12,7 @@ use crate::judge::judge_text;
 use crate::options::{Common, Edit};
 use crate::output::{BAD, GOOD, WARNING, styled, tell};
 use crate::plan;
-use crate::policy_text::{Original, put, read, replace, turn_at_once};
+use crate::policy_text::{Original, Prepared, prepare, put, read, replace, turn_at_once};
 use crate::terminal::Terminal;
 use control::{ClientError, FailureKind, Request};
 use policy::ConfirmTime;
@@ -41,14 +41,40 @@ pub(crate) fn run(common: &Common, options: &Edit) -> Result<u8, Error> {
     let common = &Common { json: false, ..common.clone() };
     let original = read(&common.config)?;
     let copy = copy_of(&original)?;
-    let Some(text) = edited(common, options, &terminal, &original, copy.path())? else {
-        return Ok(control::exit::FAILED);
-    };
-    if text == original.text {
-        tell("nothing was changed\n");
-        return Ok(control::exit::OK);
+    let outcome = edited(common, options, &terminal, &original, copy.path());
+    match outcome {
+        Ok(Outcome::Unchanged) => {
+            tell("nothing was changed\n");
+            Ok(control::exit::OK)
+        }
+        Ok(Outcome::Wanted(text)) => install(common, options, &original, &text, copy),
+        Ok(Outcome::GivenUp) => {
+            tell("the policy is as it was\n");
+            Ok(control::exit::FAILED)
+        }
+        Ok(Outcome::Unanswered) => {
+            tell(&format!("the policy is as it was; {}\n", keep(copy)));
+            Ok(control::exit::FAILED)
+        }
+        Err(error) => {
+            let is_other = |bytes: Vec<u8>| bytes != original.text.as_bytes();
+            if fs::read(copy.path()).is_ok_and(is_other) {
+                tell(&format!("{}\n", keep(copy)));
+            }
+            Err(error)
+        }
     }
-    install(common, options, &original, &text, copy)
+}
+
+/// What came of an edit.
+enum Outcome {
+    Unchanged,
+    /// A good policy that is wanted.
+    Wanted(String),
+    /// By an answer.
+    GivenUp,
+    /// Nobody said what is to become of it.
+    Unanswered,
 }
 
 /// A copy for the editor. Its name is hidden, so that no include matches it, and ends as editors
@@ -69,22 +95,21 @@ fn copy_of(original: &Original) -> Result<NamedTempFile, Error> {
     })
 }
 
-/// What the person made of the copy: a good policy that they want, or the text as it was. None
-/// where they gave up.
+/// What the person makes of the copy.
 fn edited(
     common: &Common,
     options: &Edit,
     terminal: &Terminal,
     original: &Original,
     copy: &Path,
-) -> Result<Option<String>, Error> {
+) -> Result<Outcome, Error> {
     loop {
         terminal.edit(copy)?;
         let bytes = fs::read(copy).map_err(|error| {
             Error::Edit(format!("can't read what the editor wrote, {}: {error}", copy.display()))
         })?;
         if bytes == original.text.as_bytes() {
-            return Ok(Some(original.text.clone()));
+            return Ok(Outcome::Unchanged);
         }
         let told = judge_text(common, bytes.clone()).and_then(|judged| plan::told(common, judged));
         match told {
@@ -93,26 +118,23 @@ fn edited(
                 tell(&error.told());
                 let question = "(e)dit again, or e(x)it and leave the policy as it was?";
                 match terminal.ask(question, &['e', 'x']) {
-                    'e' => continue,
-                    _ => return Ok(gave_up()),
+                    Some('e') => continue,
+                    Some(_) => return Ok(Outcome::GivenUp),
+                    None => return Ok(Outcome::Unanswered),
                 }
             }
         }
         let answer = match options.yes {
-            true => 'y',
+            true => Some('y'),
             false => terminal.ask("apply this? (y)es, (n)o, (e)dit again", &['y', 'e', 'n']),
         };
-        match answer {
-            'y' => return Ok(String::from_utf8(bytes).ok()),
-            'e' => {}
-            _ => return Ok(gave_up()),
+        match (answer, String::from_utf8(bytes)) {
+            (Some('y'), Ok(text)) => return Ok(Outcome::Wanted(text)),
+            (Some('e'), _) => {}
+            (Some(_), _) => return Ok(Outcome::GivenUp),
+            (None, _) => return Ok(Outcome::Unanswered),
         }
     }
-}
-
-fn gave_up() -> Option<String> {
-    tell("the policy is as it was\n");
-    None
 }
 
 /// Makes the text the policy file and has the daemon apply it.
@@ -124,20 +146,25 @@ fn install(
     copy: NamedTempFile,
 ) -> Result<u8, Error> {
     let path = original.path.display();
-    let replaced = replace(original, text).map_err(|error| {
-        Error::Edit(format!("can't write {path}: {error}; the policy is as it was"))
-    });
-    if !matches!(replaced, Ok(true)) {
-        let kept = keep(copy);
-        return Err(match replaced {
-            Err(Error::Edit(message)) => Error::Edit(format!("{message}\n  hint: {kept}")),
-            Err(error) => error,
-            Ok(_) => Error::Edit(format!(
+    // First of all the way back, which no full disk can bar then.
+    let replaced =
+        prepare(original, &original.text).and_then(|before| Ok((before, replace(original, text)?)));
+    let before = match replaced {
+        Ok((before, true)) => before,
+        Ok((_, false)) => {
+            return Err(Error::Edit(format!(
                 "{path} was changed by somebody else meanwhile; it stays as they wrote it\n  \
-                 hint: {kept}"
-            )),
-        });
-    }
+                 hint: {}",
+                keep(copy)
+            )));
+        }
+        Err(error) => {
+            return Err(Error::Edit(format!(
+                "can't write {path}: {error}; the policy is as it was\n  hint: {}",
+                keep(copy)
+            )));
+        }
+    };
     let installed = read(&original.path)?;
     match change(common, &request(options), "saved: the kernel held this policy already") {
         Ok(code) => Ok(code),
@@ -151,7 +178,7 @@ fn install(
             let gap = if failure.kind == FailureKind::BadPolicy { '\n' } else { ' ' };
             let message = failure.message.trim_end();
             tell(&format!("{}{gap}{message}\n", styled(BAD, "refused:")));
-            put_back(original, &installed, text)?;
+            put_back(before, &installed, text, copy);
             Err(Error::Told(failure.kind))
         }
         // Whether it was applied isn't known, or it is for another to do.
@@ -173,24 +200,23 @@ fn request(options: &Edit) -> Request {
     })
 }
 
-/// Puts the old text back, and what was refused beside it.
-fn put_back(original: &Original, installed: &Original, text: &str) -> Result<(), Error> {
-    let rejected = rejected(&original.path);
-    let path = original.path.display();
-    let cannot =
-        |what: &Path, error| Error::Edit(format!("can't write {}: {error}", what.display()));
-    put(installed, &rejected, text).map_err(|error| cannot(&rejected, error))?;
-    let is_back =
-        replace(installed, &original.text).map_err(|error| cannot(&original.path, error))?;
-    let line = match is_back {
-        true => format!("{path} is as it was; what was refused is in {}", rejected.display()),
-        false => format!(
-            "{path} was changed by somebody else and stays so; what was refused is in {}",
-            rejected.display()
-        ),
+/// Puts the old text back, then what was refused beside it.
+fn put_back(before: Prepared, installed: &Original, text: &str, copy: NamedTempFile) {
+    let path = installed.path.display();
+    let (style, is_now) = match before.replace(installed) {
+        Ok(true) => (GOOD, format!("{path} is as it was")),
+        Ok(false) => (WARNING, format!("{path} was changed by somebody else and stays so")),
+        Err(error) => {
+            (BAD, format!("{path} holds what was refused; it can't be put back: {error}"))
+        }
     };
-    tell(&format!("{}\n", styled(if is_back { GOOD } else { WARNING }, &line)));
-    Ok(())
+    let rejected = rejected(&installed.path);
+    let is_in = rejected.display();
+    let line = match put(installed, &rejected, text) {
+        Ok(()) => format!("{is_now}; what was refused is in {is_in}"),
+        Err(error) => format!("{is_now}; {}, since {is_in} can't be written: {error}", keep(copy)),
+    };
+    tell(&format!("{}\n", styled(style, &line)));
 }
 
 fn rejected(path: &Path) -> PathBuf {

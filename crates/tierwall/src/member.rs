@@ -4,8 +4,8 @@ use crate::change::change;
 use crate::connection;
 use crate::error::Error;
 use crate::options::{Common, ListMembers, Member};
-use crate::output::{columns, print, print_json};
-use crate::policy_text;
+use crate::output::{WARNING, columns, print, print_json, styled, tell};
+use crate::policy_text::{self, Turn};
 use crate::promote;
 use crate::status::{ago, left};
 use control::{Client, MemberSummary, Request, Response, socket_path};
@@ -24,10 +24,18 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         Member::Promote(promote) => {
             let (tier, member) = (promote.tier.clone(), promote.member.clone());
             // Until the daemon has answered.
-            let turn = policy_text::turn(&common.config)?;
-            promote::write(common, &turn, &tier, &member)?;
+            let turn = turn(common)?;
+            let file = promote::write(common, &turn, &tier, &member)?;
+            let file = file.display();
+            let warning =
+                format!("{file} names {member} now, and it stays a member by command, too");
             let request = Request::PromotedMember { tier, member };
-            change(common, &request, "written into the policy file; the kernel held it already")
+            let nothing = "written into the policy file; the kernel held it already";
+            change(common, &request, nothing).inspect_err(|error| {
+                if matches!(error, Error::Refused(_)) {
+                    tell(&format!("{} {warning}\n", styled(WARNING, "warning:")));
+                }
+            })
         }
         Member::Remove(remove) => {
             let (tier, member) = (remove.tier.clone(), remove.member.clone());
@@ -36,6 +44,15 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
             change(common, &request, "removed; nothing in the kernel had to change")
         }
     }
+}
+
+/// Waits for one's turn to change the files, and says so.
+fn turn(common: &Common) -> Result<Turn, Error> {
+    if let Some(turn) = policy_text::turn_at_once(&common.config)? {
+        return Ok(turn);
+    }
+    tell("waiting for another `tierwall edit` or `tierwall member promote` to end\n");
+    policy_text::turn(&common.config)
 }
 
 /// Those that the daemon was given, of all tiers or one.

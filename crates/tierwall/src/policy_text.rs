@@ -4,42 +4,71 @@
 //! its other extended attributes. What somebody else wrote meanwhile is never overwritten.
 
 use crate::error::Error;
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// The longest list of names, and the longest value, that the kernel has (`XATTR_LIST_MAX`,
 /// `XATTR_SIZE_MAX`).
 const XATTR_MAX: usize = 65_536;
 
+/// The file beside the policy that is locked: one that nobody else may open, or anybody could keep
+/// others from their turn.
+const LOCK: &str = ".tierwall.lock";
+
 /// One change at a time, as long as this lives: until the daemon has taken the files over, since a
-/// second one would otherwise take away what it hasn't read. The lock is on the directory, which
-/// stays the same one while files in it are replaced.
-pub(crate) struct Turn(#[expect(dead_code, reason = "held")] Flock<File>);
+/// second one would otherwise take away what it hasn't read.
+pub(crate) struct Turn {
+    path: PathBuf,
+    #[expect(dead_code, reason = "held")]
+    lock: Flock<File>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Before it is unlocked: who is next sees then that it is gone.
+        let _ = fs::remove_file(&self.path);
+    }
+}
 
 /// Waits for one's turn.
 pub(crate) fn turn(config: &Path) -> Result<Turn, Error> {
-    let lock = |directory| {
-        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
-    };
-    let directory = directory(config)?;
-    match File::open(&directory).and_then(lock) {
-        Ok(lock) => Ok(Turn(lock)),
-        Err(error) => Err(cannot("lock", &directory, &error)),
+    loop {
+        if let Some(turn) = take_turn(config, FlockArg::LockExclusive)? {
+            return Ok(turn);
+        }
     }
 }
 
 /// One's turn; none where it is another's.
 pub(crate) fn turn_at_once(config: &Path) -> Result<Option<Turn>, Error> {
-    let directory = directory(config)?;
-    let open = File::open(&directory).map_err(|error| cannot("lock", &directory, &error))?;
-    match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(Turn(lock))),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(cannot("lock", &directory, &errno.into())),
+    take_turn(config, FlockArg::LockExclusiveNonblock)
+}
+
+fn take_turn(config: &Path, how: FlockArg) -> Result<Option<Turn>, Error> {
+    let path = directory(config)?.join(LOCK);
+    let cannot = |error: io::Error| cannot("lock", &path, &error);
+    let mut options = File::options();
+    options.write(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    loop {
+        let file = options.open(&path).map_err(cannot)?;
+        let lock = match Flock::lock(file, how) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
+            Err((_, errno)) => return Err(cannot(errno.into())),
+        };
+        // Who had it before may have taken it away meanwhile.
+        let locked = lock.metadata().map_err(cannot)?;
+        let is_there = fs::symlink_metadata(&path)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()));
+        if is_there {
+            return Ok(Some(Turn { path, lock }));
+        }
     }
 }
 
@@ -78,12 +107,27 @@ pub(crate) fn read(path: &Path) -> Result<Original, Error> {
 
 /// Replaces a file in one step. Whether it was still the one that was read.
 pub(crate) fn replace(original: &Original, text: &str) -> io::Result<bool> {
-    let beside = beside(original, &original.path, text)?;
-    if stamp(&fs::metadata(&original.path)?) != stamp(&original.metadata) {
-        return Ok(false);
+    prepare(original, text)?.replace(original)
+}
+
+/// A text that is on the disk, ready to be in the place of a file: nothing of that can fail any more
+/// for want of room.
+pub(crate) struct Prepared(NamedTempFile);
+
+/// Prepares a file that is like the original in all but its text.
+pub(crate) fn prepare(original: &Original, text: &str) -> io::Result<Prepared> {
+    beside(original, &original.path, text).map(Prepared)
+}
+
+impl Prepared {
+    /// Replaces a file with it. Whether it was still the one that was read.
+    pub(crate) fn replace(self, original: &Original) -> io::Result<bool> {
+        if stamp(&fs::metadata(&original.path)?) != stamp(&original.metadata) {
+            return Ok(false);
+        }
+        self.0.persist(&original.path).map_err(|error| error.error)?;
+        Ok(true)
     }
-    beside.persist(&original.path).map_err(|error| error.error)?;
-    Ok(true)
 }
 
 /// Puts `text` into another file, in the place of whatever is there, as if it were the original's.
@@ -93,9 +137,9 @@ pub(crate) fn put(original: &Original, path: &Path, text: &str) -> io::Result<()
 }
 
 /// A file in the directory of `path` that is like the original in all but its text.
-fn beside(original: &Original, path: &Path, text: &str) -> io::Result<tempfile::NamedTempFile> {
+fn beside(original: &Original, path: &Path, text: &str) -> io::Result<NamedTempFile> {
     let metadata = &original.metadata;
-    let mut beside = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+    let mut beside = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
     beside.write_all(text.as_bytes())?;
     let file = beside.as_file();
     fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
@@ -130,23 +174,51 @@ fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
 
 #[cfg(test)]
 mod tests {
-    use super::{read, replace, turn, turn_at_once};
+    use super::{LOCK, read, replace, turn, turn_at_once};
+    use nix::fcntl::{Flock, FlockArg};
     use rustix::fs::{XattrFlags, getxattr, setxattr};
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn a_turn_is_one_at_a_time() {
+    fn a_turn_is_one_at_a_time_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("tierwall.toml");
         fs::write(&file, "one").expect("written");
-        let first = turn(&file).expect("free");
+        // Anybody can lock what they may open.
+        let open = fs::File::open(directory.path()).expect("opened");
+        let stranger = Flock::lock(open, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        let first = turn(&file).expect("free, whatever else is locked");
+        let lock = fs::metadata(directory.path().join(LOCK)).expect("there");
+        assert_eq!(lock.mode() & 0o777, 0o600);
         assert!(turn_at_once(&file).expect("asked").is_none());
         fs::rename(&file, directory.path().join("old")).expect("renamed");
         fs::write(&file, "two").expect("written");
         assert!(turn_at_once(&file).expect("asked").is_none(), "another file, the same turn");
         drop(first);
         assert!(turn_at_once(&file).expect("asked").is_some());
+        assert!(!directory.path().join(LOCK).exists());
+        drop(stranger);
+    }
+
+    #[test]
+    fn whoever_waits_gets_the_turn_when_its_file_is_gone() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("tierwall.toml");
+        fs::write(&file, "").expect("written");
+        let count = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _turn = turn(&file).expect("one's turn");
+                        assert_eq!(count.fetch_add(1, Ordering::SeqCst), 0, "two have a turn");
+                        count.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -16,18 +16,18 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, RawString, Value};
 const ATTEMPTS: usize = 5;
 
 /// Writes `member`, which was added to `tier` by command. Where the files name it already, they
-/// stay as they are.
-pub(crate) fn write(common: &Common, _: &Turn, tier: &str, member: &str) -> Result<(), Error> {
+/// stay as they are. The file that names it.
+pub(crate) fn write(common: &Common, _: &Turn, tier: &str, member: &str) -> Result<PathBuf, Error> {
     for _ in 0..ATTEMPTS {
-        if write_once(common, tier, member)? {
-            return Ok(());
+        if let Some(file) = write_once(common, tier, member)? {
+            return Ok(file);
         }
     }
     Err(Error::Edit("the policy file is being changed all the time; nothing was written".into()))
 }
 
-/// Whether nobody else wrote the file meanwhile.
-fn write_once(common: &Common, tier: &str, member: &str) -> Result<bool, Error> {
+/// None where somebody else wrote the file meanwhile.
+fn write_once(common: &Common, tier: &str, member: &str) -> Result<Option<PathBuf>, Error> {
     let options = Options { check_permissions: !common.insecure_permissions, strict: false };
     let Loaded { policy, diagnostics, .. } = policy::load(&common.config, &options);
     let Some(policy) = policy else { return Err(bad_policy(common, diagnostics)) };
@@ -35,12 +35,13 @@ fn write_once(common: &Common, tier: &str, member: &str) -> Result<bool, Error> 
     let file = defining_file(&policy, tier)?;
     check_added(common, tier, &member.to_string())?;
     if policy.tiers.get(tier).is_some_and(|tier| tier.covers(member)) {
-        return Ok(true);
+        return Ok(Some(file));
     }
     let (original, text) = edited(&file, tier, &member.to_string())?;
     let path = &original.path;
-    replace(&original, &text)
-        .map_err(|error| Error::Edit(format!("can't write {}: {error}", path.display())))
+    let is_written = replace(&original, &text)
+        .map_err(|error| Error::Edit(format!("can't write {}: {error}", path.display())))?;
+    Ok(is_written.then_some(original.path))
 }
 
 /// Before anything is written: the file would open what nobody ever added.

@@ -1,7 +1,7 @@
 //! The person at the terminal: their editor, and what they answer.
 //!
-//! Ctrl-C is the editor's while it runs. While a question waits it stands for leaving everything as
-//! it is, as the end of input does, and the loss of the terminal.
+//! Ctrl-C is the editor's while it runs. While a question waits it is no answer, as the end of input
+//! is none, and the loss of the terminal.
 
 use crate::error::Error;
 use crate::output::tell;
@@ -60,19 +60,17 @@ impl Terminal {
         }
     }
 
-    /// Asks until the answer begins with one of `answers`; the last one is what no answer at all
-    /// means.
-    pub(crate) fn ask(&self, question: &str, answers: &[char]) -> char {
-        let default = answers.last().copied().unwrap_or('n');
+    /// Asks until the answer begins with one of `answers`. None where nobody answers.
+    pub(crate) fn ask(&self, question: &str, answers: &[char]) -> Option<char> {
         loop {
             tell(&format!("{question} "));
             let Some(line) = self.line() else {
                 tell("\n");
-                return default;
+                return None;
             };
             let answer = line.trim().chars().next().map(|c| c.to_ascii_lowercase());
             if let Some(answer) = answer.filter(|answer| answers.contains(answer)) {
-                return answer;
+                return Some(answer);
             }
         }
     }

@@ -22,7 +22,7 @@ const OFF: [&str; 2] = ["firewalld", "ufw"];
 
 /// Makes the packages and the files of a machine, and runs the tests.
 pub(crate) fn machines(arguments: &[String]) -> Result<()> {
-    ensure!(run::is_root()?, "machines take root: run this as root");
+    check_right()?;
     needs::ensure(&[needs::DEMO, needs::DIST, needs::MACHINES])?;
     let dist::Packages { deb, rpm } = dist::dist()?;
     let base = base()?;
@@ -30,6 +30,15 @@ pub(crate) fn machines(arguments: &[String]) -> Result<()> {
     tests.args(["--", "--ignored", "--nocapture"]).args(arguments);
     tests.env("TIERWALL_DEB", deb).env("TIERWALL_RPM", rpm).env("TIERWALL_MACHINE", base);
     run::succeed(&mut tests)
+}
+
+/// That this user can boot machines.
+///
+/// # Errors
+/// Where it isn't root.
+pub(crate) fn check_right() -> Result<()> {
+    ensure!(run::is_root()?, "machines take root: run this as root");
+    Ok(())
 }
 
 /// A minimal Debian.

@@ -127,10 +127,11 @@ fn bench(arguments: &[String]) -> Result<ExitCode> {
 /// The machines are not among the tests without `--all`: their files come from a mirror of Debian,
 /// which whoever runs the tests may not reach. Other kernels never are: without KVM they take hours.
 fn test(arguments: &[String]) -> Result<ExitCode> {
-    if let [all, rest @ ..] = arguments
-        && all == "--all"
-    {
-        test(rest)?;
+    // Behind `--` it is the tests' own.
+    let mut own = arguments.iter().take_while(|argument| *argument != "--");
+    if let Some(all) = own.position(|argument| argument == "--all") {
+        machines::check_right()?;
+        test(&[&arguments[..all], &arguments[all + 1..]].concat())?;
         machines::machines(&[])?;
         return Ok(ExitCode::SUCCESS);
     }

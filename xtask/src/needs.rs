@@ -151,17 +151,20 @@ pub(crate) fn try_each(needs: &[Need]) {
 /// every boot, and it would filter what nobody asked it to. A mask is a link to nothing in the
 /// place of the unit.
 fn masked(install: impl FnOnce() -> Result<()>) -> Result<()> {
-    let mask = Path::new("/etc/systemd/system/firewalld.service");
-    if mask.is_symlink() || mask.exists() {
+    const MASK: &str = "/etc/systemd/system/firewalld.service";
+    let mask = Path::new(MASK);
+    let root = run::is_root()?;
+    if mask.is_symlink() || mask.exists() || !can_install(root) {
         return install();
     }
     eprintln!("masking firewalld.service (`systemctl unmask firewalld` undoes it)");
-    std::fs::create_dir_all("/etc/systemd/system").context("can't mask firewalld.service")?;
-    std::os::unix::fs::symlink("/dev/null", mask).context("can't mask firewalld.service")?;
+    for command in [&["mkdir", "-p", "/etc/systemd/system"][..], &["ln", "-s", "/dev/null", MASK]] {
+        run::succeed(&mut as_root(root, command)).context("can't mask firewalld.service")?;
+    }
     // Where no systemd runs, there is nobody to tell.
-    let _ = run::program("systemctl").arg("daemon-reload").stderr(Stdio::null()).status();
+    let _ = as_root(root, &["systemctl", "daemon-reload"]).stderr(Stdio::null()).status();
     install().inspect_err(|_| {
-        let _ = std::fs::remove_file(mask);
+        let _ = as_root(root, &["rm", "-f", MASK]).status();
     })
 }
 
@@ -169,7 +172,7 @@ fn install(missing: &[&Need]) -> Result<()> {
     let debian: Vec<&str> = missing.iter().map(|need| need.debian).collect();
     let fedora: Vec<&str> = missing.iter().map(|need| need.fedora).collect();
     let root = run::is_root()?;
-    if !has_program("apt-get") || !(root || has_program("sudo")) {
+    if !can_install(root) {
         bail!(
             "system packages are missing, and this program can't install them here\n  \
              Debian, Ubuntu:  apt-get install {}\n  \
@@ -191,13 +194,24 @@ fn install(missing: &[&Need]) -> Result<()> {
     run::succeed(&mut apt_get(root, &wanted)).context("the packages can't be installed")
 }
 
+fn can_install(root: bool) -> bool {
+    has_program("apt-get") && (root || has_program("sudo"))
+}
+
 /// Brings apt's lists of packages up to date.
 pub(crate) fn update_lists() -> Result<()> {
     run::succeed(&mut apt_get(run::is_root()?, &["update", "--quiet"]))
 }
 
 fn apt_get(root: bool, arguments: &[&str]) -> Command {
-    let mut command = run::program(if root { "env" } else { "sudo" });
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+    let mut command = as_root(root, &["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    command.args(arguments);
     command
+}
+
+/// A command, which may begin with variables, for the administrator: this user, or through sudo.
+fn as_root(root: bool, command: &[&str]) -> Command {
+    let mut program = run::program(if root { "env" } else { "sudo" });
+    program.args(command);
+    program
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 pub(crate) fn reload(common: &Common, reload: &Reload) -> Result<u8, Error> {
     let request = Request::Reload(control::Reload {
         force: reload.force,
-        confirm: reload.confirm.map(ConfirmTime::seconds),
+        confirm: reload.confirming.confirm.map(ConfirmTime::seconds),
         replace: reload.replace,
         connection: connection::own(),
     });
@@ -22,7 +22,7 @@ pub(crate) fn rollback(common: &Common, rollback: &Rollback) -> Result<u8, Error
     let request = Request::Rollback(control::Rollback {
         generation: rollback.generation,
         force: rollback.force,
-        confirm: rollback.confirming.confirm.map(ConfirmTime::seconds),
+        confirm: rollback.confirm.map(ConfirmTime::seconds),
         connection: connection::own(),
     });
     change(common, &request, "nothing changed: the kernel holds that policy")

@@ -11,29 +11,20 @@ pub(crate) struct Reload {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
-    /// none is given
-    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s")]
-    pub(crate) confirm: Option<ConfirmTime>,
+    #[command(flatten)]
+    pub(crate) confirming: Confirming,
 
     /// In place of a change that waits to be confirmed; the way back stays the same
     #[arg(long)]
     pub(crate) replace: bool,
 }
 
-/// Whether a change has to be confirmed, of a command that takes more words: the time has to be
-/// attached.
+/// Whether a change has to be confirmed.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Confirming {
     /// Go back by itself unless `tierwall confirm` comes within this time, from 5s to 1h; 60s where
     /// none is given
-    #[arg(
-        long,
-        value_name = "TIME",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "60s"
-    )]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s")]
     pub(crate) confirm: Option<ConfirmTime>,
 }
 
@@ -65,8 +56,17 @@ pub(crate) struct Rollback {
     #[arg(long)]
     pub(crate) force: bool,
 
-    #[command(flatten)]
-    pub(crate) confirming: Confirming,
+    /// Go back by itself unless `tierwall confirm` comes within this time, attached as in
+    /// `--confirm=2m`, from 5s to 1h; 60s where none is given
+    // Else the generation would be taken for it.
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s"
+    )]
+    pub(crate) confirm: Option<ConfirmTime>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,7 +76,7 @@ pub(crate) enum Member {
     /// Remove a member that was added by command
     Remove(RemoveMember),
     /// Write a member that was added by command into the policy file that defines its tier
-    Promote(RemoveMember),
+    Promote(PromoteMember),
     /// List the members that were added by command
     List(ListMembers),
 }
@@ -109,6 +109,15 @@ pub(crate) struct RemoveMember {
     /// Also where that locks out an open session on a guarded service
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PromoteMember {
+    /// The tier
+    pub(crate) tier: String,
+
+    /// The address, prefix or range that was added
+    pub(crate) member: String,
 }
 
 #[derive(Debug, Args)]

@@ -78,7 +78,7 @@ pub use protocol::{
 };
 pub use reach::{Direction, Opening, Reach, tier_of_set};
 pub use render::Style;
-pub use role::{AsError, Role, check_role, role_of};
+pub use role::{AsError, Role, check_role, closest_tier, role_of};
 pub use service_set::{Point, ServiceError};
 pub use source::{Source, Sources};
 pub use user::resolve_users;

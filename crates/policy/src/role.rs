@@ -82,9 +82,7 @@ impl Role {
         resolve: impl Fn(&str) -> Vec<IpAddr>,
     ) -> Result<Self, AsError> {
         let names: Vec<&str> = text.split(',').map(str::trim).collect();
-        let closest = |name: &str| {
-            name::closest(name, policy.tiers.keys().map(String::as_str)).map(str::to_owned)
-        };
+        let closest = |name: &str| closest_tier(policy, name).map(str::to_owned);
         let unknown = names.iter().find(|name| !policy.tiers.contains_key(**name));
         let Some(name) = unknown else {
             let tiers = names.into_iter().map(str::to_owned).collect();
@@ -109,6 +107,11 @@ impl Role {
             false => Ok(Self { tiers, auto: true }),
         }
     }
+}
+
+/// The tier whose name is most like `name`, if one is like it at all.
+pub fn closest_tier<'p>(policy: &'p Policy, name: &str) -> Option<&'p str> {
+    name::closest(name, policy.tiers.keys().map(String::as_str))
 }
 
 /// The role of a server with these addresses.

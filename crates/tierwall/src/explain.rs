@@ -13,7 +13,7 @@ use crate::options::{Common, Explain};
 use crate::output::{print, print_json};
 use policy::explain::{Party, Question, Server};
 use policy::model::{RoleSetting, Service};
-use policy::{Addresses, Member, Policy, Role, role_of};
+use policy::{Addresses, Member, Policy, Role, closest_tier, role_of};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -103,22 +103,30 @@ pub(crate) fn party(policy: &Policy, text: &str) -> Result<Party, Error> {
         }
         Err(error) => error,
     };
-    // What looks like an address is none that a resolver should see.
+    // What looks like an address is none that a resolver should see, and neither are several names.
     let is_name =
         !text.contains(['/', ':', ' ']) && text.contains(|c: char| c.is_ascii_alphabetic());
-    let found: Addresses = match is_name {
+    let found: Addresses = match is_name && !text.contains(',') {
         true => resolve(text).into_iter().map(Addresses::single).collect(),
         false => Addresses::default(),
     };
     match (found.is_empty(), is_name) {
         (false, _) => Ok(Party::Addresses { name, addresses: found }),
         (true, false) => Err(Error::Question(asked.to_string(), asked.hint())),
-        (true, true) => Err(Error::As(
-            Role::parse_as(policy, text, |_| Vec::new())
-                .err()
-                .unwrap_or(policy::AsError::Unknown { name, closest: None }),
-        )),
+        (true, true) => Err(nobody(policy, text, "a host with an address")),
     }
+}
+
+/// That a name is nobody: no tier, nor what else it could be.
+pub(crate) fn nobody(policy: &Policy, name: &str, other: &str) -> Error {
+    let hint = match closest_tier(policy, name) {
+        Some(closest) => format!("did you mean `{closest}`?"),
+        None => {
+            let known: Vec<&str> = policy.tiers.keys().map(String::as_str).collect();
+            format!("one at a time; tiers: {}", known.join(", "))
+        }
+    };
+    Error::Question(format!("`{name}` is neither a tier nor {other}"), Some(hint))
 }
 
 /// A name of `[services]`, or literals.

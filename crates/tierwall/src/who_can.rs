@@ -4,13 +4,13 @@
 //! one sentence again.
 
 use crate::error::Error;
-use crate::explain::{daemon, service};
+use crate::explain::{daemon, nobody, service};
 use crate::judge::{Whole, tell_diagnostics, whole};
 use crate::options::{Common, WhoCan};
 use crate::output::{FAINT, HEADING, print, print_json, styled};
+use policy::Policy;
 use policy::model::{Mode, Service};
 use policy::relation::{Gate, Party, PartyKind, Passage, Portion, Relation};
-use policy::{Policy, Role};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -21,8 +21,7 @@ pub(crate) fn run(common: &Common, options: &WhoCan) -> Result<u8, Error> {
     }
     let enforced = daemon::compare_if_running(common, &mut policy);
     let Some(target) = Party::named(&policy, &options.whom) else {
-        let nobody = Role::parse_as(&policy, &options.whom, |_| Vec::new()).err();
-        return Err(nobody.map_or(Error::BadPolicy, Error::As));
+        return Err(nobody(&policy, &options.whom, "an address"));
     };
     let on = options.on.as_ref().map(|text| service(&services, text)).transpose()?;
     let relation = Relation::between(&policy, Party::all(&policy), vec![target]);

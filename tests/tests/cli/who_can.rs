@@ -91,6 +91,12 @@ fn says_who_nobody_is() {
     let server = app_server();
     let message = fails(&server, &["who-can", "wbe"], 1);
     assert!(message.contains("did you mean `web`?"), "{message}");
+    for nobody in ["web,app", "localhost", "10.10.1.0/24"] {
+        let message = fails(&server, &["who-can", nobody], 1);
+        let told = format!("error: `{nobody}` is neither a tier nor an address\n");
+        assert!(message.starts_with(&told), "{message}");
+        assert!(message.contains("one at a time; tiers: admin, app, db, web"), "{message}");
+    }
 }
 
 #[test]

@@ -320,10 +320,14 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
-/// Control characters, line separators and marks that reorder text.
+/// Control characters, and those that change how others are shown: directions, marks without width,
+/// separators of lines (Unicode's categories Cc, Cf as far as they occur, Zl, Zp).
 pub fn is_invisible(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A word from a file, set off from the message around it and cut to a readable length.

@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use crate::options::{By, Common, Denied};
-use crate::output::{FAINT, HEADING, WARNING, columns, counted, print, print_json, styled};
+use crate::output::{
+    FAINT, HEADING, WARNING, clean_line, columns, counted, print, print_json, styled,
+};
 use crate::status::ago;
 use control::{
     Client, DenialCount, DenialGroup, Denials, DenialsBy, DenialsOrder, Request, Response,
@@ -170,7 +172,7 @@ fn cell(column: &str, by: DenialsBy, group: &DenialGroup, users: &mut Users) -> 
     let place = |address: Option<IpAddr>, tiers: &[String]| {
         place(&address.map(|address| address.to_string()).unwrap_or_default(), &tiers.join(","))
     };
-    match column {
+    let cell = match column {
         "from" => place(group.source, &group.source_tiers),
         "to" => place(group.destination, &group.destination_tiers),
         "service" => group.service.clone().unwrap_or_default(),
@@ -181,7 +183,8 @@ fn cell(column: &str, by: DenialsBy, group: &DenialGroup, users: &mut Users) -> 
         },
         "interface" => group.interface.clone().unwrap_or_default(),
         _ => group.generation.map_or_else(String::new, |generation| generation.to_string()),
-    }
+    };
+    clean_line(&cell)
 }
 
 /// The names of users, each looked up once.

@@ -1,6 +1,6 @@
 //! What can go wrong, and the exit code that says so.
 
-use crate::output::{BAD, styled};
+use crate::output::{BAD, clean, styled};
 use control::{ClientError, Failure, FailureKind, exit};
 use netlink::trace::TraceError;
 use std::io;
@@ -103,7 +103,7 @@ impl Error {
                 ruleset::TABLE
             ),
             Self::Client(error) => in_full(error),
-            Self::Refused(failure) => failure.message.clone(),
+            Self::Refused(failure) => clean(&failure.message),
             Self::Edit(message) | Self::Import(message) => message.clone(),
             Self::Question(message, Some(hint)) => format!("{message}\n  hint: {hint}"),
             Self::Question(message, None) => message.clone(),

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::options::{Common, Diff};
-use crate::output::{BAD, GOOD, HEADING, columns, print, print_json, styled};
+use crate::output::{BAD, GOOD, HEADING, clean_line, columns, print, print_json, styled};
 use crate::status::ago;
 use control::{
     ChangeLine, Client, Confirmation, DenialRate, DenialRates, Difference, Generation,
@@ -78,9 +78,11 @@ fn as_text(past: &Past) -> String {
         true => edits.clone(),
     };
     lines.iter().take(SHOWN).for_each(|line| text += &format!("    {line}\n"));
-    let hidden = lines.len().saturating_sub(SHOWN) + if changes.is_empty() { 0 } else { *more };
-    if hidden > 0 {
-        text += &format!("    and {hidden} more: see --json\n");
+    match changes.len() + edits.len() + more - lines.len().min(SHOWN) {
+        0 => {}
+        // All of them are recorded.
+        hidden if *more == 0 => text += &format!("    and {hidden} more: see --json\n"),
+        hidden => text += &format!("    and {hidden} more\n"),
     }
     text + &denials.map(denials_as_text).unwrap_or_default()
 }
@@ -109,7 +111,7 @@ fn who(by: &Requester) -> String {
         Ok(Some(user)) => user.name,
         _ => format!("uid {uid}"),
     };
-    let process = if by.process.is_empty() { "a process" } else { &by.process };
+    let process = if by.process.is_empty() { "a process" } else { &clean_line(&by.process) };
     let claimed = if by.claimed { ", as it says" } else { "" };
     match by.login.filter(|login| *login != by.uid) {
         Some(login) => format!("{} as {} ({process}{claimed})", name(login), name(by.uid)),
@@ -142,5 +144,38 @@ fn change_as_text(change: &ChangeLine) -> String {
     match change.more {
         true => styled(GOOD, &format!("+ {}", change.text)),
         false => styled(BAD, &format!("- {}", change.text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(changes: usize, edits: usize, more: usize) -> String {
+        let generation = Generation {
+            number: 7,
+            time: 0,
+            reason: "reload".into(),
+            by: None,
+            changes: vec![ChangeLine { more: true, text: "x".into() }; changes],
+            edits: vec!["y".into(); edits],
+            more,
+            forced: false,
+            confirmation: None,
+            back_to: None,
+            rolled_back: false,
+        };
+        let past = Past { generation, current: false, kept: true, denials: None };
+        let text = anstream::adapter::strip_str(&as_text(&past)).to_string();
+        text.lines().skip(1).map(|line| format!("{}\n", line.trim())).collect()
+    }
+
+    #[test]
+    fn what_is_not_shown_is_counted() {
+        assert_eq!(told(2, 0, 0), "+ x\n+ x\n");
+        assert_eq!(told(4, 2, 0), "+ x\n+ x\n+ x\nand 3 more: see --json\n");
+        assert_eq!(told(0, 3, 0), "y\ny\ny\n");
+        // Of those that were cut nobody knows more.
+        assert_eq!(told(0, 4, 9), "y\ny\ny\nand 10 more\n");
     }
 }

@@ -4,7 +4,7 @@ use crate::change::change;
 use crate::connection;
 use crate::error::Error;
 use crate::options::{Common, ListMembers, Member};
-use crate::output::{WARNING, columns, print, print_json, styled, tell};
+use crate::output::{WARNING, clean_line, columns, print, print_json, styled, tell};
 use crate::policy_text::{self, Turn};
 use crate::promote;
 use crate::status::{ago, left};
@@ -83,7 +83,7 @@ fn list(common: &Common, options: &ListMembers) -> Result<u8, Error> {
             format!("added {} ago", ago(member.added)),
             member.until.map_or_else(String::new, |until| format!("{} left", left(until))),
             format!("by uid {}", member.by),
-            member.reason.unwrap_or_default(),
+            clean_line(&member.reason.unwrap_or_default()),
         ]
     });
     print(&columns(&rows.collect::<Vec<_>>()))?;

@@ -1,6 +1,7 @@
 //! What the user reads: data on standard output, everything else on standard error.
 
 use anstyle::{AnsiColor, Style};
+use policy::is_invisible;
 use std::io::{self, Write};
 
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -32,6 +33,17 @@ pub(crate) fn print_json(value: &serde_json::Value) -> io::Result<()> {
 /// Prints on standard error; that it can't is nothing to stop for.
 pub(crate) fn tell(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A line that may hold names of others (of processes, interfaces, chains), without what commands a
+/// terminal or hides other text.
+pub(crate) fn clean_line(text: &str) -> String {
+    text.chars().map(|c| if is_invisible(c) { '?' } else { c }).collect()
+}
+
+/// The same of several lines.
+pub(crate) fn clean(text: &str) -> String {
+    text.split('\n').map(clean_line).collect::<Vec<_>>().join("\n")
 }
 
 /// A number of things: `1 rule`, `2 rules`.
@@ -66,7 +78,12 @@ pub(crate) fn columns(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::columns;
+    use super::{clean, columns};
+
+    #[test]
+    fn names_of_others_command_no_terminal() {
+        assert_eq!(clean("a\x1b]0;b\u{7}\u{9b}2J\nc\u{ad}\u{e0041}é"), "a?]0;b??2J\nc??é");
+    }
 
     #[test]
     fn columns_line_up_without_trailing_blanks() {

@@ -261,6 +261,7 @@ mod tests {
     use super::super::facts::Good;
     use super::super::walk::tests::{rule, table};
     use super::*;
+    use crate::doctor::show::Report;
     use crate::doctor::testing::told;
     use netlink::survey::{End, Matches, Rule};
     use ruleset::TABLE_COMMENT;
@@ -321,6 +322,19 @@ mod tests {
         assert!(told(&findings).contains("priority 10), of firewalld, denies"));
         assert_eq!(findings[0].details[0], "by the rule with handle 2 in chain in");
         assert_eq!(findings[0].details[1], "it sees packets after tierwall's chain");
+    }
+
+    #[test]
+    fn names_of_chains_command_no_terminal() {
+        let mut hostile = table(&[("in\x1b]0;x\u{7}\u{202e}", vec![])]);
+        let base = Base { priority: 0, ..Base::filter(Hook::Input, ChainPolicy::Drop) };
+        hostile.chains.values_mut().for_each(|chain| chain.base = Some(base.clone()));
+        let report = Report::new(find(Family::Ip, "a\nb\u{9b}2J", hostile), Vec::new());
+        let text = anstream::adapter::strip_str(&report.as_text()).to_string();
+        assert!(text.contains("table ip a?b?2J, chain in?]0;x?? (hook input"), "{text:?}");
+        // A program gets them as they are.
+        let what = &report.as_json()["findings"][0]["what"];
+        assert!(what.as_str().is_some_and(|what| what.contains('\x1b')), "{what}");
     }
 
     #[test]

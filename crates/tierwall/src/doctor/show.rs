@@ -1,7 +1,7 @@
 //! Findings as people and programs read them.
 
 use super::finding::{Finding, Severity};
-use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, counted, styled};
+use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, clean_line, counted, styled};
 use serde_json::{Value, json};
 
 /// What the doctor says.
@@ -37,14 +37,15 @@ impl Report {
                 Severity::Note => HEADING,
             };
             let head = format!("{}[{}]:", finding.severity, finding.id.name());
-            text += &format!("{} {}\n", styled(style, &head), finding.what);
+            // Each holds names that others gave.
+            text += &format!("{} {}\n", styled(style, &head), clean_line(&finding.what));
             for line in &finding.details {
-                text += &format!("  {line}\n");
+                text += &format!("  {}\n", clean_line(line));
             }
-            text += &format!("  {} {}\n\n", styled(HEADING, "do:"), finding.advice);
+            text += &format!("  {} {}\n\n", styled(HEADING, "do:"), clean_line(&finding.advice));
         }
         for line in &self.not_judged {
-            text += &format!("{} {line}\n", styled(WARNING, "not judged:"));
+            text += &format!("{} {}\n", styled(WARNING, "not judged:"), clean_line(line));
         }
         if !self.not_judged.is_empty() {
             text.push('\n');

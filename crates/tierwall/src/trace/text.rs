@@ -4,10 +4,9 @@ use super::Summary;
 use super::decode::{Cause, Decoded, handle};
 use super::packet::{End, Packet, Visit};
 use super::words::{self, Context};
-use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, counted, styled};
+use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, clean_line, counted, styled};
 use netlink::trace::{Event, TABLE_PREFIX, Verdict};
 use policy::explain::{Fate, Ground};
-use policy::is_invisible;
 use ruleset::Hook;
 
 /// The width of the longest hook.
@@ -106,10 +105,10 @@ fn way(visit: &Visit, decoded: &Decoded<'_>) -> Vec<String> {
 
 /// What another table, or ours where steps are missing, did: where, by which rule, and what.
 fn foreign(visit: &Visit, decoded: &Decoded<'_>) -> String {
-    let place = |chain: &str| clean(&format!("{} {} {chain}", visit.family, visit.table));
+    let place = |chain: &str| clean_line(&format!("{} {} {chain}", visit.family, visit.table));
     let Some(step) = visit.steps.last() else { return place(&visit.chain) };
     let rule = decoded.rules.last().copied().flatten();
-    let comment = rule.map(|rule| clean(&rule.comment)).filter(|comment| !comment.is_empty());
+    let comment = rule.map(|rule| clean_line(&rule.comment)).filter(|comment| !comment.is_empty());
     let by = match (handle(&step.event), comment) {
         (None, _) => "its policy".to_owned(),
         (Some(handle), None) => format!("rule {handle}"),
@@ -142,7 +141,7 @@ fn end(context: Context<'_>, packet: &Packet, visits: &[Decoded<'_>]) -> String 
             None => line(FAINT, "sent"),
         },
         (End::Dropped, Some((visit, decoded))) if !decoded.ours => {
-            let (family, table) = (visit.family, clean(&visit.table));
+            let (family, table) = (visit.family, clean_line(&visit.table));
             line(FAINT, &format!("the rule: nft --handle list table {family} {table}"));
         }
         (End::Dropped, Some((_, decoded))) => {
@@ -180,11 +179,6 @@ fn question(packet: &Packet) -> String {
         headers.destination,
         words::service(headers)
     )
-}
-
-/// Names of others may hold anything.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_invisible(c) { '_' } else { c }).collect()
 }
 
 pub(super) fn summary(summary: &Summary) -> String {

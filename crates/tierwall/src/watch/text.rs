@@ -3,6 +3,7 @@
 
 use crate::options::{Color, Common};
 use anstream::{AutoStream, ColorChoice};
+use policy::is_invisible;
 use ratatui_core::style::{Color as Paint, Style};
 use ratatui_core::text::Span;
 use std::env;
@@ -69,7 +70,7 @@ impl Look {
 
     /// Without what commands a terminal, turns the direction of writing, or can't be shown.
     pub(super) fn clean(self, text: &str) -> String {
-        let is_good = |c: char| !is_harmful(c) && (self.unicode || c.is_ascii());
+        let is_good = |c: char| !is_invisible(c) && (self.unicode || c.is_ascii());
         text.chars().map(|c| if is_good(c) { c } else { '?' }).collect()
     }
 
@@ -111,16 +112,6 @@ impl Look {
     fn more(self) -> char {
         if self.unicode { '…' } else { '~' }
     }
-}
-
-/// Control characters, and those that change how others are shown: directions, marks without width,
-/// separators of lines (Unicode's categories Cc, Cf as far as they occur, Zl, Zp).
-fn is_harmful(c: char) -> bool {
-    let invisible = matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}');
-    c.is_control() || invisible
 }
 
 /// A number in five characters at most.

@@ -3,7 +3,7 @@
 use crate::after_change::AfterChange;
 use crate::caller::Caller;
 use crate::denial::{DenialSummary, Denials, DenialsBy, DenialsOrder, Observing};
-use crate::generation::{Connection, Difference, Differs, Past, Pending};
+use crate::generation::{Connection, Difference, Differs, HeldBack, Past, Pending};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -355,6 +355,15 @@ pub struct Status {
     /// Denials since the last change; none where there was none since the daemon started.
     #[serde(default)]
     pub after_change: Option<AfterChange>,
+}
+
+impl Status {
+    /// Why the policy files are held back, where that isn't told as [`Status::refused`].
+    pub fn held_back(&self) -> Option<&Differs> {
+        let is_told =
+            |differs: &&Differs| differs.kind == HeldBack::Refused && self.refused.is_some();
+        self.differs.as_ref().filter(|differs| !is_told(differs))
+    }
 }
 
 /// One tier in numbers.

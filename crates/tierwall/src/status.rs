@@ -4,11 +4,11 @@ use crate::confirm;
 use crate::error::Error;
 use crate::options::Common;
 use crate::output::{
-    BAD, FAINT, GOOD, HEADING, WARNING, columns, counted, print, print_json, styled,
+    BAD, FAINT, GOOD, HEADING, WARNING, clean_line, columns, counted, print, print_json, styled,
 };
 use control::{
-    Client, DenialSummary, Differs, Enforcement, HeldBack, Observing, Request, Response, SideMode,
-    Status, TableState, TierSummary, socket_path,
+    Client, DenialSummary, Differs, Enforcement, Observing, Request, Response, SideMode, Status,
+    TableState, TierSummary, socket_path,
 };
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -50,11 +50,11 @@ fn as_text(status: &Status) -> String {
         text += &format!("{}\n{}\n\n", styled(BAD, heading), problem.trim_end());
     }
     text += &format!(
-        "{held}, generation {}\nrole    {}{how}\npolicy  {}, {} allows\ndaemon  {}, pid {}, up {}\n",
+        "{held}, generation {}\nrole    {}{how}\npolicy  {}, {}\ndaemon  {}, pid {}, up {}\n",
         status.generation,
         styled(HEADING, &role),
         status.policy_file,
-        status.allows,
+        counted(status.allows, "allow"),
         status.version,
         status.pid,
         ago(status.since),
@@ -63,19 +63,19 @@ fn as_text(status: &Status) -> String {
         None => text += "last    nothing was sent: the kernel held this policy already\n",
         Some(commit) => {
             text += &format!(
-                "last    {}, {} ago: {} rules added, {} deleted, {} bytes in {:.1} ms\n",
+                "last    {}, {} ago: {} added, {} deleted, {} bytes in {:.1} ms\n",
                 commit.reason,
                 ago(commit.time),
-                commit.rules_added,
+                counted(commit.rules_added, "rule"),
                 commit.rules_deleted,
                 commit.bytes,
                 commit.duration_us as f64 / 1000.0,
             );
         }
     }
-    if let Some(Differs { why, since, .. }) = status.differs.as_ref().filter(|d| !is_refused(d)) {
+    if let Some(Differs { why, since, .. }) = status.held_back() {
         let heading = "the policy files are held back:";
-        let since = ago(*since);
+        let (why, since) = (clean_line(why.lines().next().unwrap_or_default()), ago(*since));
         text += &format!(
             "{} {why}, {since} ago; `tierwall reload` applies them\n",
             styled(WARNING, heading)
@@ -90,9 +90,10 @@ fn as_text(status: &Status) -> String {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
     }
     for line in &status.unwatched {
-        text += &format!("{}\n", styled(BAD, line));
+        text += &format!("{}\n", styled(BAD, &clean_line(line)));
     }
     if let Some(drift) = &status.drift {
+        let drift = clean_line(drift);
         text += &format!("{} {drift}\n", styled(WARNING, "changed by another process:"));
     }
     if let Some(problem) = &status.problem {
@@ -131,11 +132,6 @@ fn as_text(status: &Status) -> String {
     text
 }
 
-/// Whether that was told as a lockout.
-fn is_refused(differs: &Differs) -> bool {
-    differs.kind == HeldBack::Refused
-}
-
 /// What was denied in the last hour, if anything was.
 fn denied(status: &Status) -> String {
     let DenialSummary { denied, lost, .. } = status.denials;
@@ -154,7 +150,7 @@ fn denied(status: &Status) -> String {
 /// What the last change made denied, if anything, or that denials multiplied since.
 fn after_change(status: &Status) -> String {
     let Some(change) = &status.after_change else { return String::new() };
-    let sentence = change.sentence();
+    let sentence = clean_line(&change.sentence());
     match (change.alarm, change.newly()) {
         (true, _) => {
             let last = change.last.map(|last| format!(" (the last {} ago)", ago(last)));

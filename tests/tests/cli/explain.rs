@@ -1,7 +1,10 @@
 //! `explain`
 
-use super::{POLICY, app_server, assert_keys, assert_text, edited, fails, json, run, server};
+use super::{
+    POLICY, app_server, assert_keys, assert_text, edited, fails, json, run, server, stdout,
+};
 use serde_json::{Value, json as value};
+use std::process::Command;
 use tierwall_tests::server::Server;
 
 /// With the code that it ends with, from text and JSON alike.
@@ -146,6 +149,7 @@ fn says_what_cannot_be_answered_and_the_way_out() {
     for (question, told) in [
         ("--from wbe --to app --service tcp/1", "did you mean `web`?"),
         ("--from any --to app --service tcp/1", "name one"),
+        ("--from web,app --to db --service tcp/1", "neither a tier nor a host with an address"),
         ("--from web --to 10.10.1.300 --service tcp/1", "is not an address"),
         ("--from web --to app --service any", "no connection is on every service"),
         ("--from web --to app --service tcp/0", "ports lie between"),
@@ -173,12 +177,27 @@ fn says_where_something_else_is_enforced() {
     // What was added by command counts.
     run(&server, &["member", "add", "web", "192.0.2.9"], 0);
     assert_eq!(notes(0), value!([]));
+    // By another path to the same file, too.
+    let words = server.tierwall_command().unwrap();
+    let mut there = Command::new(words.get_program());
+    there.current_dir(server.path("etc")).args(["--config", "./tierwall.toml"]);
+    there.arg("--runtime-directory").arg(server.runtime_directory());
+    there.args(["explain", "--json"]).args(question.split(' '));
+    let output = server.run(&mut there).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
     server.write("tierwall.toml", edited("tcp/8080", "tcp/8081")).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !notes(9)[0].as_str().is_some_and(|note| note.contains("wait for `tierwall reload`")) {
         assert!(std::time::Instant::now() < deadline, "{}", notes(9));
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+    // Rolled back from, they are held back.
+    run(&server, &["reload"], 0);
+    run(&server, &["rollback"], 0);
+    let told = notes(9);
+    let first = told[0].as_str().unwrap();
+    assert!(first.starts_with("an older policy is enforced: the files are held back: "), "{told}");
+    assert!(!told.to_string().contains("tierwall reload"), "{told}");
     run(&server, &["teardown"], 0);
     let told = notes(9).to_string();
     assert!(told.contains("nothing is filtered at the moment"), "{told}");

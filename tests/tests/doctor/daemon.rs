@@ -67,3 +67,20 @@ fn a_change_that_waits_to_be_confirmed_is_told() {
     assert!(!found(&server).contains(&"warning daemon-pending".to_owned()));
     daemon.stop().unwrap();
 }
+
+#[test]
+fn files_that_are_held_back_are_told_and_not_as_waiting() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let daemon = server.start(&[]).unwrap();
+    let changed = format!("{POLICY}\n[[allow]]\nfrom = \"web\"\nto = \"*\"\nservice = \"udp/9\"\n");
+    server.replace("tierwall.toml", changed).unwrap();
+    assert!(server.tierwall(&["reload"]).unwrap().status.success());
+    assert!(server.tierwall(&["rollback"]).unwrap().status.success());
+    let found = found(&server);
+    assert!(found.contains(&"warning daemon-held-back".to_owned()), "{found:?}");
+    assert!(!found.iter().any(|line| line.contains("daemon-waiting")), "{found:?}");
+    let details = finding(&server, "daemon-held-back")["details"].clone();
+    assert!(details[1].as_str().unwrap().starts_with("waits: "), "{details}");
+    daemon.stop().unwrap();
+}

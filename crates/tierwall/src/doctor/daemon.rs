@@ -4,7 +4,7 @@ use super::facts::Daemon;
 use super::finding::{Finding, Id};
 use crate::confirm::how;
 use crate::status::left;
-use control::{Enforcement, Pending, Status, TableState};
+use control::{Differs, Enforcement, Pending, Status, TableState};
 
 /// What is known of the daemon from elsewhere.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +20,13 @@ pub(super) fn check(daemon: &Daemon, traces: Traces) -> Vec<Finding> {
         Daemon::Away => vec![away(traces)],
         Daemon::Unreachable(why) => vec![
             Finding::warning(Id::DaemonUnreachable, "tierwalld can't be asked")
-                .detail(why)
+                .details(why.lines().map(str::to_owned))
                 .advice("`systemctl restart tierwalld`, which disturbs no connection"),
+        ],
+        Daemon::Refuses(why) => vec![
+            Finding::warning(Id::DaemonUnreachable, "tierwalld refuses to answer")
+                .details(why.lines().map(str::to_owned))
+                .advice("what that says, then `tierwall doctor` once more"),
         ],
         Daemon::Status(status) => told(status),
     }
@@ -110,7 +115,15 @@ fn told(status: &Status) -> Vec<Finding> {
                 ),
         );
     }
-    if !status.waiting.is_empty() {
+    if let Some(Differs { why, .. }) = status.held_back() {
+        let what = "the policy files are held back: what was enforced before them stays";
+        findings.push(
+            Finding::warning(Id::DaemonHeldBack, what)
+                .details(why.trim_end().lines().map(str::to_owned))
+                .details(status.waiting.iter().map(|line| format!("waits: {line}")))
+                .advice("mend the policy, or `tierwall reload`, which applies it as it is"),
+        );
+    } else if !status.waiting.is_empty() {
         findings.push(
             Finding::note(Id::DaemonWaiting, "an edit waits for a reload")
                 .details(status.waiting.iter().cloned())
@@ -133,7 +146,7 @@ fn pending(pending: &Pending) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::testing;
-    use control::Response;
+    use control::{HeldBack, Response};
 
     /// A daemon that is content.
     fn status() -> Box<Status> {
@@ -162,7 +175,9 @@ mod tests {
         assert_eq!(away(false, false), "note daemon-away: tierwalld isn't running\n");
         assert!(away(false, true).starts_with("warning daemon-away: tierwalld is to run"));
         assert!(away(true, true).starts_with("warning daemon-away: tierwalld isn't running; its"));
-        assert!(told(&Daemon::Unreachable("no".into())).starts_with("warning daemon-unreachable"));
+        for daemon in [Daemon::Unreachable("no".into()), Daemon::Refuses("too many".into())] {
+            assert!(told(&daemon).starts_with("warning daemon-unreachable"), "{daemon:?}");
+        }
     }
 
     #[test]
@@ -198,6 +213,15 @@ mod tests {
         assert_eq!(findings[1].details, ["else it goes back to generation 12 by itself"]);
         assert!(findings[1].advice.contains("10.0.0.5"));
         assert_eq!(findings[3].details, ["a", "b"]);
+        // What holds an edit back is told in the place of its waiting.
+        let (kind, since) = (HeldBack::Reverted, 1);
+        let why = "nobody confirmed generation 13 within 60 s".to_owned();
+        status.differs = Some(Differs { kind, why, since });
+        let findings =
+            check(&Daemon::Status(status.clone()), Traces { table: true, enabled: true });
+        let last = findings.last().expect("one");
+        assert_eq!((findings.len(), last.id.name()), (ids.len(), "daemon-held-back"));
+        assert_eq!(last.details[1], "waits: a rule");
         status.table = TableState::Foreign;
         assert!(told(&Daemon::Status(status.clone())).starts_with("error daemon-table: another"));
         status.enforcement = Enforcement::TornDown;

@@ -141,6 +141,8 @@ pub(crate) enum Daemon {
     Away,
     /// It can't be asked.
     Unreachable(String),
+    /// It answers that it won't: there are too many who ask, or who asks may not.
+    Refuses(String),
     /// What it says.
     Status(Box<control::Status>),
 }

@@ -148,6 +148,7 @@ ids! {
     DaemonRefused = "daemon-refused",
     DaemonDrift = "daemon-drift",
     DaemonUnwatched = "daemon-unwatched",
+    DaemonHeldBack = "daemon-held-back",
     DaemonWaiting = "daemon-waiting",
 }
 

@@ -13,7 +13,7 @@ use super::facts::{Clock, Daemon, Facts, Services, Sysctls};
 use super::sysctl::shipped;
 use crate::error::Error;
 use crate::options::{Common, Doctor};
-use control::{Client, ClientError, Request, Response, socket_path};
+use control::{Client, ClientError, FailureKind, Request, Response, socket_path};
 use netlink::Connection;
 use std::fs;
 use std::path::Path;
@@ -62,7 +62,7 @@ pub(super) fn observe(common: &Common, options: &Doctor) -> Result<Facts, Error>
     facts.daemon = daemon(common);
     let own = match &facts.daemon {
         Daemon::Status(status) => Some(status.pid),
-        Daemon::Away | Daemon::Unreachable(_) => None,
+        Daemon::Away | Daemon::Unreachable(_) | Daemon::Refuses(_) => None,
     };
     match process::listeners(&processes, own) {
         Ok(listeners) => facts.listeners = listeners,
@@ -114,7 +114,10 @@ fn daemon(common: &Common) -> Daemon {
     let socket = socket_path(&common.runtime_directory);
     match Client::connect(&socket).and_then(|client| client.ask(&Request::Status)) {
         Ok(Response::Status(status)) => Daemon::Status(status),
-        Ok(Response::Failed(failure)) => Daemon::Unreachable(failure.message),
+        Ok(Response::Failed(failure)) => match failure.kind {
+            FailureKind::BadRequest => Daemon::Unreachable(failure.message),
+            _ => Daemon::Refuses(failure.message),
+        },
         Ok(_) => Daemon::Unreachable("it answered another question".to_owned()),
         Err(ClientError::NotRunning { .. }) => Daemon::Away,
         Err(error) => Daemon::Unreachable(crate::error::in_full(&error)),

@@ -1,8 +1,13 @@
 //! What the daemon holds beside the files, and whether it enforces what they say.
 
 use crate::options::Common;
-use control::{Client, ClientError, Enforcement, Request, Response, TableState, socket_path};
+use crate::output::clean_line;
+use control::{
+    Client, ClientError, Differs, Enforcement, Request, Response, TableState, socket_path,
+};
 use policy::{Addresses, Member, Policy};
+use std::fs;
+use std::path::Path;
 
 /// As [`compare`] for a question about all servers: files alone answer it where no daemon runs,
 /// and members by command are this server's own, so that a line says which tiers have any.
@@ -42,7 +47,7 @@ pub(crate) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {
         }
     };
     let mut notes = Vec::new();
-    if status.policy_file != common.config.display().to_string() {
+    if !is_same(&common.config, Path::new(&status.policy_file)) {
         notes.push(format!("tierwalld enforces another file, {}", status.policy_file));
         return notes;
     }
@@ -71,10 +76,13 @@ pub(crate) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {
                 .into(),
         );
     }
-    if !status.waiting.is_empty() {
+    if let Some(Differs { why, .. }) = status.held_back() {
+        let why = clean_line(why.lines().next().unwrap_or_default());
+        notes.push(format!("an older policy is enforced: the files are held back: {why}"));
+    } else if !status.waiting.is_empty() {
         notes.push("an older policy is enforced: changes wait for `tierwall reload`".into());
-        notes.extend(status.waiting.iter().map(|line| format!("waits: {line}")));
     }
+    notes.extend(status.waiting.iter().map(|line| format!("waits: {line}")));
     if status.kernel_problem.is_some() {
         notes.push("the kernel doesn't hold what was wanted".into());
     }
@@ -82,4 +90,10 @@ pub(crate) fn compare(common: &Common, policy: &mut Policy) -> Vec<String> {
         notes.push("`tierwall status` says more".into());
     }
     notes
+}
+
+/// Whether two paths lead to the same file, as far as can be seen.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let found = fs::canonicalize(one).ok().zip(fs::canonicalize(other).ok());
+    one == other || found.is_some_and(|(one, other)| one == other)
 }

@@ -3,7 +3,7 @@
 use super::text::Tone;
 use crate::output::counted;
 use crate::status::{in_words, modes};
-use control::{AfterChange, Enforcement, HeldBack, Losses, Pending, Status, TableState};
+use control::{AfterChange, Enforcement, Losses, Pending, Status, TableState};
 
 /// A line and what it is.
 pub(super) type Line = (Tone, String);
@@ -53,9 +53,7 @@ pub(super) fn told(status: &Status, losses: &Losses) -> Vec<Line> {
     if let Some(drift) = &status.drift {
         tell(Tone::Warning, "CHANGED by another process: ", drift);
     }
-    // A refusal was told already.
-    let differs = status.differs.as_ref().filter(|differs| differs.kind != HeldBack::Refused);
-    if let Some(differs) = differs {
+    if let Some(differs) = status.held_back() {
         tell(Tone::Warning, "HELD BACK: the policy files: ", &differs.why);
     }
     for line in &status.unwatched {
@@ -104,7 +102,7 @@ fn denies_more(change: &AfterChange) -> Option<Line> {
 mod tests {
     use super::super::testing;
     use super::*;
-    use control::{DenialRate, DenialRates, DeniedKind, Differs, Direction, SideMode};
+    use control::{DenialRate, DenialRates, DeniedKind, Differs, Direction, HeldBack, SideMode};
 
     #[test]
     fn a_change_that_denies_more_is_told_in_a_line() {

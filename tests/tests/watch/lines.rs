@@ -122,6 +122,18 @@ fn each_poll_is_an_object_and_the_news_add_up() {
 }
 
 #[test]
+fn a_last_poll_without_an_answer_is_a_failure() {
+    let network = network();
+    let server = server(&network);
+    for arguments in [&["watch", "--lines"][..], &["watch", "--json"]] {
+        let output = server.tierwall(&[arguments, &["--polls", "1"]].concat()).unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(!told.contains("trying again"), "{told}");
+    }
+}
+
+#[test]
 fn members_of_the_group_may_watch_and_nobody_else() {
     let network = network();
     let server = server(&network);

@@ -98,7 +98,7 @@ pub(crate) struct Watch {
     #[arg(long)]
     pub(crate) lines: bool,
 
-    /// End after so many polls
+    /// End after so many polls; as lines or JSON with exit code 1 where the last had no answer
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) polls: Option<u64>,
 }

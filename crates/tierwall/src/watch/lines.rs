@@ -42,12 +42,16 @@ pub(super) fn run(common: &Common, options: &Watch) -> Result<u8, Error> {
     };
     for number in 1u64.. {
         let began = Instant::now();
-        let text = lines.poll()?;
+        let is_last = options.polls == Some(number);
+        let text = lines.poll(is_last)?;
         match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             written => written?,
         }
-        if options.polls == Some(number) {
+        if is_last && lines.is_away {
+            return Ok(control::exit::FAILED);
+        }
+        if is_last {
             break;
         }
         thread::sleep(options.interval.saturating_sub(began.elapsed()));
@@ -68,9 +72,9 @@ struct Lines {
 }
 
 impl Lines {
-    /// What there is to tell. A daemon that is away is told and asked again; who may not ask it
-    /// never will.
-    fn poll(&mut self) -> Result<String, Error> {
+    /// What there is to tell. A daemon that is away is told and, but for the last time, asked again;
+    /// who may not ask it never will.
+    fn poll(&mut self, is_last: bool) -> Result<String, Error> {
         let was_away = self.is_away;
         let told = if self.json { self.object() } else { self.plain() };
         self.is_away = told.is_err();
@@ -81,8 +85,9 @@ impl Lines {
                 match self.json {
                     true => Ok(format!("{}\n", json!({ "time": now(), "error": why }))),
                     false => {
+                        let again = if is_last { "" } else { "; trying again" };
                         if !was_away {
-                            tell(&format!("{why}; trying again\n"));
+                            tell(&format!("{why}{again}\n"));
                         }
                         Ok(String::new())
                     }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::judge::{Judged, judge, tell_diagnostics};
 use crate::options::{Check, Common};
-use crate::output::{FAINT, GOOD, HEADING, columns, print, print_json, styled};
+use crate::output::{FAINT, GOOD, HEADING, columns, counted, print, print_json, styled};
 use policy::model::{DenyAction, Forward, Mode};
 use policy::{Direction, Opening, Reach};
 use serde_json::{Value, json};
@@ -62,11 +62,12 @@ fn rows(judged: &Judged, reach: &Reach) -> Vec<Row> {
 
 fn as_text(file: &str, judged: &Judged, rows: &[Row], who: &str) -> String {
     let policy = &judged.policy;
-    let (tiers, allows) = (policy.tiers.len(), policy.allows.len());
+    let tiers = counted(policy.tiers.len(), "tier");
+    let allows = counted(policy.allows.len(), "allow");
     let good = styled(GOOD, "good");
     let role: Vec<&str> = judged.role.tiers.iter().map(String::as_str).collect();
     let role = if role.is_empty() { "no tier".into() } else { role.join(", ") };
-    let mut text = format!("{file} is {good}: {tiers} tiers, {allows} allows\n");
+    let mut text = format!("{file} is {good}: {tiers}, {allows}\n");
     text += &format!("{who} is in {}\n", styled(HEADING, &role));
     for direction in Direction::BOTH {
         let (mode, heading) = match direction {

@@ -38,6 +38,10 @@ use netlink::survey::Family;
 use show::Report;
 
 pub(crate) fn run(common: &Common, options: &Doctor) -> Result<u8, Error> {
+    if options.sysctl && common.json {
+        let hint = Some("leave --json away: what is printed is a file for /etc/sysctl.d".into());
+        return Err(Error::Question("there is no JSON of --sysctl".into(), hint));
+    }
     if options.sysctl {
         print(sysctl::SHIPPED)?;
         return Ok(control::exit::OK);

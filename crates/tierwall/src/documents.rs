@@ -3,14 +3,14 @@
 
 use crate::error::Error;
 use crate::options::{Completions, Manual, Options};
+use crate::output::print;
 use clap::CommandFactory;
-use std::io::Write;
 
 /// Prints the completions for a shell.
 pub(crate) fn completions(wanted: &Completions) -> Result<u8, Error> {
     let mut script = Vec::new();
     clap_complete::generate(wanted.shell, &mut Options::command(), "tierwall", &mut script);
-    std::io::stdout().write_all(&script).map_err(Error::Output)?;
+    print(&String::from_utf8_lossy(&script))?;
     Ok(control::exit::OK)
 }
 

@@ -32,10 +32,10 @@ pub(crate) struct View<'p> {
 pub(crate) fn run(common: &Common, options: &Matrix) -> Result<u8, Error> {
     let Whole { mut policy, warnings, .. } = whole(common)?;
     let notes = daemon::compare_if_running(common, &mut policy);
-    let format = options.format.unwrap_or(match common.json {
+    let format = match common.json {
         true => MatrixFormat::Json,
-        false => MatrixFormat::Table,
-    });
+        false => options.format.unwrap_or(MatrixFormat::Table),
+    };
     // The page has them itself, and the JSON too.
     if !matches!(format, MatrixFormat::Json | MatrixFormat::Html) {
         tell_diagnostics(&warnings);

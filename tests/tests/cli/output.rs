@@ -67,7 +67,7 @@ fn colours_are_for_terminals() {
 fn a_reader_that_leaves_is_no_error() {
     let server = app_server();
     let daemon = server.start(&[]).unwrap();
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &["check"],
         &["check", "--json"],
         &["check", "--as", "db"],
@@ -83,6 +83,7 @@ fn a_reader_that_leaves_is_no_error() {
         &["matrix", "--format", "html"],
         &["who-can", "app"],
         &["who-can", "app", "--json"],
+        &["completions", "bash"],
         &["--help"],
     ];
     for arguments in commands {

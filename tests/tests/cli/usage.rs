@@ -74,7 +74,7 @@ fn help_and_version_are_data() {
 #[test]
 fn what_cannot_be_understood_is_64() {
     let server = app_server();
-    let wrong: [&[&str]; 10] = [
+    let wrong: [&[&str]; 12] = [
         &[],
         &["bogus"],
         &["check", "--bogus"],
@@ -85,6 +85,9 @@ fn what_cannot_be_understood_is_64() {
         &["plan", "--strict=yes"],
         &["status", "status"],
         &["teardown", "--as", "web"],
+        &["member", "promote", "web", "10.0.0.1", "--force"],
+        // A generation would be next.
+        &["rollback", "--confirm", "2m"],
     ];
     for arguments in wrong {
         let message = super::fails(&server, arguments, 64);
@@ -93,6 +96,8 @@ fn what_cannot_be_understood_is_64() {
             "{arguments:?}: {message}"
         );
     }
+    let message = super::fails(&server, &["doctor", "--sysctl", "--json"], 1);
+    assert!(message.contains("there is no JSON of --sysctl"), "{message}");
     for arguments in [&["--bogus"][..], &["start"], &["--config"]] {
         let output = server.tierwalld(arguments).unwrap();
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");

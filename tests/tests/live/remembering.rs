@@ -99,6 +99,7 @@ fn a_promotion_that_cannot_be_recorded_is_told_as_such() {
     fs::create_dir(&obstacle).unwrap();
     let said = tierwall(&server, &["member", "promote", "web", "10.0.7.7"]);
     assert!(said.code == 1 && said.error.contains("stays a member by command"), "{said:?}");
+    assert!(said.error.contains("tierwall.toml names 10.0.7.7 now"), "{said:?}");
     assert!(tierwall_ok(&server, &["member", "list"]).contains("10.0.7.7"));
     let file = fs::read_to_string(server.config()).unwrap();
     assert_eq!(file.matches("10.0.7.7").count(), 1, "{file}");

@@ -1,4 +1,4 @@
-//! The Ansible role on two servers, over SSH from a third host.
+//! The Ansible role on servers, over SSH from another host.
 
 use crate::made;
 use std::fs::{self, Permissions};
@@ -17,7 +17,7 @@ struct Rollout {
 }
 
 impl Rollout {
-    fn new() -> Self {
+    fn new(servers: &[&'static str]) -> Self {
         let addresses = [("control", "10.10.0.1"), ("web1", "10.10.1.10"), ("app1", "10.10.1.20")];
         let parsed = addresses.map(|(name, at)| (name, vec![at.parse::<IpAddr>().unwrap()]));
         let network = Network::new(parsed).unwrap();
@@ -27,14 +27,15 @@ impl Rollout {
         keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
         assert!(keygen.status().unwrap().success());
         let public = fs::read_to_string(key.with_extension("pub")).unwrap();
-        let machines = ["web1", "app1"].map(|name| {
+        let boot = |name: &&'static str| {
             let namespace = &network.host(name).namespace;
             let machine = Machine::boot(&made("TIERWALL_MACHINE"), namespace).unwrap();
             fs::create_dir_all(machine.path("/root/.ssh")).unwrap();
             machine.write("/root/.ssh/authorized_keys", &public).unwrap();
-            (name, machine)
-        });
-        let rollout = Self { network, machines: machines.into(), directory };
+            (*name, machine)
+        };
+        let machines = servers.iter().map(boot).collect();
+        let rollout = Self { network, machines, directory };
         rollout.write(
             "inventory",
             "[web]\nweb1 ansible_host=10.10.1.10\n[app]\napp1 ansible_host=10.10.1.20\n",
@@ -46,14 +47,19 @@ impl Rollout {
         fs::write(self.directory.path().join(name), text).unwrap();
     }
 
-    /// Runs the role with these allows and members.
+    /// Runs the role with these allows.
     fn play(&self, allows: &str, metrics: bool) -> Output {
+        self.play_with(allows, "10.10.0.1", &format!("tierwall_metrics: {metrics}"))
+    }
+
+    /// The same with who administers, and another variable.
+    fn play_with(&self, allows: &str, admin: &str, variable: &str) -> Output {
         let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/ansible/roles");
         let package = made("TIERWALL_DEB");
         let playbook = format!(
             "- hosts: all\n  roles:\n    - role: tierwall\n      vars:\n        \
-             tierwall_package: {}\n        tierwall_members: {{ admin: [\"10.10.0.1\"] }}\n        \
-             tierwall_confirm: 10s\n        tierwall_metrics: {metrics}\n        \
+             tierwall_package: {}\n        tierwall_members: {{ admin: [\"{admin}\"] }}\n        \
+             tierwall_confirm: 10s\n        {variable}\n        \
              tierwall_allows:\n{allows}",
             package.display()
         );
@@ -70,9 +76,12 @@ impl Rollout {
         control.namespace.run(|| ansible.output()).unwrap()
     }
 
+    fn machine(&self, name: &str) -> &Machine {
+        &self.machines.iter().find(|(known, _)| *known == name).unwrap().1
+    }
+
     fn status(&self, name: &str) -> serde_json::Value {
-        let (_, machine) = self.machines.iter().find(|(known, _)| *known == name).unwrap();
-        let status = machine.succeed(&["tierwall", "status", "--json"]).unwrap();
+        let status = self.machine(name).succeed(&["tierwall", "status", "--json"]).unwrap();
         serde_json::from_str(&status).unwrap()
     }
 }
@@ -98,7 +107,7 @@ const WEB: &str = "          - { from: web, to: app, service: tcp/8080 }\n";
 #[test]
 #[ignore = "boots machines: cargo xtask machines"]
 fn a_policy_is_rolled_out_and_one_that_locks_out_is_not() {
-    let rollout = Rollout::new();
+    let rollout = Rollout::new(&["web1", "app1"]);
     let [control, web, app] = ["control", "web1", "app1"].map(|name| rollout.network.host(name));
     let _listener = app.namespace.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
 
@@ -138,4 +147,59 @@ fn a_policy_is_rolled_out_and_one_that_locks_out_is_not() {
     let bad = rollout.play("          - { from: wbe, to: app, service: tcp/8080 }\n", false);
     assert!(!bad.status.success(), "{}", text(&bad));
     assert!(text(&bad).contains("wbe"), "{}", text(&bad));
+}
+
+#[test]
+#[ignore = "boots machines: cargo xtask machines"]
+fn a_first_run_locks_nobody_out_whatever_port_sshd_has() {
+    let rollout = Rollout::new(&["web1"]);
+    let [control, web] = ["control", "web1"].map(|name| rollout.network.host(name));
+    let machine = rollout.machine("web1");
+    machine.write("/etc/ssh/sshd_config.d/port.conf", "Port 2222\n").unwrap();
+    machine.succeed(&["systemctl", "restart", "ssh"]).unwrap();
+    let host = "[web]\nweb1 ansible_host=10.10.1.10 ansible_port=2222\n";
+
+    // A member that nobody knows the address of.
+    rollout.write("inventory", &format!("{host}app1\n"));
+    let unknown = rollout.play(SSH, false);
+    assert!(!unknown.status.success(), "{}", text(&unknown));
+    assert!(text(&unknown).contains("app1 can't be a member of a tier"), "{}", text(&unknown));
+    rollout.write("inventory", host);
+
+    // The allow is for another port. A second run doesn't take for done what the first one began.
+    for _ in 0..2 {
+        let locked = rollout.play(SSH, false);
+        assert!(!locked.status.success(), "{}", text(&locked));
+        let why = "would lock out the session from 10.10.0.1";
+        assert!(text(&locked).contains(why), "{}", text(&locked));
+        assert_eq!(rollout.status("web1")["input"], "observe");
+        assert!(reaches(control, web, 2222));
+        machine.fail(&["systemctl", "is-enabled", "tierwalld"]).unwrap();
+    }
+
+    let allow = SSH.replace("22", "2222");
+    let settings = |output: &str| {
+        format!("tierwall_settings: {{ mode: {{ input: enforce, output: {output} }} }}")
+    };
+    let modes = || {
+        let status = rollout.status("web1");
+        assert!(status["pending"].is_null() && reaches(control, web, 2222), "{status}");
+        [status["input"].clone(), status["output"].clone()]
+    };
+    let mended = rollout.play_with(&allow, "10.10.0.1", &settings("observe"));
+    assert!(mended.status.success(), "{}", text(&mended));
+    assert_eq!(modes(), ["enforce", "observe"]);
+    machine.succeed(&["systemctl", "is-enabled", "tierwalld"]).unwrap();
+
+    // A run that broke off once the file was written.
+    let edit = "s/output = \"observe\"/output = \"enforce\"/";
+    machine.succeed(&["sed", "-i", edit, "/etc/tierwall/tierwall.toml"]).unwrap();
+    let finished = rollout.play_with(&allow, "10.10.0.1", &settings("enforce"));
+    assert!(finished.status.success(), "{}", text(&finished));
+    assert_eq!(modes(), ["enforce", "enforce"]);
+
+    // Members apply by themselves, but for the one that the controller comes from.
+    let moved = rollout.play_with(&allow, "10.10.0.9", &settings("enforce"));
+    assert!(!moved.status.success(), "{}", text(&moved));
+    assert!(reaches(control, web, 2222));
 }

@@ -1,7 +1,7 @@
 //! What is done with this repository: see [`HELP`].
 //!
 //! `cargo xtask` is an alias in `.cargo/config.toml`. This program compiles in seconds on a machine
-//! that has nothing but Rust, and sees to the rest.
+//! that has Rust, a C compiler to link with, and git, and sees to the rest.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

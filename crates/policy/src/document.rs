@@ -412,4 +412,17 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn every_key_is_in_the_file_that_is_installed() {
+        let file = include_str!("../../../config/tierwall.toml");
+        for key in SETTINGS.iter().chain(&SHARED).chain(&ALLOW).chain(&METRICS) {
+            let is_key = |line: &str| {
+                let line = line.trim_start_matches('#');
+                let (name, _) = line.split_once('=').unwrap_or((line, ""));
+                name.trim_end().trim_matches(['[', ']']) == *key
+            };
+            assert!(file.lines().any(is_key), "`{key}` isn't in config/tierwall.toml");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::load::Options;
 use crate::setting::Settings;
 use crate::source::{Place, Source, Sources};
 use crate::syntax::{self, Trust};
+use crate::unseen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -146,11 +147,9 @@ impl<'o> Reading<'o> {
     /// Reads the files of one pattern.
     fn include(&mut self, pattern: &Text) {
         let wild = pattern.value.contains(['*', '?', '[']);
-        let paths = if wild {
-            self.matches(pattern)
-        } else {
-            vec![relative(&pattern.place, &pattern.value)]
-        };
+        let path = relative(&pattern.place, &pattern.value);
+        unseen::warn(pattern, &path, &mut self.diagnostics);
+        let paths = if wild { self.matches(pattern) } else { vec![path] };
         for path in paths {
             self.inputs.insert(Input { path: path.clone(), kind: InputKind::Policy });
             let truth = true_path(&path);

@@ -53,6 +53,7 @@ mod source;
 pub mod suggest;
 mod syntax;
 mod tier;
+mod unseen;
 mod user;
 mod wait;
 mod wanted;

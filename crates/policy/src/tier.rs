@@ -10,6 +10,7 @@ use crate::member::{Member, MemberError};
 use crate::model::{Location, Tier, TimedMembers};
 use crate::name;
 use crate::service::defined_twice;
+use crate::unseen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,6 +108,7 @@ fn list_file(
         return None;
     }
     let path = include::relative(&name.place, &name.value);
+    unseen::warn(name, &path, &mut reading.diagnostics);
     let is_new = lists.insert(path.clone());
     reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
     let opened = match file::open(&path, reading.options.check_permissions) {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{OPTIONS, fixtures};
-use tierwall_policy::{Options, Severity, Style, load};
+use tierwall_policy::{Options, Severity, Style, load, load_text};
 
 #[test]
 fn lints_are_warnings_and_errors_where_strict() {
@@ -27,4 +27,20 @@ fn an_allow_that_is_there_twice_is_there_once() {
     let keys: Vec<String> = policy.allows.iter().map(|allow| allow.key.to_string()).collect();
     let same = keys.iter().filter(|key| *key == "web -> app tcp/9090").count();
     assert_eq!((same, keys.len()), (1, 9));
+}
+
+#[test]
+fn what_the_service_cannot_see_is_told_unless_the_policy_is_there_too() {
+    let text = r#"include = ["/root/none/*.toml", "conf.d/*.toml"]
+
+[tiers]
+cdn = { file = "/var/tmp/none.list" }
+"#;
+    let unseen = |policy: &str| -> Vec<String> {
+        let loaded = load_text(std::path::Path::new(policy), text, &OPTIONS);
+        let found = loaded.diagnostics.iter().filter(|found| found.code == "unseen-file");
+        found.map(|found| format!("{found} {}", found.hint.clone().unwrap_or_default())).collect()
+    };
+    insta::assert_snapshot!(unseen("/none/tierwall.toml").join("\n"));
+    assert_eq!(unseen("/tmp/none/tierwall.toml"), Vec::<String>::new());
 }

@@ -105,7 +105,7 @@ fn deb(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
     let date = run::output(run::program("git").args(["log", "-1", "--format=%cD"]))?;
     let version = env!("CARGO_PKG_VERSION");
     let changelog = format!(
-        "tierwall ({version}) unstable; urgency=medium\n\n  * See /usr/share/doc/tierwall/changelog.gz.\n\n \
+        "tierwall ({version}) unstable; urgency=medium\n\n  * See /usr/share/doc/tierwall/CHANGELOG.md.\n\n \
          -- tierwall developers <tierwall@localhost>  {}\n",
         date.trim()
     );

@@ -59,7 +59,10 @@ impl Report {
         };
         text.push('\n');
         if !self.findings.is_empty() {
-            text += &styled(FAINT, "docs/doctor.md tells more about each [name]");
+            text += &styled(
+                FAINT,
+                "/usr/share/doc/tierwall/docs/doctor.md tells more about each [name]",
+            );
             text.push('\n');
         }
         text
@@ -88,7 +91,7 @@ mod tests {
             Report::new(vec![note(), Finding::error(Id::PolicyBad, "p").advice("mend")], vec![]);
         assert_eq!(report.findings[0].id, Id::PolicyBad);
         assert!(report.is_bad());
-        assert!(report.as_text().ends_with("1 error, 0 warnings, 1 note\n\u{1b}[2mdocs/doctor.md tells more about each [name]\u{1b}[0m\n"));
+        assert!(report.as_text().ends_with("1 error, 0 warnings, 1 note\n\u{1b}[2m/usr/share/doc/tierwall/docs/doctor.md tells more about each [name]\u{1b}[0m\n"));
         let notes = Report::new(vec![note()], vec!["x: y".into()]);
         assert!(!notes.is_bad());
         assert_eq!(notes.as_json()["notes"], 1);

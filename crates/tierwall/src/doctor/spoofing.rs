@@ -26,7 +26,7 @@ pub(super) fn check(
         findings.push(
             Finding::note(Id::SpoofingIpv6, "the sources of IPv6 packets aren't checked against routes")
                 .detail("the kernel has no rp_filter for IPv6: who is on any network of this host can send as a member of a tier, and gets no answer")
-                .advice("let the routers in front drop forged sources; docs/doctor.md has a rule for a table of your own"),
+                .advice("let the routers in front drop forged sources; /usr/share/doc/tierwall/docs/doctor.md has a rule for a table of your own"),
         );
     }
     findings

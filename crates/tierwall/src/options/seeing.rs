@@ -41,7 +41,8 @@ pub(crate) enum By {
 pub(super) const SUGGEST_HELP: &str = "\
 What is printed is a part of a policy file, with what was seen of each allow in a comment above it. \
 Nothing is added by itself. An address in a tier stands for the narrowest tier that holds it. What \
-the policy files let through by now isn't suggested again. See docs/suggest.md.";
+the policy files let through by now isn't suggested again. See \
+/usr/share/doc/tierwall/docs/suggest.md.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Suggest {
@@ -119,7 +120,7 @@ kernel tells of rules that match, so what a packet passed by isn't shown. Rules 
 tables are told too: one that drops the packet is often what is looked for.
 
 The policy files say which line a rule is of; where they aren't what is enforced, that is told, and \
-the names that the kernel's rules bear are used. docs/trace.md tells more.
+the names that the kernel's rules bear are used. /usr/share/doc/tierwall/docs/trace.md tells more.
 
 Exits with 0, whatever became of the packets.";
 
@@ -168,7 +169,8 @@ pub(crate) struct Trace {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 0 where there is nothing but notes, with 2 where there is a \
-                        warning or an error. docs/doctor.md tells more about each finding.")]
+                        warning or an error. /usr/share/doc/tierwall/docs/doctor.md tells more \
+                        about each finding.")]
 pub(crate) struct Doctor {
     /// Where the daemon keeps what outlives it
     #[arg(long, value_name = "DIRECTORY", default_value = control::STATE_DIRECTORY)]

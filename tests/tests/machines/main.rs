@@ -195,6 +195,7 @@ fn the_package_from_its_installation_to_its_purge() {
     load.assert_unbroken();
     drop(load);
     goes(&site);
+    leaves_the_table_of_others(&site);
 }
 
 /// `systemctl reload` applies an edit, or fails with what is wrong with it.
@@ -306,9 +307,10 @@ fn boots(site: &mut Site) {
     site.ok("systemctl reload tierwalld");
 }
 
-/// Removed, the policy stays; purged, it goes.
+/// Removed, the policy stays, also where the service was stopped before; purged, it goes.
 fn goes(site: &Site) {
     let table = site.table();
+    site.ok("systemctl stop tierwalld");
     let said = site.ok("apt-get remove --yes tierwall");
     assert!(said.contains("the policy stays in the kernel"), "{said}");
     assert_eq!(site.table(), table);
@@ -318,6 +320,19 @@ fn goes(site: &Site) {
     let left = site.ok("find /etc /usr /var/lib /var/cache /run -name *tierwall*");
     assert_eq!(left, "", "it is still there");
     assert!(!site.ok("journalctl --list-catalog").contains("tierwall:"));
+}
+
+/// Purged where the service never came to be, since another's table was in its way.
+fn leaves_the_table_of_others(site: &Site) {
+    let own = "table inet filter { chain own { type filter hook input priority 0; udp dport 9 drop; } }\n";
+    site.machine.write("/root/own.nft", own).unwrap();
+    site.ok("nft -f /root/own.nft");
+    site.ok("apt-get install --yes /root/tierwall.deb");
+    site.write_policy(POLICY);
+    site.fails("systemctl start tierwalld");
+    let said = site.ok("apt-get purge --yes tierwall");
+    assert!(!said.contains("nft delete") && !said.contains("the policy stays"), "{said}");
+    assert!(site.ok("nft list table inet filter").contains("chain own"));
 }
 
 /// Gives the address of the application server to whoever asks, until it is dropped.

@@ -112,6 +112,9 @@ fn the_rpm_from_its_installation_to_its_removal() {
         site.ok("journalctl --list-catalog").contains("tierwall: The policy files have errors")
     );
     assert_eq!(site.ok("rpm --verify --nodeps tierwall"), "");
+    // Removed before it ever ran: there is nothing to take away.
+    assert!(!site.ok("rpm --erase --nodeps tierwall").contains("the policy"));
+    site.ok("rpm --install --nodeps /root/tierwall.rpm");
 
     site.write_policy(POLICY);
     site.ok("systemctl enable --now tierwalld");
@@ -135,6 +138,7 @@ fn the_rpm_from_its_installation_to_its_removal() {
     // Removed, the policy stays, and whoever removes it is told how to take it away.
     let said = site.ok("rpm --erase --nodeps tierwall");
     assert!(said.contains("the policy stays in the kernel"), "{said}");
+    assert!(said.contains("\n    nft delete table inet filter\n"), "{said}");
     assert_eq!(site.table(), table);
     assert_eq!(site.property("tierwalld", "ActiveState"), "inactive");
     assert!(!site.machine.path("/usr/sbin/tierwalld").exists());

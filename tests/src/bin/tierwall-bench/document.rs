@@ -2,6 +2,7 @@
 //! that are between markers. What stands around them is written by hand.
 
 use crate::Measured;
+use crate::machine;
 use crate::plot;
 use crate::report::{self, Group};
 use anyhow::{Context, Result};
@@ -44,16 +45,28 @@ pub(crate) fn write(machine: &Machine, case: &Measured) -> Result<()> {
     let path = docs.join("performance.md");
     let mut text =
         fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-    let mut block = String::from("| | |\n| --- | --- |\n");
-    for (what, which) in machine {
-        let _ = writeln!(block, "| {what} | {which} |");
-    }
+    let block = versions(machine, &text);
     replace(&mut text, "machine", &block)?;
     replace(&mut text, case.name, &markdown(machine, case))?;
     plot::write(&docs, &case.groups)?;
     fs::write(&path, text)?;
     eprintln!("docs/performance.md has it now");
     Ok(())
+}
+
+/// The machine and the versions. Each case says itself when it was measured, and of which tierwall;
+/// of a peer that isn't here stays what the cases were measured with that had it.
+fn versions(machine: &Machine, before: &str) -> String {
+    let mut block = String::from("| | |\n| --- | --- |\n");
+    let known = machine.iter().filter(|(what, _)| !["date", "tierwall"].contains(what));
+    for (what, which) in known {
+        let earlier = || before.lines().find(|line| line.starts_with(&format!("| {what} | ")));
+        match earlier().filter(|_| which == machine::MISSING) {
+            Some(line) => block += &format!("{line}\n"),
+            None => block += &format!("| {what} | {which} |\n"),
+        }
+    }
+    block
 }
 
 /// Puts `block` between the markers of that name.
@@ -91,4 +104,24 @@ fn markdown(machine: &Machine, case: &Measured) -> String {
         let _ = writeln!(text, "\n**The machine was not quiet:** {warning}.");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_a_peer_that_is_not_here_stays() {
+        let missing = || machine::MISSING.to_owned();
+        let machine = [
+            ("date", "now".to_owned()),
+            ("tierwall", "commit 1".to_owned()),
+            ("nft", "v2".to_owned()),
+            ("ipset", missing()),
+            ("firewalld", missing()),
+        ];
+        let block = versions(&machine, "x\n| nft | v1 |\n| ipset | v7.17 |\n<!-- end -->\n");
+        let wanted = format!("| nft | v2 |\n| ipset | v7.17 |\n| firewalld | {} |\n", missing());
+        assert_eq!(block, format!("| | |\n| --- | --- |\n{wanted}"));
+    }
 }

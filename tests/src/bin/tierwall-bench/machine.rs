@@ -5,6 +5,9 @@ use std::fs;
 use std::process::Command;
 use std::time::SystemTime;
 
+/// In place of the version of a peer that can't be had.
+pub(crate) const MISSING: &str = "not here, so left out";
+
 /// A line each: what, and which.
 pub(crate) fn describe() -> Result<Vec<(&'static str, String)>> {
     let field = |text: &str, key: &str| {
@@ -29,7 +32,7 @@ pub(crate) fn describe() -> Result<Vec<(&'static str, String)>> {
         ("firewalld", "firewall-offline-cmd", &["--version"]),
     ] {
         let version = first_line(program, arguments);
-        all.push((name, version.unwrap_or_else(|| "not here, so left out".to_owned())));
+        all.push((name, version.unwrap_or_else(|| MISSING.to_owned())));
     }
     Ok(all)
 }

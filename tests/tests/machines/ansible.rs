@@ -122,6 +122,9 @@ fn a_policy_is_rolled_out_and_one_that_locks_out_is_not() {
     assert!(again.status.success(), "{}", text(&again));
     assert_eq!(text(&again).matches("changed=0").count(), 2, "{}", text(&again));
     assert!(!serves_metrics(app));
+    // Of members alone, which apply by themselves, nothing is left to confirm.
+    let members = rollout.play_with(SSH, "10.10.0.0/30", "tierwall_metrics: false");
+    assert!(members.status.success(), "{}", text(&members));
 
     let both = format!("{SSH}{WEB}");
     let second = rollout.play(&both, true);

@@ -4,7 +4,7 @@
 //! staged below `target/dist`: release programs, and the manual pages and completions that these
 //! print themselves.
 
-use crate::{needs, run};
+use crate::{needs, notices, run};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +15,9 @@ use std::process::Command;
 const SHELLS: [(&str, &str); 3] =
     [("bash", "tierwall"), ("zsh", "_tierwall"), ("fish", "tierwall.fish")];
 
+/// The programs.
+const PROGRAMS: [&str; 2] = ["tierwall", "tierwalld"];
+
 /// Both packages.
 pub(crate) struct Packages {
     pub(crate) deb: PathBuf,
@@ -24,12 +27,13 @@ pub(crate) struct Packages {
 /// Makes them.
 pub(crate) fn dist() -> Result<Packages> {
     needs::ensure(&[needs::DEMO, needs::DIST])?;
-    let programs = ["--package", "tierwall", "--package", "tierwalld"];
-    run::succeed(run::cargo(&["build", "--release", "--locked"]).args(programs))?;
+    let programs = PROGRAMS.map(|name| ["--package", name]);
+    run::succeed(run::cargo(&["build", "--release", "--locked"]).args(programs.as_flattened()))?;
     let root = run::root();
     let stage = root.join("target/dist");
     clear(&stage)?;
-    let parts = parts(&root, &stage)?;
+    let notices = notices::collect(&PROGRAMS)?;
+    let parts = parts(&root, &stage, &notices.text)?;
     let dist = root.join("dist");
     fs::create_dir_all(&dist)?;
     let place = |package: PathBuf| -> Result<PathBuf> {
@@ -39,7 +43,7 @@ pub(crate) fn dist() -> Result<Packages> {
         Ok(dist.join(name))
     };
     let deb = place(deb(&root, &stage, &parts)?)?;
-    let rpm = place(rpm(&root, &stage, &parts)?)?;
+    let rpm = place(rpm(&root, &stage, &parts, &notices.expression)?)?;
     Ok(Packages { deb, rpm })
 }
 
@@ -51,13 +55,13 @@ fn clear(directory: &Path) -> Result<()> {
 }
 
 /// What both packages hold, under the names that `config/debian/tierwall.install` knows.
-fn parts(root: &Path, stage: &Path) -> Result<PathBuf> {
+fn parts(root: &Path, stage: &Path, notices: &str) -> Result<PathBuf> {
     let parts = stage.join(format!("tierwall-{}", env!("CARGO_PKG_VERSION")));
     for directory in ["bin", "man", "completions", "etc", "examples"] {
         fs::create_dir_all(parts.join(directory))?;
     }
     let release = root.join("target/release");
-    for program in ["tierwall", "tierwalld"] {
+    for program in PROGRAMS {
         copy(&release.join(program), &parts.join("bin").join(program), 0o755)?;
     }
     let (tierwall, tierwalld) = (release.join("tierwall"), release.join("tierwalld"));
@@ -83,6 +87,7 @@ fn parts(root: &Path, stage: &Path) -> Result<PathBuf> {
     for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
         copy(&root.join(file), &parts.join(file), 0o644)?;
     }
+    fs::write(parts.join("NOTICES"), notices)?;
     Ok(parts)
 }
 
@@ -113,10 +118,16 @@ fn deb(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
     let mut build = run::program("dpkg-buildpackage");
     build.args(["--build=binary", "--no-sign", "--no-check-builddeps"]).current_dir(parts);
     run::succeed(&mut build)?;
-    only(stage, "deb")
+    let package = only(stage, "deb")?;
+    if needs::has_program("lintian") {
+        let mut lintian = run::program("lintian");
+        lintian.args(["--allow-root", "--fail-on", "error,warning"]).arg(&package);
+        run::succeed(&mut lintian)?;
+    }
+    Ok(package)
 }
 
-fn rpm(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
+fn rpm(root: &Path, stage: &Path, parts: &Path, licence: &str) -> Result<PathBuf> {
     let staged = stage.join("rpm-root");
     for (from, to) in [
         ("bin/tierwall", "usr/bin/tierwall"),
@@ -128,6 +139,7 @@ fn rpm(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
         ("README.md", "usr/share/doc/tierwall/README.md"),
         ("CHANGELOG.md", "usr/share/doc/tierwall/CHANGELOG.md"),
         ("LICENSE", "usr/share/licenses/tierwall/LICENSE"),
+        ("NOTICES", "usr/share/licenses/tierwall/NOTICES"),
     ] {
         let mode = fs::metadata(parts.join(from))?.permissions().mode() & 0o777;
         copy(&parts.join(from), &staged.join(to), mode)?;
@@ -160,6 +172,7 @@ fn rpm(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
         ("_topdir", top.display().to_string()),
         ("staged", staged.display().to_string()),
         ("version_of_tierwall", env!("CARGO_PKG_VERSION").to_owned()),
+        ("licence_of_tierwall", licence.to_owned()),
     ] {
         build.arg("--define").arg(format!("{name} {value}"));
     }

@@ -11,6 +11,7 @@ mod kernels;
 mod licences;
 mod machines;
 mod needs;
+mod notices;
 mod promtool;
 mod run;
 

@@ -159,6 +159,10 @@ fn the_package_from_its_installation_to_its_purge() {
     for page in ["1/tierwall.1", "8/tierwalld.8", "5/tierwall.toml.5"] {
         assert!(site.machine.path(&format!("/usr/share/man/man{page}.gz")).is_file(), "{page}");
     }
+    for document in ["CHANGELOG.md", "NOTICES.gz", "docs/doctor.md", "docs/suggest.md"] {
+        let path = site.machine.path(&format!("/usr/share/doc/tierwall/{document}"));
+        assert!(path.is_file(), "{document}");
+    }
 
     // From here on a long connection and new ones, all the time.
     let mut load = Load::new();

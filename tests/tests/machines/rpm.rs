@@ -16,6 +16,7 @@ const FILES: &str = "\
 -rw-r--r-- root root /usr/share/bash-completion/completions/tierwall
 -rw-r--r-- root root /usr/share/fish/vendor_completions.d/tierwall.fish
 -rw-r--r-- root root /usr/share/licenses/tierwall/LICENSE
+-rw-r--r-- root root /usr/share/licenses/tierwall/NOTICES
 -rw-r--r-- root root /usr/share/tierwall/60-tierwall.conf
 -rw-r--r-- root root /usr/share/tierwall/grafana/tierwall.json
 -rw-r--r-- root root /usr/share/tierwall/prometheus/tierwall.rules.yml
@@ -54,6 +55,8 @@ fn the_rpm_holds_what_it_should() {
         let page = documents.iter().find(|line| line.contains(name));
         assert!(page.is_some_and(|line| line.starts_with("-rw-r--r-- root root ")), "{name}");
     }
+    let licence = rpm(&["-qp", "--qf", "%{LICENSE}"]);
+    assert!(licence.contains(" AND GPL-3.0-or-later AND "), "{licence}");
     assert_eq!(rpm(&["-qp", "--configfiles"]).trim(), "/etc/tierwall/tierwall.toml");
     // Nothing of this system is needed but libraries and what the scriptlets call.
     let needed = rpm(&["-qp", "--requires"]);

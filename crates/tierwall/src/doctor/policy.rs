@@ -10,7 +10,7 @@ const SHOWN: usize = 3;
 pub(super) fn check(policy: &Policy, file: &str) -> Option<Finding> {
     Some(match policy {
         Policy::Missing => Finding::note(Id::PolicyMissing, format!("there is no policy {file}"))
-            .advice("write one: tierwall.toml(5) explains every key"),
+            .advice("write one: `man tierwall.toml` explains every key"),
         Policy::Bad { errors, .. } => {
             let what = format!("{file} has {}", counted(errors.len(), "error"));
             Finding::error(Id::PolicyBad, what)

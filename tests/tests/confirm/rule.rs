@@ -1,6 +1,10 @@
 //! `confirm` in the policy file: which changes have to be confirmed without being asked to.
 
-use super::{SHORT, gone_back, history, with_more};
+use super::{LONG, SHORT, gone_back, history, with_more};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tierwall_tests::site::{ADMIN, OTHER, Site, policy};
 
 /// With the rule.
@@ -107,4 +111,42 @@ fn members_change_while_a_change_waits_and_stay_when_it_is_gone_back() {
         assert_eq!(status["tiers"][0]["by_command"], 1);
         daemon.stop().unwrap();
     }
+}
+
+/// With the rule, where admin is let in by `members` of its tier and by the network it is in.
+fn two_ways(members: &str, port: u16) -> String {
+    let text = policy(&format!("{members}10.0.0.98"))
+        .replace("from = \"admin\"", "from = [\"admin\", \"10.0.0.0/24\"]")
+        .replace("tcp/80", &format!("tcp/{port}"));
+    ruled(&text, LONG).replace("[tiers]", "ownership = \"repair\"\n[tiers]")
+}
+
+/// The first try fails, and nothing that is heard later asks for another.
+#[test]
+fn what_others_did_is_put_back_also_while_an_edit_has_to_wait() {
+    let with_admin = format!("{ADMIN}\", \"");
+    let site = Site::new(&two_ways(&with_admin, 80));
+    let daemon = site.server.start(&["--takeover"]).unwrap();
+    let _session = site.session("admin", 22);
+    site.server.replace("tierwall.toml", two_ways(&with_admin, 81)).unwrap();
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    site.server.replace("tierwall.toml", two_ways("", 81)).unwrap();
+    let status = site.status_when(|status| status["waiting"] != serde_json::json!([]));
+    assert_eq!(status["pending"]["generation"], 2, "{status}");
+
+    // No copy of the table can be written that is there in place of ours.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let copies: Vec<PathBuf> = (now..now + 300)
+        .map(|second| site.server.state_directory().join(format!(".foreign-{second}.nft.new")))
+        .collect();
+    copies.iter().for_each(|copy| symlink("/dev/full", copy).unwrap());
+    let foreign = "delete table inet filter; table inet filter { chain input { type filter hook \
+                   input priority 0; policy accept; tcp dport 22 accept; }; }";
+    site.server.host().namespace.command("nft", &[foreign]).unwrap();
+    site.status_when(|status| status["kernel_problem"].is_string());
+    copies.iter().for_each(|copy| fs::remove_file(copy).unwrap());
+    let status =
+        site.status_when(|status| status["table"] == "ours" && status["kernel_problem"].is_null());
+    assert_eq!(status["pending"]["generation"], 2, "{status}");
+    daemon.stop().unwrap();
 }

@@ -62,14 +62,21 @@ impl Engine {
             self.trouble.is_over();
             return Ok(Step::default());
         }
+        // What the files say may have to wait, or can't be applied: no reason to leave the kernel
+        // as it is. Only what is to be reported stays, as long as it is an edit that fails.
+        let is_reported = self.applied.ownership == Ownership::Report && self.trouble.is_of_edit;
+        let repaired = match is_reported {
+            true => Ok(Step::default()),
+            false => self.settle("repair", Terms::force(!self.held)),
+        };
         match self.files_changed() {
-            // They are no reason to leave the kernel as it is.
-            Err(StepError::BadPolicy(_) | StepError::Lockout(_)) => {
-                let step = self.settle("repair", Terms::force(!self.held))?;
+            Err(error @ StepError::Kernel(_)) => Err(error),
+            Ok(step) if step.commit.is_some() => Ok(step),
+            _ => {
+                let step = repaired?;
                 self.look_again()?;
                 Ok(step)
             }
-            step => step,
         }
     }
 

@@ -177,3 +177,21 @@ fn a_member_by_command_that_somebody_is_in_by_stays() {
     assert!(!site.is_let_in("admin"));
     daemon.stop().unwrap();
 }
+
+/// A problem of the kernel is over when it holds the policy, whatever the files say.
+#[test]
+fn a_refused_edit_does_not_outlast_what_the_kernel_fails_meanwhile() {
+    let policy = |admin| policy(admin).replace("[tiers]", "ownership = \"repair\"\n[tiers]");
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    site.server.replace("tierwall.toml", policy("10.0.0.99")).unwrap();
+    site.status_when(|status| status["refused"].is_string());
+    let nft = |command: &str| site.server.host().namespace.command("nft", &[command]).unwrap();
+    nft("delete table inet filter; table inet filter { chain input { type filter hook input \
+         priority 0; policy accept; tcp dport 22 accept; }; }");
+    site.status_when(|status| status["kernel_problem"].is_string());
+    nft("delete table inet filter");
+    site.status_when(|status| status["table"] == "ours" && status["kernel_problem"].is_null());
+    daemon.stop().unwrap();
+}

@@ -55,6 +55,7 @@ impl Engine {
             return Ok(Step::default());
         }
         if let Some(why) = self.refused_before() {
+            self.trouble.is_of_edit = false;
             return Err(StepError::Lockout(why));
         }
         let was_held_back =
@@ -190,7 +191,7 @@ impl Engine {
             }
             Err(error) => {
                 (self.applied, self.server) = before;
-                self.trouble.is_of_edit = differs;
+                self.trouble.is_of_edit = differs && matches!(error, StepError::Kernel(_));
                 if is_proposed {
                     self.withdraw();
                 }

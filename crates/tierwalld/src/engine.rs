@@ -67,7 +67,7 @@ pub(crate) enum StepError {
     /// A confirmation can't be recorded, so the change still waits.
     #[error(
         "can't record in the state directory that the change is confirmed, so it still waits\n  \
-         hint: make the directory writable, then confirm again"
+         hint: make room there, or make it writable, then confirm again"
     )]
     NotConfirmed(#[source] io::Error),
     /// Nothing shows that somebody can get in.
@@ -136,7 +136,7 @@ pub(crate) struct Engine {
     pub(crate) pending: Option<Pending>,
     /// When going back is tried again, and why it was begun.
     go_back_again: Option<(Instant, Why)>,
-    /// Whether the record of a change that waits no longer couldn't be removed.
+    /// Whether the end of a change that waited couldn't be recorded.
     record_stays: bool,
     /// Whether the files may say something that had to wait until now.
     recheck: bool,

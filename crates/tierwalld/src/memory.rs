@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 /// How long after the first change.
 const SOON: Duration = Duration::from_secs(2);
 
+/// How long after the end of a change that waited couldn't be recorded it is tried again: a disk
+/// that hangs holds up whatever comes meanwhile.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// How long after it was written before, for members of a large policy.
 const SELDOM: Duration = Duration::from_secs(60);
 
@@ -64,7 +68,16 @@ impl Memory {
 
     /// The role, users or members by command are others than those recorded.
     pub(crate) fn is_old(&mut self) {
-        self.small.get_or_insert(Instant::now() + SOON);
+        self.small_is_due(Instant::now() + SOON);
+    }
+
+    /// The end of a change that waited couldn't be recorded.
+    pub(crate) fn is_stuck(&mut self) {
+        self.small_is_due(Instant::now() + AGAIN);
+    }
+
+    fn small_is_due(&mut self, due: Instant) {
+        self.small = Some(self.small.map_or(due, |earlier| earlier.min(due)));
     }
 
     /// So is the policy of the files.
@@ -109,7 +122,12 @@ impl Engine {
 
     /// Keeps the policy of the files that stays, and returns when a start that finds bad files would find it.
     pub(crate) fn keep_policy(&self) -> io::Result<()> {
-        let (policy, now) = (self.lasting().clone(), report::now());
+        self.keep_last_good(self.lasting())
+    }
+
+    /// Keeps a policy as the last good one, and returns when a start would find it.
+    pub(crate) fn keep_last_good(&self, policy: &Policy) -> io::Result<()> {
+        let (policy, now) = (policy.clone(), report::now());
         let save = move |state: &StateDirectory| last_good::save(state, &policy, now);
         match &self.memory.recorder {
             Some(recorder) => recorder.record_now("policy", save),
@@ -136,7 +154,7 @@ impl Engine {
             self.remember_policy();
         }
         if small {
-            self.forget_again();
+            self.end_record_again();
         }
         let Some(recorder) = &self.memory.recorder else { return };
         if !small {

@@ -121,7 +121,7 @@ pub(crate) enum Damage {
 impl Pending {
     /// Records it, with the policy that waits. On return it is on the disk.
     pub(crate) fn save(&self, new: &Policy, state: &StateDirectory) -> io::Result<()> {
-        if state.size(RECORD).is_some() {
+        if is_recorded(state) {
             // One that this takes the place of: what is now written isn't committed yet.
             self.record.save(state)?;
         }
@@ -152,6 +152,11 @@ impl Record {
     pub(crate) fn save(&self, state: &StateDirectory) -> io::Result<()> {
         state.write_synced(RECORD, &serde_json::to_vec_pretty(self)?)
     }
+}
+
+/// Whether something is recorded, of whatever use.
+pub(crate) fn is_recorded(state: &StateDirectory) -> bool {
+    state.size(RECORD).is_some()
 }
 
 /// Records that nothing waits. On return the disk knows.

@@ -5,6 +5,7 @@
 
 mod deadline;
 mod denials;
+mod disk;
 mod proof;
 mod record;
 mod rule;

@@ -170,14 +170,45 @@ impl Engine {
         }
     }
 
+    /// Has it recorded that nothing waits and what is applied stays. The record goes last: until the
+    /// rest is known, a start has to find it.
+    pub(super) fn record_end(&self) -> io::Result<()> {
+        // Where the files are held back, a start goes on with the last good policy. One that is
+        // held back itself was never enforced.
+        if self.refusal.is_some() && !self.held {
+            self.keep_last_good(&self.applied)?;
+        }
+        self.keep_refusal()?;
+        self.forget_record()
+    }
+
+    /// What couldn't be recorded of an end now is tried again.
+    pub(super) fn ended(&mut self, ended: io::Result<()>) -> io::Result<()> {
+        self.record_stays = ended.is_err() && self.state.is_some();
+        if self.record_stays {
+            self.memory.is_stuck();
+        }
+        ended
+    }
+
+    /// Tries again to record the end of a change that waited.
+    pub(crate) fn end_record_again(&mut self) {
+        if self.record_stays && self.pending.is_none() {
+            // It was told that it couldn't be.
+            let ended = self.record_end();
+            let _ = self.ended(ended);
+        }
+    }
+
     /// Takes back what was proposed: nothing waits, or what did before.
     pub(super) fn withdraw(&mut self) {
-        let earlier = self.pending.clone();
-        let outcome = match &earlier {
-            Some(earlier) => self.save_pending(earlier),
-            None => self.forget_record(),
+        let outcome = match self.pending.clone() {
+            Some(earlier) => self.save_pending(&earlier),
+            None => {
+                let forgotten = self.forget_record();
+                self.ended(forgotten)
+            }
         };
-        self.record_stays = earlier.is_none() && outcome.is_err() && self.state.is_some();
         if let Err(error) = outcome {
             tracing::warn!(target: kind::NOT_RECORDED, %error, "can't take back the record of a change that isn't made");
         }
@@ -229,6 +260,11 @@ impl Engine {
         let Some(pending) = &mut self.pending else { return };
         pending.back = pending.back.with_member_changes(before, &self.applied);
         self.follow_before();
+        self.record_pending();
+    }
+
+    /// Has the change that waits written anew, and doesn't wait for it.
+    fn record_pending(&self) {
         let Some(pending) = &self.pending else { return };
         let (pending, new) = (pending.clone(), self.applied.clone());
         if let Some(recorder) = self.memory.recorder() {
@@ -353,14 +389,11 @@ impl Engine {
             true => Some(Refusal::of(self.read_digest(), kind, why)),
             false => refusal.clone(),
         };
-        // Until both are known a start has to find the record.
-        let kept = self.keep_policy().and_then(|()| self.keep_refusal());
-        let forgotten = kept.and_then(|()| self.forget_record());
-        self.record_stays = forgotten.is_err() && self.state.is_some();
-        if let Err(error) = forgotten {
+        let ended = self.record_end();
+        if let Err(error) = self.ended(ended) {
             tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record that it was gone back; a restart goes back once more");
         }
-        self.memory.is_old();
+        self.memory.policy_is_old(&self.applied, Changed::Rules);
         self.recheck = true;
     }
 
@@ -403,7 +436,12 @@ impl Engine {
             self.prove(pending)?;
         }
         // Nobody is told before a restart knows.
-        self.forget_record().map_err(StepError::NotConfirmed)?;
+        if let Err(error) = self.record_end() {
+            // It knows that it still waits, also where a part of that comes too late.
+            self.memory.policy_is_old(&self.applied, Changed::Rules);
+            self.record_pending();
+            return Err(StepError::NotConfirmed(error));
+        }
         let Some(pending) = self.pending.take() else { return Err(StepError::NothingPending) };
         let generation = pending.record.generation;
         let confirmation = if force { Confirmation::Forced } else { Confirmation::Confirmed };
@@ -449,12 +487,5 @@ impl Engine {
              hint: open a new connection from {from} and confirm while it is open; `tierwall \
              confirm --force` insists"
         )))
-    }
-
-    /// Tries again to remove a record that is over.
-    pub(crate) fn forget_again(&mut self) {
-        if self.record_stays && self.pending.is_none() && self.forget_record().is_ok() {
-            self.record_stays = false;
-        }
     }
 }

@@ -23,6 +23,7 @@ use crate::trouble::Trouble;
 use control::{Enforcement, HeldBack, TableState};
 use policy::{Host, ListCache, Policy, compile};
 use std::cell::OnceCell;
+use std::io;
 
 /// What a start begins with.
 enum Beginning {
@@ -104,16 +105,22 @@ impl Engine {
             |previous: Option<&ruleset::Ruleset>| compile(&policy, Host { role, users, previous });
         engine.kernel.recognise(compile, engine.state.as_ref())?;
         match beginning {
-            Beginning::Usual | Beginning::Closed => engine.start_usual()?,
+            Beginning::Usual | Beginning::Closed => {
+                engine.start_usual()?;
+                if engine.state.as_ref().is_some_and(pending::is_recorded) {
+                    // There was no way back, and what is kept from now on is none.
+                    let forgotten = engine.forget_record();
+                    engine.lost_record_ended(forgotten);
+                }
+            }
             Beginning::Change(pending) => engine.start_with_a_change(*pending)?,
             Beginning::Last(damage) => {
                 let why =
                     format!("the record of a change that waited is lost: {}", in_full(&damage));
                 engine.refusal = Some(Refusal::of(engine.read_digest(), HeldBack::Reverted, &why));
                 engine.start_with_the_last(why)?;
-                if let Err(error) = engine.keep_refusal().and_then(|()| engine.forget_record()) {
-                    tracing::warn!(target: kind::NOT_RECORDED, %error, "can't remove the record of a change that waited");
-                }
+                let ended = engine.record_end();
+                engine.lost_record_ended(ended);
             }
         }
         // Closed is no good policy.
@@ -125,6 +132,13 @@ impl Engine {
             }
         }
         Ok(engine)
+    }
+
+    /// What waited is unknown: nothing does any more.
+    fn lost_record_ended(&mut self, ended: io::Result<()>) {
+        if let Err(error) = self.ended(ended) {
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't remove the record of a change that waited");
+        }
     }
 
     fn start_usual(&mut self) -> Result<(), StepError> {

@@ -1,0 +1,104 @@
+//! A disk that is full, slow or of another time, when a change that waited ends.
+
+use super::{LONG, SHORT, gone_back, shut_out, with_more};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::thread::sleep;
+use std::time::Duration;
+use tierwall_tests::site::{ADMIN, Site, policy};
+
+#[test]
+fn what_was_gone_back_from_on_a_full_disk_is_not_enforced_by_a_start() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    let session = site.session("admin", 22);
+    shut_out(&site, SHORT);
+    let state = site.server.state_directory();
+    let full = [".refused.json.new", ".last-good.new"].map(|name| state.join(name));
+    full.iter().for_each(|name| symlink("/dev/full", name).unwrap());
+    gone_back(&site);
+    // Longer than anything that is kept soon takes to be kept.
+    sleep(Duration::from_secs(3));
+    daemon.kill().unwrap();
+    drop(session);
+    let daemon = site.server.start(&[]).unwrap();
+    gone_back(&site);
+    // There is room again.
+    full.iter().for_each(|name| fs::remove_file(name).unwrap());
+    daemon.stop().unwrap();
+    assert!(!state.join("pending.json").exists(), "it isn't tried again");
+    let daemon = site.server.start(&[]).unwrap();
+    gone_back(&site);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_rollback_that_was_confirmed_outlives_a_crash() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", with_more()).unwrap();
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    assert_eq!(site.tierwall(&["rollback", &format!("--confirm={LONG}")]).0, 0);
+    assert_eq!(site.tierwall(&["confirm"]).0, 0);
+    daemon.kill().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let status = site.status();
+    assert_eq!(status["differs"]["kind"], "rolled-back", "{status}");
+    let listing = site.kernel().listing;
+    assert!(listing.contains("allow any -> app tcp/80"), "{listing}");
+    daemon.stop().unwrap();
+}
+
+/// A pipe that nobody reads holds up who opens it to write, as a disk does that hangs.
+#[test]
+fn a_confirmation_that_failed_on_a_slow_disk_does_not_come_to_hold_later() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", with_more()).unwrap();
+    assert_eq!(site.tierwall(&["reload", "--confirm", LONG]).0, 0);
+    let state = site.server.state_directory();
+    let pipe = state.join(".kernel.json.new");
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    assert_eq!(site.tierwall(&["member", "add", "admin", "10.0.0.77"]).0, 0);
+    let (code, told) = site.tierwall(&["confirm"]);
+    assert!(code == 1 && told.contains("still waits"), "{told}");
+    // The disk answers.
+    fs::read(&pipe).unwrap();
+    daemon.stop().unwrap();
+    // It was renamed to its place.
+    fs::remove_file(state.join("kernel.json")).unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let status = site.status();
+    assert_eq!(status["pending"]["generation"], 2, "{status}");
+    assert_eq!(site.tierwall(&["confirm"]).0, 0);
+    daemon.stop().unwrap();
+}
+
+/// As after an upgrade to a version that reads none of the policies that were kept.
+#[test]
+fn a_record_without_a_way_back_holds_nothing_back_later() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", with_more()).unwrap();
+    assert_eq!(site.tierwall(&["reload", "--confirm", LONG]).0, 0);
+    daemon.stop().unwrap();
+    let state = site.server.state_directory();
+    for name in ["pending-back", "pending-new", "last-good"] {
+        let mut bytes = fs::read(state.join(name)).unwrap();
+        // The version, behind eight letters.
+        bytes[8] += 1;
+        fs::write(state.join(name), bytes).unwrap();
+    }
+    for _ in 0..2 {
+        let daemon = site.server.start(&[]).unwrap();
+        let status = site.status();
+        assert_eq!((&status["pending"], &status["differs"]), (&Value::Null, &Value::Null));
+        assert!(site.kernel().listing.contains("allow any -> app tcp/81"));
+        assert!(daemon.log().contains("there is no way back"), "{}", daemon.log());
+        daemon.stop().unwrap();
+    }
+    assert!(!state.join("pending.json").exists());
+}

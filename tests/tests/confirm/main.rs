@@ -6,6 +6,7 @@
 mod deadline;
 mod denials;
 mod disk;
+mod held_back;
 mod proof;
 mod record;
 mod rule;

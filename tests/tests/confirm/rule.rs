@@ -150,3 +150,28 @@ fn what_others_did_is_put_back_also_while_an_edit_has_to_wait() {
     assert_eq!(status["pending"]["generation"], 2, "{status}");
     daemon.stop().unwrap();
 }
+
+#[test]
+fn a_removal_that_had_to_wait_is_met_again_also_in_a_text_that_is_held_back() {
+    let with_admin = format!("{ADMIN}\", \"");
+    let site = Site::new(&two_ways(&with_admin, 80));
+    let daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    let confirmed = || {
+        let _newer = site.session("admin", 22);
+        let (code, told) = site.tierwall(&["confirm"]);
+        assert_eq!(code, 0, "{told}");
+    };
+    site.server.replace("tierwall.toml", two_ways(&with_admin, 81)).unwrap();
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    confirmed();
+    assert_eq!(site.tierwall(&["rollback"]).0, 0);
+    let before = site.status()["waiting"].clone();
+    site.server.replace("tierwall.toml", two_ways("", 81)).unwrap();
+    let status = site.status_when(|status| status["waiting"] != before);
+    assert_eq!(status["pending"]["reason"], "rollback", "{status}");
+    confirmed();
+    site.status_when(|status| status["pending"]["reason"] == "members changed");
+    assert!(site.kernel().listing.contains("allow any -> app tcp/80"));
+    daemon.stop().unwrap();
+}

@@ -386,7 +386,7 @@ impl Engine {
         self.trouble.is_over();
         self.refusal = match of_files {
             _ if self.applies_files() => None,
-            true => Some(Refusal::of(self.read_digest(), kind, why)),
+            true => Some(Refusal::of(&self.read, kind, why)),
             false => refusal.clone(),
         };
         let ended = self.record_end();
@@ -399,7 +399,12 @@ impl Engine {
 
     /// Whether the files say what is applied.
     pub(super) fn applies_files(&self) -> bool {
-        self.applied.waiting(&self.read).is_empty() && self.applied.has_members_of(&self.read)
+        self.files_say(&self.applied)
+    }
+
+    /// Whether `policy` is what the files say.
+    pub(super) fn files_say(&self, policy: &Policy) -> bool {
+        policy.waiting(&self.read).is_empty() && policy.has_members_of(&self.read)
     }
 
     /// Puts back a member by command.

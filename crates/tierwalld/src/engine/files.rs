@@ -30,17 +30,55 @@ impl Engine {
             tracing::warn!(target: kind::ALREADY_WAITING, "no reload: {error}");
             return Err(error);
         }
+        let read = self.read.clone();
         let candidate = self.read_files()?;
         let time = time.or_else(|| self.rule(&candidate.policy)).or(waits);
         let proposal = time.map(|time| self.proposal(time, true));
-        self.apply(candidate, "reload", Terms { force, proposal, ..Terms::default() })
+        let terms = Terms { force, proposal, ..Terms::default() };
+        let step = self.apply(candidate, "reload", terms);
+        self.taken(read, step)
     }
 
     /// Reads the files again, and applies what applies by itself.
     pub(crate) fn files_changed(&mut self) -> Result<Step, StepError> {
         let read = self.read.clone();
         let candidate = self.read_files()?;
-        self.take_edit(&read, candidate)
+        let step = self.take_edit(&read, candidate);
+        self.taken(read, step)
+    }
+
+    /// Where nothing was taken of an edit of a text that is held back, that text is again the one
+    /// `read` last: the next try has to know what the edit changed in it.
+    pub(super) fn taken(
+        &mut self,
+        read: Policy,
+        step: Result<Step, StepError>,
+    ) -> Result<Step, StepError> {
+        if step.is_err() && self.holds_back(&read) {
+            self.note_read(read);
+        }
+        step
+    }
+
+    /// The files were last read to be this.
+    fn note_read(&mut self, read: Policy) {
+        self.read = read;
+        self.read_digest.take();
+    }
+
+    /// Whether it is this text that is held back.
+    fn holds_back(&self, read: &Policy) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.is_of(digest(read)))
+    }
+
+    /// A text that is held back was edited while nobody saw what of it: it stays so, as a whole,
+    /// as long as its rules are those. `stays` is what is enforced in its place.
+    pub(super) fn hold_back_edited(&mut self, stays: &Policy) {
+        let Some(refusal) = &self.refusal else { return };
+        if refusal.has_rules_of(&self.read) && !self.files_say(stays) {
+            self.refusal = Some(refusal.clone().moved_to(self.read_digest()));
+            self.record_refusal();
+        }
     }
 
     /// Applies what applies by itself of an edit of the policy of the files, which was `read`
@@ -54,12 +92,14 @@ impl Engine {
         if self.enforcement == Enforcement::TornDown {
             return Ok(Step::default());
         }
+        let was_held_back = self.holds_back(read);
+        if self.refusal.is_some() && !was_held_back && !self.held {
+            self.hold_back_edited(&self.applied.clone());
+        }
         if let Some(why) = self.refused_before() {
             self.trouble.is_of_edit = false;
             return Err(StepError::Lockout(why));
         }
-        let was_held_back =
-            self.refusal.as_ref().is_some_and(|refusal| refusal.is_of(digest(read)));
         if was_held_back && !self.held && read.waiting(&candidate.policy).is_empty() {
             return self.take_difference(read, candidate);
         }
@@ -83,7 +123,13 @@ impl Engine {
             return self.take_members(candidate, next, false);
         }
         let (digest, refusal) = (self.read_digest(), self.refusal.clone());
+        let wanted = next.clone();
         let step = self.take_members(candidate, next, true)?;
+        if !self.applied.has_members_of(&wanted) {
+            // It waits, and is met again when nothing else does.
+            self.note_read(read.clone());
+            return Ok(step);
+        }
         self.refusal = refusal.map(|refusal| refusal.moved_to(digest));
         self.record_refusal();
         Ok(step)
@@ -136,8 +182,7 @@ impl Engine {
         let (inputs, candidate) = load(&self.options, &mut self.lists, so_far, self.state.as_ref());
         self.inputs = inputs;
         let candidate = candidate.map_err(|bad| self.refuse(bad.problem))?;
-        self.read = candidate.policy.clone();
-        self.read_digest.take();
+        self.note_read(candidate.policy.clone());
         self.problem = None;
         Ok(candidate)
     }

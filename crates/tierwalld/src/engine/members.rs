@@ -2,12 +2,13 @@
 
 use super::confirm::Proposal;
 use super::settle::Terms;
-use super::{Engine, Step, StepError};
+use super::{Candidate, Engine, Step, StepError};
 use crate::journal::kind;
 use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
 use crate::report;
 use crate::requester::in_words;
 use control::Enforcement;
+use policy::Policy;
 use std::time::{Duration, Instant};
 
 impl Engine {
@@ -73,6 +74,17 @@ impl Engine {
     pub(crate) fn promoted(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
         let read = self.read.clone();
         let candidate = self.read_files()?;
+        let step = self.promote(&read, candidate, tier, member);
+        self.taken(read, step)
+    }
+
+    fn promote(
+        &mut self,
+        read: &Policy,
+        candidate: Candidate,
+        tier: &str,
+        member: &str,
+    ) -> Result<Step, StepError> {
         self.members.check_promoted(&candidate.policy, tier, member)?;
         let members = self.members.without(&self.applied, tier, member)?;
         let before = std::mem::replace(&mut self.members, members);
@@ -81,7 +93,7 @@ impl Engine {
             Some(_) if members::is_of_files(&self.applied, tier, member) => {
                 self.settle("members changed", Terms { holds_back: true, ..Terms::default() })
             }
-            _ => self.take_edit(&read, candidate),
+            _ => self.take_edit(read, candidate),
         };
         if step.is_err() {
             self.members = before;

@@ -33,12 +33,10 @@ impl Engine {
         let current = self.history.current();
         let (server, found) = Server::resolve(&policy, self.so_far(), self.state.as_ref());
         let time = time.or_else(|| self.rule(&policy));
-        let is_of_files =
-            policy.waiting(&self.read).is_empty() && policy.has_members_of(&self.read);
         let by = in_words(self.asked.by.as_ref());
         let why = format!("{by} rolled back from generation {current} to generation {number}");
         let refusal =
-            (!is_of_files).then(|| Refusal::of(self.read_digest(), HeldBack::RolledBack, &why));
+            (!self.files_say(&policy)).then(|| Refusal::of(&self.read, HeldBack::RolledBack, &why));
         let proposal = time.map(|time| self.proposal(time, false));
         // Before the commit: a start in between finds the last good policy, and goes on with it.
         let before = std::mem::replace(&mut self.refusal, refusal);

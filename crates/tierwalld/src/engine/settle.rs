@@ -61,7 +61,7 @@ impl Engine {
         let lockout = if force { None } else { self.lockout(&policy)? };
         if let Some(why) = lockout {
             if FILES.contains(&reason) {
-                let refusal = Refusal::of(self.read_digest(), HeldBack::Refused, &why);
+                let refusal = Refusal::of(&self.read, HeldBack::Refused, &why);
                 self.refusal = Some(refusal);
                 self.record_refusal();
             }

@@ -117,7 +117,7 @@ impl Engine {
             Beginning::Last(damage) => {
                 let why =
                     format!("the record of a change that waited is lost: {}", in_full(&damage));
-                engine.refusal = Some(Refusal::of(engine.read_digest(), HeldBack::Reverted, &why));
+                engine.refusal = Some(Refusal::of(&engine.read, HeldBack::Reverted, &why));
                 engine.start_with_the_last(why)?;
                 let ended = engine.record_end();
                 engine.lost_record_ended(ended);
@@ -142,8 +142,16 @@ impl Engine {
     }
 
     fn start_usual(&mut self) -> Result<(), StepError> {
+        if self.refusal.is_some()
+            && self.held_back().is_none()
+            && let Some(last) = self.state.as_ref().and_then(last_good::load)
+        {
+            self.hold_back_edited(&last.policy);
+        }
+        // Files with errors don't say that what was held back isn't wanted any more.
+        let holds_back = self.problem.is_some();
         let first = match self.refused_before() {
-            None => self.settle("start", Terms::default()),
+            None => self.settle("start", Terms { holds_back, ..Terms::default() }),
             Some(why) => match self.start_with_the_last(why) {
                 Ok(()) => return Ok(()),
                 Err(StepError::Lockout(why)) => self.hold("start", why),

@@ -7,8 +7,32 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tierwall_tests::site::{ADMIN, Site, policy};
+
+/// Nobody asked for it, so nobody else hears of it.
+#[test]
+fn the_log_tells_of_an_edit_that_cannot_be_recorded() {
+    let ruled = |text: String| {
+        text.replace("[tiers]", &format!("watch = \"all\"\nconfirm = \"{LONG}\"\n[tiers]"))
+    };
+    let site = Site::new(&ruled(policy(ADMIN)));
+    let daemon = site.server.start(&[]).unwrap();
+    let full = site.server.state_directory().join(".pending-back.new");
+    symlink("/dev/full", &full).unwrap();
+    site.server.replace("tierwall.toml", ruled(with_more())).unwrap();
+    let start = Instant::now();
+    let told = || daemon.log().contains("a change that has to be confirmed isn't made");
+    while !told() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", daemon.log());
+        sleep(Duration::from_millis(20));
+    }
+    assert_eq!(site.status()["generation"], 1);
+    fs::remove_file(&full).unwrap();
+    site.server.replace("tierwall.toml", ruled(with_more())).unwrap();
+    site.status_when(|status| status["pending"]["generation"] == 2);
+    daemon.stop().unwrap();
+}
 
 #[test]
 fn what_was_gone_back_from_on_a_full_disk_is_not_enforced_by_a_start() {

@@ -135,7 +135,10 @@ impl Engine {
             record.removed = record.removed.or_else(|| earlier.record.removed.clone());
         }
         let pending = Pending { record, back };
-        self.save_pending(&pending).map_err(StepError::NotRecorded)?;
+        self.save_pending(&pending).map_err(|error| {
+            tracing::error!(target: kind::NOT_RECORDED, reason, %error, "can't record what to go back to, so a change that has to be confirmed isn't made");
+            StepError::NotRecorded(error)
+        })?;
         Ok(pending)
     }
 

@@ -63,19 +63,24 @@ impl Shelf {
         numbers(self.directory.as_ref()?).max()
     }
 
-    /// Writes what waits, and removes what is older than generation `first` or too much.
+    /// Writes what waits, and removes what is older than generation `first` or too much: also where
+    /// it can't write, since that may be for want of room.
     pub(crate) fn write(&self, directory: &StateDirectory, first: u64) -> io::Result<()> {
         self.waiting().retain(|number, _| *number >= first);
+        let written = self.write_waiting(directory);
+        written.and(prune(directory, first, LARGEST))
+    }
+
+    fn write_waiting(&self, directory: &StateDirectory) -> io::Result<()> {
         loop {
             let next = self.waiting().first_key_value().map(|(n, policy)| (*n, policy.clone()));
-            let Some((number, policy)) = next else { break };
+            let Some((number, policy)) = next else { return Ok(()) };
             if let Err(error) = policy_file::save(directory, &name(number), &policy, number) {
                 leave(&mut self.waiting());
                 return Err(error);
             }
             self.waiting().remove(&number);
         }
-        prune(directory, first, LARGEST)
     }
 }
 
@@ -96,7 +101,7 @@ fn numbers(directory: &StateDirectory) -> impl Iterator<Item = u64> {
 }
 
 /// Removes what is older than generation `first`, and the oldest as long as all take more than
-/// `largest` bytes.
+/// `largest` bytes. So does what a daemon had begun to write when it was killed.
 fn prune(directory: &StateDirectory, first: u64, largest: u64) -> io::Result<()> {
     let mut numbers: Vec<u64> = numbers(directory).collect();
     numbers.sort_unstable_by(|a, b| b.cmp(a));
@@ -108,7 +113,8 @@ fn prune(directory: &StateDirectory, first: u64, largest: u64) -> io::Result<()>
             directory.remove(&name)?;
         }
     }
-    Ok(())
+    let is_begun = |name: &&String| name.starts_with(".policy-") && name.ends_with(".new");
+    directory.names().iter().filter(is_begun).try_for_each(|name| directory.remove(name))
 }
 
 #[cfg(test)]
@@ -141,6 +147,21 @@ mod tests {
         let size = state.size("policy-8").expect("there");
         prune(&state, 0, 2 * size).expect("removed");
         assert!(!shelf.holds(6) && shelf.holds(7) && shelf.holds(8), "the oldest go first");
+    }
+
+    #[test]
+    fn what_was_begun_and_what_is_too_old_go_also_where_nothing_can_be_written() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDirectory::open(directory.path()).expect("opened");
+        let shelf = Shelf::of(&state);
+        shelf.put(1, policy());
+        shelf.write(&state, 1).expect("written");
+        std::fs::write(directory.path().join(".policy-7.new"), "tierw").expect("written");
+        // Root may write to any directory, but not a file where there is a directory.
+        std::fs::create_dir(directory.path().join("policy-8")).expect("made");
+        shelf.put(8, policy());
+        shelf.write(&state, 2).expect_err("an obstacle");
+        assert_eq!(state.names(), ["policy-8"]);
     }
 
     #[test]

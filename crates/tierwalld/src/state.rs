@@ -114,12 +114,7 @@ impl StateDirectory {
     /// [`StateDirectory::sync`] waits for: a crash of the daemon can't lose it, one of the machine
     /// can.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let path = self.path.join(name);
-        let beside = self.path.join(format!(".{name}.new"));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&beside)?.write_all(content)?;
-        fs::rename(&beside, &path)
+        self.replace(name, |file| file.write_all(content))
     }
 
     /// Removes a file, if it is there.
@@ -151,21 +146,51 @@ impl StateDirectory {
         name: &str,
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
-        let path = self.path.join(name);
+        self.replace(name, |file| {
+            write(file)?;
+            file.sync_all()
+        })?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Puts what `write` makes in the place of a file. Where it can't, nothing of it stays: on a
+    /// full disk its part would only take more of the room.
+    fn replace(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let beside = self.path.join(format!(".{name}.new"));
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&beside)?;
-        write(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)?;
-        File::open(&self.path)?.sync_all()
+        let replaced = options
+            .open(&beside)
+            .and_then(|mut file| write(&mut file))
+            .and_then(|()| fs::rename(&beside, self.path.join(name)));
+        replaced.inspect_err(|_| {
+            let _ = fs::remove_file(&beside);
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_old_and_no_part_of_the_new() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDirectory::open(directory.path()).expect("opened");
+        state.write("role.json", b"old").expect("written");
+        let half = |file: &mut File| {
+            file.write_all(b"ne")?;
+            Err(io::ErrorKind::StorageFull.into())
+        };
+        let error = state.write_synced_by("role.json", half).expect_err("a full disk");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(state.names(), ["role.json"]);
+        assert_eq!(state.read("role.json"), Some(b"old".to_vec()));
+    }
 
     #[test]
     fn remembers_the_role() {

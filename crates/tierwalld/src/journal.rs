@@ -7,6 +7,10 @@
 //!
 //! The values are data, whatever they hold: a line break in one can't make another field or
 //! another entry.
+//!
+//! Nobody waits for a journal that hangs, the way back from a change least of all. An entry waits a
+//! second for its place; those after one that waited in vain don't wait at all for a while. What is
+//! lost is counted, and told after the next entry that gets through.
 
 pub(crate) mod field;
 pub(crate) mod kind;
@@ -16,14 +20,19 @@ mod tests;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, setsockopt,
+    socket, sockopt,
 };
 use nix::sys::stat::fstat;
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -31,6 +40,12 @@ use tracing_subscriber::layer::Context;
 
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// How long an entry waits for a journal that is behind, in seconds.
+const PATIENCE: i64 = 1;
+
+/// How long no entry waits, after one that did in vain.
+const IMPATIENCE: Duration = Duration::from_secs(10);
 
 /// What stands before the names of our fields.
 pub(crate) const PREFIX: &str = "TIERWALL_";
@@ -47,6 +62,10 @@ pub(crate) fn is_standard_error() -> bool {
 pub(crate) struct Journal {
     socket: OwnedFd,
     address: UnixAddr,
+    /// Until when no entry waits.
+    hurried: Mutex<Option<Instant>>,
+    /// Entries that were lost since the last one that wasn't.
+    lost: AtomicU64,
 }
 
 impl Journal {
@@ -60,17 +79,44 @@ impl Journal {
 
     fn open_at(path: &Path) -> io::Result<Self> {
         let kind = (AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC);
-        let journal =
-            Self { socket: socket(kind.0, kind.1, kind.2, None)?, address: UnixAddr::new(path)? };
+        let socket = socket(kind.0, kind.1, kind.2, None)?;
+        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))?;
+        let address = UnixAddr::new(path)?;
+        let journal = Self { socket, address, hurried: Mutex::default(), lost: AtomicU64::new(0) };
         // An empty datagram is nothing to the journal; whether it arrives says whether it is there.
-        journal.send(&[], &[])?;
-        Ok(journal)
+        match journal.send(&[], &[]) {
+            // It is, and behind.
+            Ok(_) | Err(Errno::EAGAIN) => Ok(journal),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn send(&self, entry: &[u8], attached: &[ControlMessage<'_>]) -> nix::Result<usize> {
         let parts = [IoSlice::new(entry)];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg(self.socket.as_raw_fd(), &parts, attached, flags, Some(&self.address))
+        let hurried = *self.hurried.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = hurried.is_none_or(|until| until <= Instant::now());
+        let flags = if waits { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        let flags = flags | MsgFlags::MSG_NOSIGNAL;
+        let sent = sendmsg(self.socket.as_raw_fd(), &parts, attached, flags, Some(&self.address));
+        if waits && sent == Err(Errno::EAGAIN) {
+            let until = Instant::now() + IMPATIENCE;
+            *self.hurried.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        }
+        sent
+    }
+
+    /// Tells what was lost, now that something got through.
+    fn tell_lost(&self) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost == 0 {
+            return;
+        }
+        let mut entry = Entry::of(&Level::WARN);
+        entry.message = format!("the journal was behind: {lost} entries before this are lost");
+        entry.finish();
+        if self.write(&entry.bytes).is_err() {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
     }
 
     /// One that doesn't fit in a datagram is handed over as a file.
@@ -99,9 +145,7 @@ fn seal(file: &File) -> nix::Result<()> {
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let mut entry = Entry::default();
-        entry.field("PRIORITY", priority(metadata.level()).as_bytes());
-        entry.field("SYSLOG_IDENTIFIER", b"tierwalld");
+        let mut entry = Entry::of(metadata.level());
         let id = kind::ALL.iter().find(|(kind, _)| *kind == metadata.target());
         if let Some((kind, id)) = id {
             entry.field("MESSAGE_ID", id.as_bytes());
@@ -110,7 +154,12 @@ impl<S: Subscriber> Layer<S> for Journal {
         event.record(&mut entry);
         entry.finish();
         // A log that can't be written is lost, and the daemon goes on.
-        let _ = self.write(&entry.bytes);
+        match self.write(&entry.bytes) {
+            Ok(()) => self.tell_lost(),
+            Err(_) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -134,6 +183,13 @@ struct Entry {
 }
 
 impl Entry {
+    fn of(level: &Level) -> Self {
+        let mut entry = Self::default();
+        entry.field("PRIORITY", priority(level).as_bytes());
+        entry.field("SYSLOG_IDENTIFIER", b"tierwalld");
+        entry
+    }
+
     /// With its length: a value may hold line breaks.
     fn field(&mut self, name: &str, value: &[u8]) {
         self.bytes.extend(name.as_bytes());

@@ -3,6 +3,8 @@
 use crate::journal::*;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc;
+use std::thread;
 use tracing_subscriber::prelude::*;
 
 /// The fields of an entry, as the journal reads them.
@@ -59,6 +61,41 @@ fn no_value_makes_a_field_of_its_own() {
 fn nobody_listens() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     assert!(Journal::open_at(&directory.path().join("none")).is_err());
+}
+
+#[test]
+fn a_journal_that_hangs_holds_nobody_up_and_hears_how_much_it_missed() {
+    const ENTRIES: usize = 5000;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("socket");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    socket.set_nonblocking(true).expect("possible");
+    let read = || {
+        let mut buffer = vec![0; 1 << 16];
+        let mut entries = Vec::new();
+        while let Ok(length) = socket.recv(&mut buffer) {
+            entries.extend((length > 0).then(|| fields(&buffer[..length])));
+        }
+        entries
+    };
+    let journal = Journal::open_at(&path).expect("there");
+    let log = tracing::Dispatch::new(tracing_subscriber::registry().with(journal));
+    let (logged, is_logged) = mpsc::channel();
+    let flood = log.clone();
+    thread::spawn(move || {
+        tracing::dispatcher::with_default(&flood, || {
+            (0..ENTRIES).for_each(|number| tracing::info!(number, "too much"));
+        });
+        let _ = logged.send(());
+    });
+    // Waiting for each of them would take more than an hour.
+    is_logged.recv_timeout(Duration::from_secs(60)).expect("nobody is held up");
+    let lost = ENTRIES - read().len();
+    assert!(lost > 0, "the queue takes all of them");
+    tracing::dispatcher::with_default(&log, || tracing::info!("it reads again"));
+    let messages: Vec<_> = read().into_iter().map(|entry| entry["MESSAGE"].clone()).collect();
+    let told = format!("the journal was behind: {lost} entries before this are lost");
+    assert_eq!(messages, ["it reads again".to_owned(), told]);
 }
 
 #[test]

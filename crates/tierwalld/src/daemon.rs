@@ -87,6 +87,8 @@ struct Daemon {
     look_at: Option<Instant>,
     /// When that was done last because it was due.
     looked_at: Option<Instant>,
+    /// When members by command are due to end.
+    expire_at: Option<Instant>,
     /// When what the kernel failed is due to be tried again, and how long to wait the next time.
     retry_at: Option<Instant>,
     retry_after: Duration,
@@ -138,6 +140,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         remember_at: None,
         look_at: None,
         looked_at: None,
+        expire_at: None,
         retry_at: None,
         retry_after: RETRY_AFTER,
         go_back_at: None,
@@ -198,6 +201,7 @@ impl Daemon {
             let due = [
                 self.remember_at,
                 self.look_at,
+                self.expire_at,
                 self.retry_at,
                 self.listen_at,
                 self.go_back_at,
@@ -269,6 +273,9 @@ impl Daemon {
         if self.look_at.take_if(|at| *at <= now).is_some() {
             self.looked_at = Some(now);
             self.queue.push(Work::LookAgain);
+        }
+        if self.expire_at.take_if(|at| *at <= now).is_some() {
+            self.queue.push(Work::Expire);
         }
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::Retry);
@@ -351,6 +358,7 @@ impl Daemon {
             let earliest = self.looked_at.map(|at| at + LOOK_AFTER);
             earliest.unwrap_or(due.into()).max(due.into())
         });
+        self.expire_at = engine.members_due().map(Instant::from_std);
         self.remember_at = engine.memory.due().map(Instant::from_std);
         self.go_back_at = engine.go_back_due().map(Instant::from_std);
         self.tell_at = self.go_back_at.map(|_| Instant::now() + TELL_AFTER);

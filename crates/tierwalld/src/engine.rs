@@ -134,6 +134,8 @@ pub(crate) struct Engine {
     counted: Option<Policy>,
     /// The change that waits to be confirmed.
     pub(crate) pending: Option<Pending>,
+    /// By when the kernel should have forgotten the members by command that ended.
+    forgotten_by: Option<Instant>,
     /// When going back is tried again, and why it was begun.
     go_back_again: Option<(Instant, Why)>,
     /// Whether the end of a change that waited couldn't be recorded.

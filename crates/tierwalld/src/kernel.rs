@@ -273,12 +273,9 @@ impl Kernel {
         let mut doubted = false;
         while attempts > 0 && races > 0 {
             let takeover = self.takeover;
-            let has_ended = |table: &Table| table.has_ended(report::now());
             // The kernel counts its own time. What ended by the clock, which may have been set
             // forward, isn't gone for that.
-            if self.mirrored()?.ruleset.table.as_ref().is_some_and(has_ended)
-                && !self.read_timed_sets()?
-            {
+            if has_ended(&self.mirrored()?.ruleset) && !self.read_timed_sets()? {
                 races -= 1;
                 attempts -= usize::from(self.catch_up()?);
                 continue;
@@ -382,6 +379,13 @@ impl Kernel {
         self.mirror.as_ref().is_none_or(|mirror| mirror.ownership != Ownership::Ours)
     }
 
+    /// Whether the table holds something that ended by the clock.
+    pub(crate) fn holds_ended(&mut self) -> Result<bool, KernelError> {
+        // It may have been forgotten since it was read.
+        Ok(has_ended(&self.mirrored()?.ruleset)
+            && (!self.read_timed_sets()? || has_ended(&self.mirrored()?.ruleset)))
+    }
+
     /// Reads the table again: somebody else may have changed it. Returns whether it differs from
     /// what we knew. Unless it is to be read `wholly`, large sets count as changed.
     pub(crate) fn read_again(&mut self, wholly: bool) -> Result<bool, KernelError> {
@@ -459,6 +463,11 @@ impl Kernel {
 /// A table we didn't make and that does something.
 fn is_foreign(found: &Ruleset) -> bool {
     found.table.as_ref().is_some_and(|table| !table.is_ours() && !table.is_inert())
+}
+
+/// Whether something in it has ended by the clock.
+fn has_ended(ruleset: &Ruleset) -> bool {
+    ruleset.table.as_ref().is_some_and(|table| table.has_ended(report::now()))
 }
 
 /// A ruleset without what has ended by now, which the kernel forgets when it likes.

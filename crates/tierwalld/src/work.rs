@@ -58,6 +58,8 @@ pub(crate) enum Work {
     Repair(Foreign),
     /// Addresses changed, or something is due.
     LookAgain,
+    /// The time of members by command may be over.
+    Expire,
     /// The kernel failed what nobody waits for.
     Retry,
     Remember,
@@ -124,6 +126,7 @@ impl Work {
             | Self::History
             | Self::FilesChanged
             | Self::LookAgain
+            | Self::Expire
             | Self::Retry
             | Self::Remember => true,
             Self::Confirm { .. }
@@ -173,6 +176,7 @@ impl Work {
             }
             Self::Repair(foreign) => engine.repair(&foreign),
             Self::LookAgain => engine.look_again(),
+            Self::Expire => engine.end_members(),
             Self::Retry => engine.retry(),
             Self::Remember => {
                 engine.remember();

@@ -280,6 +280,30 @@ fn a_member_that_ended_by_the_clock_alone_is_taken_out_of_the_kernel() {
 }
 
 #[test]
+fn a_member_that_outlives_the_clock_in_the_kernel_is_taken_out_when_it_ends() {
+    let server = server();
+    let daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7", "--for", "1h"]);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.8", "--for", "1h"]);
+    daemon.stop().unwrap();
+    // As if the clock had been set forward by nearly an hour: of that the kernel's own time knows
+    // nothing.
+    let file = server.state_directory().join("members.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let until = now + 4;
+    record["members"][0]["added"] = (until - 3600).into();
+    record["members"][0]["until"] = until.into();
+    fs::write(&file, record.to_string()).unwrap();
+    nft(&server, "delete element inet filter web_v4_timed { 10.0.7.7 }").unwrap();
+    let element = format!("10.0.7.7 timeout 1h comment \"until @{until}\"");
+    nft(&server, &format!("add element inet filter web_v4_timed {{ {element} }}")).unwrap();
+    let _daemon = start(&server);
+    eventually("it is out of the kernel", || (timed(&server) == ["10.0.7.8"]).then_some(()));
+    assert_eq!(json_list(&server).as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_member_does_not_bring_back_a_table_that_was_taken_away() {
     let server = server();
     let _daemon = start(&server);

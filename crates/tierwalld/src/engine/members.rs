@@ -11,6 +11,12 @@ use control::Enforcement;
 use policy::Policy;
 use std::time::{Duration, Instant};
 
+/// How long after its end a member may still be in the kernel, which counts in milliseconds.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// How long to wait for the end of a member at most: the clock may be set meanwhile.
+const LOOK: u64 = 60;
+
 impl Engine {
     /// Adds a member by command, to hold until it is removed.
     pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
@@ -52,7 +58,18 @@ impl Engine {
         Ok(step)
     }
 
-    /// Takes out the members whose time is over: the kernel has done so by itself.
+    /// Takes out the members whose time is over, also of the kernel where that hasn't done so by
+    /// itself: it counts its own time, and the clock may have been set forward.
+    pub(crate) fn end_members(&mut self) -> Result<Step, StepError> {
+        self.expire_members();
+        let is_due = self.forgotten_by.take_if(|by| *by <= Instant::now()).is_some();
+        if is_due && self.enforcement == Enforcement::Committed && self.kernel.holds_ended()? {
+            return self.settle("repair", Terms::force(!self.held));
+        }
+        Ok(Step::default())
+    }
+
+    /// Takes note of the members whose time is over.
     pub(super) fn expire_members(&mut self) {
         let now = report::now();
         // What is denied to one from now on is denied to a stranger.
@@ -60,13 +77,17 @@ impl Engine {
         for CommandMember { tier, member, until, .. } in self.members.expire(now) {
             tracing::info!(target: kind::MEMBER_EXPIRED, tier, member, until, "member expired");
             self.memory.is_old();
+            self.forgotten_by = Some(Instant::now() + SLACK);
         }
     }
 
-    /// When [`Engine::expire_members`] is due.
-    pub(super) fn members_due(&self) -> Option<Instant> {
-        let left = self.members.next_end()?.saturating_sub(report::now());
-        Some(Instant::now() + Duration::from_secs(left))
+    /// When [`Engine::end_members`] is due.
+    pub(crate) fn members_due(&self) -> Option<Instant> {
+        let next = self.members.next_end().map(|end| {
+            let left = end.saturating_sub(report::now()).min(LOOK);
+            Instant::now() + Duration::from_secs(left)
+        });
+        next.into_iter().chain(self.forgotten_by).min()
     }
 
     /// Takes over from the files a member that was added by command: one step, so that it never

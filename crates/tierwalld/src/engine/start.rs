@@ -72,6 +72,7 @@ impl Engine {
             history: History::load(state.as_ref()),
             counted: None,
             pending: None,
+            forgotten_by: None,
             go_back_again: None,
             record_stays: false,
             recheck: false,

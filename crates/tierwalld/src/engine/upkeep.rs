@@ -80,8 +80,8 @@ impl Engine {
         }
     }
 
-    /// This server's addresses may have changed, or time has passed: brings the role, the users and
-    /// the members by command up to date.
+    /// This server's addresses may have changed, or time has passed: brings the role and the users
+    /// up to date.
     pub(crate) fn look_again(&mut self) -> Result<Step, StepError> {
         self.expire_members();
         if self.enforcement == Enforcement::TornDown {
@@ -113,8 +113,7 @@ impl Engine {
     /// tried again with everything else.
     pub(crate) fn look_due(&self) -> Option<Instant> {
         let holds = self.enforcement == Enforcement::Committed && !self.trouble.is_some();
-        let server_due = if holds { self.server.due() } else { None };
-        server_due.into_iter().chain(self.members_due()).min()
+        self.server.due().filter(|_| holds)
     }
 
     /// Whether the kernel holds what is applied.

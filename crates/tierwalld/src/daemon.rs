@@ -32,9 +32,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// How long after it was due and done the role is looked at again at the earliest, whatever
-/// became of it.
+/// How long after it was due and done the role is looked at again: at the earliest, and at most
+/// where it is still due, since what became of it was refused.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+const LOOK_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// How long after a failure of the kernel it is tried again, at first and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -85,8 +86,9 @@ struct Daemon {
     remember_at: Option<Instant>,
     /// When the role or a user is due to be looked at again.
     look_at: Option<Instant>,
-    /// When that was done last because it was due.
+    /// When that was done last because it was due, and how long to wait the next time.
     looked_at: Option<Instant>,
+    look_after: Duration,
     /// When members by command are due to end.
     expire_at: Option<Instant>,
     /// When what the kernel failed is due to be tried again, and how long to wait the next time.
@@ -140,6 +142,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         remember_at: None,
         look_at: None,
         looked_at: None,
+        look_after: LOOK_AFTER,
         expire_at: None,
         retry_at: None,
         retry_after: RETRY_AFTER,
@@ -272,6 +275,7 @@ impl Daemon {
         }
         if self.look_at.take_if(|at| *at <= now).is_some() {
             self.looked_at = Some(now);
+            self.look_after = (self.look_after * 2).min(LOOK_AFTER_MAX);
             self.queue.push(Work::LookAgain);
         }
         if self.expire_at.take_if(|at| *at <= now).is_some() {
@@ -354,10 +358,12 @@ impl Daemon {
             notify(&[NotifyState::Status(&line)]);
         }
         self.line = line;
-        self.look_at = engine.look_due().map(|due| {
-            let earliest = self.looked_at.map(|at| at + LOOK_AFTER);
-            earliest.unwrap_or(due.into()).max(due.into())
-        });
+        let look_due = engine.look_due().map(Instant::from_std);
+        if look_due.is_none_or(|due| due > Instant::now()) {
+            self.look_after = LOOK_AFTER;
+        }
+        let look_at_earliest = self.looked_at.map(|at| at + self.look_after);
+        self.look_at = look_due.map(|due| look_at_earliest.map_or(due, |at| at.max(due)));
         self.expire_at = engine.members_due().map(Instant::from_std);
         self.remember_at = engine.memory.due().map(Instant::from_std);
         self.go_back_at = engine.go_back_due().map(Instant::from_std);

@@ -107,6 +107,14 @@ pub(crate) fn established(guarded: Guarded<'_>) -> Result<BTreeSet<Session>, net
     Ok(sessions.filter(|session| !is_own(session.peer.ip())).collect())
 }
 
+/// Those of them that could come again, since this server still has the address that they are to.
+/// The kernel keeps a connection whose address was taken away, for hours where nobody sends.
+pub(crate) fn to_own(mut sessions: BTreeSet<Session>) -> Result<BTreeSet<Session>, netlink::Error> {
+    let own = netlink::addresses()?;
+    sessions.retain(|session| session.is_to(&own));
+    Ok(sessions)
+}
+
 /// Every connection, however far, on the ports of what is guarded.
 pub(crate) fn any_state(guarded: Guarded<'_>) -> Result<BTreeSet<Session>, netlink::Error> {
     Ok(sockets(guarded)?.iter().map(Session::of).collect())
@@ -121,6 +129,17 @@ fn sockets(guarded: Guarded<'_>) -> Result<Vec<TcpSocket>, netlink::Error> {
 impl Session {
     fn of(socket: &TcpSocket) -> Self {
         Self { peer: canonical(socket.remote), local: canonical(socket.local) }
+    }
+
+    /// Whether it is to one of these addresses, or to one of the kinds that aren't among them:
+    /// those of the loopback interface and of one link.
+    fn is_to(&self, own: &[IpAddr]) -> bool {
+        let local = self.local.ip();
+        let is_of_link = match local {
+            IpAddr::V4(local) => local.is_link_local(),
+            IpAddr::V6(local) => local.is_unicast_link_local(),
+        };
+        local.is_loopback() || is_of_link || own.contains(&local)
     }
 }
 
@@ -158,4 +177,24 @@ pub(crate) fn lockout(
 fn has_unread(ruleset: &Ruleset) -> bool {
     let sets = ruleset.table.iter().flat_map(|table| table.sets.values());
     sets.into_iter().any(|set| set.elements.are_unread())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_can_come_again_while_its_address_is_here() {
+        let own = ["10.0.0.2", "2001:db8::2"].map(|own| own.parse().expect("an address"));
+        let is_to_own = |local: &str| {
+            let end = |text: &str| canonical(text.parse().expect("an address and a port"));
+            Session { peer: end("192.0.2.1:4000"), local: end(local) }.is_to(&own)
+        };
+        assert!(is_to_own("10.0.0.2:22") && is_to_own("[::ffff:10.0.0.2]:22"));
+        assert!(is_to_own("[2001:db8::2]:22"));
+        assert!(!is_to_own("10.0.0.3:22") && !is_to_own("[::ffff:10.0.0.3]:22"));
+        assert!(!is_to_own("[2001:db8::3]:22"));
+        // Nobody tells whether these are still here.
+        assert!(is_to_own("127.0.0.1:22") && is_to_own("[fe80::1]:22"));
+    }
 }

@@ -44,7 +44,8 @@ impl Engine {
             tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record what was rolled back from; a restart may apply it");
         }
         let warnings = super::files::lines(&found);
-        let terms = Terms { force, proposal, back_to: Some(number), holds_back: true };
+        let terms =
+            Terms { force, proposal, back_to: Some(number), holds_back: true, ..Terms::default() };
         let step = self.apply(Candidate { policy, server, warnings }, "rollback", terms);
         let Ok(step) = step else {
             self.refusal = before;

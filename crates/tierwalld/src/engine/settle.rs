@@ -37,6 +37,9 @@ pub(super) struct Terms {
     pub(super) back_to: Option<u64>,
     /// Whether the files stay held back.
     pub(super) holds_back: bool,
+    /// Whether this server's addresses are the reason, so that who is in by one that is gone isn't
+    /// guarded.
+    pub(super) is_of_addresses: bool,
 }
 
 impl Terms {
@@ -55,10 +58,10 @@ impl Engine {
     /// Where it has to be confirmed, that is on the disk before the kernel is asked. On an error
     /// the record stays for the caller to [withdraw](Engine::withdraw).
     pub(super) fn settle(&mut self, reason: &'static str, terms: Terms) -> Result<Step, StepError> {
-        let Terms { force, proposal, back_to, holds_back } = terms;
+        let Terms { force, proposal, back_to, holds_back, is_of_addresses } = terms;
         self.expire_members();
         let policy = self.members.added_to(&self.applied);
-        let lockout = if force { None } else { self.lockout(&policy)? };
+        let lockout = if force { None } else { self.lockout(&policy, is_of_addresses)? };
         if let Some(why) = lockout {
             if FILES.contains(&reason) {
                 let refusal = Refusal::of(&self.read, HeldBack::Refused, &why);
@@ -153,9 +156,16 @@ impl Engine {
     }
 
     /// The lockout that bringing the kernel to `policy` would be, if it is one.
-    fn lockout(&mut self, policy: &Policy) -> Result<Option<String>, KernelError> {
+    fn lockout(
+        &mut self,
+        policy: &Policy,
+        is_of_addresses: bool,
+    ) -> Result<Option<String>, KernelError> {
         let guarded = Guarded { services: &[&policy.guarded], asker: self.asked.over.as_ref() };
-        let sessions = match guard::sessions(guarded) {
+        let sessions = guard::sessions(guarded);
+        // Else one counts whose address may be gone for this moment only.
+        let sessions = if is_of_addresses { sessions.and_then(guard::to_own) } else { sessions };
+        let sessions = match sessions {
             Ok(sessions) => sessions,
             Err(error) => {
                 tracing::warn!(target: kind::GUARD_BLIND, %error, "can't tell who has a session here; nobody is guarded");

@@ -93,7 +93,8 @@ impl Engine {
         if is_same {
             return Ok(Step::default());
         }
-        match self.settle("addresses or users changed", Terms::default()) {
+        let terms = Terms { is_of_addresses: true, ..Terms::default() };
+        match self.settle("addresses or users changed", terms) {
             Ok(step) => {
                 let (role_before, role) = (before.role.to_string(), self.server.role.to_string());
                 if role_before != role {

@@ -1,6 +1,7 @@
 //! What a policy depends on beside its files: this server's addresses and users.
 
 use crate::journal::kind;
+use crate::pending;
 use crate::state::StateDirectory;
 use nix::unistd::User;
 use policy::model::RoleSetting;
@@ -47,6 +48,31 @@ impl Server {
         before: Option<(&Self, &Policy)>,
         state: Option<&StateDirectory>,
     ) -> (Self, Diagnostics) {
+        // A start may have to go back.
+        let is_way_back = before.is_none() && state.is_some_and(pending::is_recorded);
+        Self::resolve_as(policy, before, state, is_way_back)
+    }
+
+    /// The same for `policy` to go back to. Going back doesn't wait for a directory of users, which
+    /// may be what the change cut off: who is known in `before` or was when the change was made,
+    /// in `known`, is looked up a while after.
+    pub(crate) fn resolve_back(
+        policy: &Policy,
+        before: (&Self, &Policy),
+        known: &BTreeMap<String, u32>,
+        state: Option<&StateDirectory>,
+    ) -> Self {
+        let (mut server, under) = (before.0.clone(), before.1);
+        server.users = known.clone().into_iter().chain(server.users).collect();
+        Self::resolve_as(policy, Some((&server, under)), state, true).0
+    }
+
+    fn resolve_as(
+        policy: &Policy,
+        before: Option<(&Self, &Policy)>,
+        state: Option<&StateDirectory>,
+        is_way_back: bool,
+    ) -> (Self, Diagnostics) {
         let addresses = addresses();
         let before = before.map(|(server, policy)| server.following(policy, &addresses));
         let known = |tier: &String| policy.tiers.contains_key(tier);
@@ -86,10 +112,17 @@ impl Server {
             None => state.and_then(StateDirectory::last_users).unwrap_or_default(),
         };
         let is_away = Cell::new(false);
+        let kept = |name: &str| {
+            let uid = known_users.get(name).copied();
+            is_away.set(is_away.get() || uid.is_some());
+            uid
+        };
         let lookup = |name: &str| {
+            if is_way_back {
+                return kept(name).or_else(|| lookup_user(name));
+            }
             lookup_user(name).or_else(|| {
-                let uid = known_users.get(name).copied()?;
-                is_away.set(true);
+                let uid = kept(name)?;
                 if is_start {
                     tracing::warn!(target: kind::USER_KEPT, user = name, uid, "this user isn't known now; its last user id holds");
                 }
@@ -103,12 +136,27 @@ impl Server {
     }
 
     /// The same later: tiers gained at once, those lost after a while; users that have appeared.
-    pub(crate) fn look_again(&self, policy: &Policy) -> Self {
+    /// Those known are looked up when they are due, and while a change `waits` after that: going
+    /// back may be due any time.
+    pub(crate) fn look_again(&self, policy: &Policy, waits: bool) -> Self {
         let mut next = self.following(policy, &addresses());
-        let (users, unknown) = resolve_users(policy, &next.role, lookup_user);
+        let now = Instant::now();
+        let keeps = waits || self.users_due.is_some_and(|due| due > now);
+        let are_kept = Cell::new(false);
+        let lookup = |name: &str| match self.users.get(name).filter(|_| keeps) {
+            Some(uid) => {
+                are_kept.set(true);
+                Some(*uid)
+            }
+            None => lookup_user(name),
+        };
+        let (users, unknown) = resolve_users(policy, &next.role, lookup);
         // A user that is known stays known while its directory is away.
         next.users.extend(users);
-        next.users_due = due_again(!unknown.is_empty());
+        next.users_due = match self.users_due.filter(|_| are_kept.get()) {
+            Some(due) if due > now => Some(due),
+            due => due_again(due.is_some() || !unknown.is_empty()),
+        };
         next
     }
 
@@ -233,6 +281,41 @@ mod tests {
     }
 
     #[test]
+    fn the_way_back_takes_users_as_they_were_known() {
+        let policy = policy(
+            "role = \"app\"\n[tiers]\napp = [\"10.0.0.1\"]\n[[allow]]\nfrom = \"app\"\nto = \"any\"\nservice = \"tcp/9\"\nuser = \"root\"\n",
+        );
+        // Whoever asks the directory of users hears 0.
+        let users = |uid: u32| BTreeMap::from([("root".to_owned(), uid)]);
+        let before = server(&["app"]);
+        let (asked, _) = Server::resolve(&policy, Some((&before, &policy)), None);
+        assert_eq!((asked.users, asked.users_due), (users(0), None));
+        let back = Server::resolve_back(&policy, (&before, &policy), &users(7), None);
+        assert_eq!(back.users, users(7));
+        assert!(back.due() > Some(Instant::now()));
+        assert_eq!(back.look_again(&policy, false), back);
+        assert_eq!(back.look_again(&policy, false).due(), back.due());
+        let due = Server { users_due: Some(Instant::now()), ..back };
+        let waiting = due.look_again(&policy, true);
+        assert_eq!(waiting.users, users(7));
+        assert!(waiting.due() > due.due());
+        let after = due.look_again(&policy, false);
+        assert_eq!((after.due(), after.users), (None, users(0)));
+        let later = Server { users: users(8), ..before };
+        let back = Server::resolve_back(&policy, (&later, &policy), &users(7), None);
+        assert_eq!(back.users, users(8), "what is known by now goes before");
+
+        // A start that finds the record of a change that waits.
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDirectory::open(directory.path()).expect("opened");
+        state.record_users(&users(7)).expect("written");
+        let started = || Server::resolve(&policy, None, Some(&state)).0.users;
+        assert_eq!(started(), users(0));
+        std::fs::write(directory.path().join("pending.json"), "{}").expect("written");
+        assert_eq!(started(), users(7));
+    }
+
+    #[test]
     fn the_time_of_an_unknown_user_does_not_move_by_asking() {
         let policy = policy(
             "role = \"app\"\n[tiers]\napp = [\"10.0.0.1\"]\n[[allow]]\nfrom = \"app\"\nto = \"any\"\nservice = \"tcp/9\"\nuser = \"no-such-user\"\n",
@@ -241,6 +324,6 @@ mod tests {
         let due = server.due().expect("it is looked up again");
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(server.due(), Some(due));
-        assert!(server.look_again(&policy).due() > Some(due), "it was looked up just now");
+        assert!(server.look_again(&policy, false).due() > Some(due), "it was looked up just now");
     }
 }

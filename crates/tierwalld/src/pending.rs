@@ -18,7 +18,7 @@ use crate::state::StateDirectory;
 use control::{Connection, Requester};
 use policy::{ConfirmTime, Policy};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,6 +47,9 @@ pub(crate) struct Record {
     pub(crate) time: ConfirmTime,
     pub(crate) reason: String,
     pub(crate) by: Option<Requester>,
+    /// The users known before it.
+    #[serde(default)]
+    pub(crate) users: BTreeMap<String, u32>,
     /// The connection that it was asked for over.
     pub(crate) asker: Option<Connection>,
     /// Whether it applied the policy of the files.
@@ -207,6 +210,7 @@ mod tests {
             time: ConfirmTime::default(),
             reason: "reload".into(),
             by: None,
+            users: BTreeMap::from([("backup".into(), 34)]),
             asker: None,
             of_files: true,
             refusal: None,

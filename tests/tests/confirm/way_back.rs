@@ -1,6 +1,7 @@
 //! What is gone back to, and when by request.
 
 use super::{LONG, SHORT, gone_back, history, shut_out, with_more, without_admin};
+use std::fs;
 use tierwall_tests::site::{ADMIN, Site, policy};
 
 #[test]
@@ -106,5 +107,27 @@ fn taking_the_table_away_ends_it() {
     // What was never confirmed isn't applied by itself.
     let daemon = site.server.start(&[]).unwrap();
     gone_back(&site);
+    daemon.stop().unwrap();
+}
+
+/// The change may be what cut off the directory of users, which knows another id here.
+#[test]
+fn users_are_those_that_were_known_before_the_change() {
+    let allow = "[[allow]]\nfrom = \"app\"\nto = \"any\"\nservice = \"tcp/25\"\nuser = \"root\"\n";
+    let site = Site::new(&(policy(ADMIN) + allow));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", policy(ADMIN)).unwrap();
+    assert_eq!(site.tierwall(&["reload", "--confirm", LONG]).0, 0);
+    assert!(!site.kernel().listing.contains("skuid"));
+    daemon.kill().unwrap();
+    let path = site.server.state_directory().join("pending.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(record["users"]["root"], 0, "{record}");
+    record["users"]["root"] = 4242.into();
+    record["sessions"] = serde_json::Value::Null;
+    fs::write(&path, record.to_string()).unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let listing = site.kernel().listing;
+    assert!(listing.contains("skuid 4242"), "{listing}");
     daemon.stop().unwrap();
 }

@@ -75,8 +75,8 @@ impl Engine {
     /// A change waited already when the daemon started.
     pub(super) fn waited_before(&mut self, reason: &str) {
         let Some(pending) = &self.pending else { return };
-        let so_far = Some((&self.server, &self.applied));
-        let (server, _) = Server::resolve(&pending.back, so_far, self.state.as_ref());
+        let (so_far, known) = ((&self.server, &self.applied), &pending.record.users);
+        let server = Server::resolve_back(&pending.back, so_far, known, self.state.as_ref());
         self.before = Some(Arc::new(Before {
             change: 1,
             generation: pending.record.generation,

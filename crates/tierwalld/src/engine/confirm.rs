@@ -17,7 +17,7 @@ use crate::requester::in_words;
 use crate::state::StateDirectory;
 use control::{Confirmation, Enforcement, HeldBack};
 use policy::{ConfirmTime, Policy};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Proposal {
     back: Policy,
+    /// The users known so far.
+    users: BTreeMap<String, u32>,
     time: ConfirmTime,
     /// Whether it is the policy of the files that is applied.
     of_files: bool,
@@ -61,7 +63,8 @@ impl Engine {
         if self.enforcement == Enforcement::TornDown {
             back.mode = observed(back.mode);
         }
-        Proposal { back, time, of_files, removed: None, refusal: self.refusal.clone() }
+        let (users, refusal) = (self.server.users.clone(), self.refusal.clone());
+        Proposal { back, users, time, of_files, removed: None, refusal }
     }
 
     /// How long the step to `next` has to wait for a confirmation by the policies' own rule: that
@@ -112,7 +115,7 @@ impl Engine {
         reason: &str,
         proposal: Proposal,
     ) -> Result<Pending, StepError> {
-        let Proposal { mut back, time, of_files, removed, refusal } = proposal;
+        let Proposal { mut back, users, time, of_files, removed, refusal } = proposal;
         let generation = self.history.current() + 1;
         let mut record = Record {
             generation,
@@ -121,6 +124,7 @@ impl Engine {
             time,
             reason: reason.to_owned(),
             by: self.asked.by.clone(),
+            users,
             asker: self.asked.over,
             of_files,
             refusal,
@@ -130,6 +134,7 @@ impl Engine {
         if let Some(earlier) = &self.pending {
             back = earlier.back.clone();
             record.back_to = earlier.record.back_to;
+            record.users.clone_from(&earlier.record.users);
             record.of_files |= earlier.record.of_files;
             record.refusal.clone_from(&earlier.record.refusal);
             record.removed = record.removed.or_else(|| earlier.record.removed.clone());
@@ -321,11 +326,9 @@ impl Engine {
     pub(super) fn go_back(&mut self, why: Why) -> Result<Step, StepError> {
         let Some(pending) = self.pending.take() else { return Err(StepError::NothingPending) };
         let Record { generation, back_to, time, ref by, .. } = pending.record;
-        let (server, _) = Server::resolve(
-            &pending.back,
-            Some((&self.server, &self.applied)),
-            self.state.as_ref(),
-        );
+        let so_far = (&self.server, &self.applied);
+        let known = &pending.record.users;
+        let server = Server::resolve_back(&pending.back, so_far, known, self.state.as_ref());
         let before = (
             std::mem::replace(&mut self.applied, pending.back.clone()),
             std::mem::replace(&mut self.server, server),

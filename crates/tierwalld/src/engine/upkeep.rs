@@ -87,7 +87,7 @@ impl Engine {
         if self.enforcement == Enforcement::TornDown {
             return Ok(Step::default());
         }
-        let server = self.server.look_again(&self.applied);
+        let server = self.server.look_again(&self.applied, self.pending.is_some());
         let is_same = server == self.server;
         let before = std::mem::replace(&mut self.server, server);
         if is_same {

@@ -134,6 +134,8 @@ pub(crate) struct Engine {
     counted: Option<Policy>,
     /// The change that waits to be confirmed.
     pub(crate) pending: Option<Pending>,
+    /// Whether the record of members by command has some that are none any more.
+    members_stay: bool,
     /// By when the kernel should have forgotten the members by command that ended.
     forgotten_by: Option<Instant>,
     /// When going back is tried again, and why it was begun.

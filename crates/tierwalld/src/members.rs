@@ -106,6 +106,13 @@ pub(crate) enum MemberFailure {
     /// It couldn't be recorded, so it doesn't hold.
     #[error("can't record the member in the state directory, so nothing was changed: {0}")]
     NotRecorded(#[source] io::Error),
+    /// It is out, but that it was added by command is still recorded.
+    #[error(
+        "the member is out of its tier, but the state directory can't be written, so a restart \
+         would bring it back: {0}\n  hint: make room there; tierwalld tries again each minute, and \
+         when it ends"
+    )]
+    RemovalNotRecorded(#[source] io::Error),
     /// The files name it and it holds by them, but that it was added by command is still recorded.
     #[error(
         "the policy files name the member and it holds by them, but the state directory can't be \

@@ -150,6 +150,9 @@ impl Engine {
         let is_due = |at: &mut Instant| *at <= now;
         let small = self.memory.small.take_if(is_due).is_some();
         let policy = self.memory.policy.take_if(is_due).is_some();
+        if small {
+            self.record_members_again();
+        }
         if policy {
             self.remember_policy();
         }

@@ -114,6 +114,37 @@ fn a_promotion_that_cannot_be_recorded_is_told_as_such() {
 }
 
 #[test]
+fn a_removal_that_cannot_be_recorded_holds_and_is_told_as_such() {
+    let server = alone(POLICY);
+    let daemon = start(&server);
+    tierwall_ok(&server, &["member", "add", "web", "10.0.7.7"]);
+    // Root may write to any directory, but not a file where there is a directory.
+    let obstacle = server.state_directory().join(".members.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    let remove = || {
+        let said = tierwall(&server, &["member", "remove", "web", "10.0.7.7"]);
+        assert!(said.code == 1 && said.error.contains("a restart would bring it back"), "{said:?}");
+        assert!(tierwall_ok(&server, &["member", "list"]).contains("no member"));
+        assert_eq!(web(&server), ["10.0.0.1"]);
+    };
+    remove();
+    let said = tierwall(&server, &["member", "add", "web", "10.0.7.8"]);
+    assert!(said.code == 1 && said.error.contains("nothing was changed"), "{said:?}");
+    assert_eq!(web(&server), ["10.0.0.1"]);
+    kill(daemon);
+    let daemon = start(&server);
+    assert_eq!(web(&server), ["10.0.0.1", "10.0.7.7"]);
+
+    // With room again, it is recorded at the latest when the daemon ends.
+    remove();
+    fs::remove_dir(&obstacle).unwrap();
+    daemon.stop().unwrap();
+    let _daemon = start(&server);
+    assert_eq!(web(&server), ["10.0.0.1"]);
+    assert!(tierwall_ok(&server, &["member", "list"]).contains("no member"));
+}
+
+#[test]
 fn members_by_command_whose_record_was_lost() {
     let server = alone(POLICY);
     let daemon = start(&server);

@@ -50,12 +50,57 @@ impl Engine {
         if proposal.is_some() && self.pending.is_some() {
             return Err(self.is_pending());
         }
-        let step = self.change_members(members, "member removed", force, proposal)?;
+        let is_proposed = proposal.is_some();
+        let step = match proposal {
+            None => self.take_out(members, force)?,
+            proposal => self.change_members(members, "member removed", force, proposal)?,
+        };
         if let Some(CommandMember { tier, member, .. }) = removed {
             let by = in_words(self.asked.by.as_ref());
             tracing::info!(target: kind::MEMBER_REMOVED, tier, member, by, "member removed");
         }
+        if !is_proposed {
+            self.record_members().map_err(|error| {
+                tracing::error!(target: kind::NOT_RECORDED, %error, "a member that was removed is still recorded");
+                match error {
+                    MemberFailure::NotRecorded(error) => MemberFailure::RemovalNotRecorded(error),
+                    error => error,
+                }
+            })?;
+        }
         Ok(step)
+    }
+
+    /// Commits a removal, to be recorded after that: who has to be out can't wait for a full disk.
+    fn take_out(&mut self, members: CommandMembers, force: bool) -> Result<Step, StepError> {
+        if self.enforcement == Enforcement::TornDown {
+            return Err(MemberFailure::TornDown.into());
+        }
+        let before = std::mem::replace(&mut self.members, members);
+        let step = self.settle("member removed", Terms::force(force));
+        match step.is_ok() {
+            true => self.memory.is_old(),
+            false => self.members = before,
+        }
+        step
+    }
+
+    /// Records the members by command as they are now. Where that can't be, it is tried again.
+    pub(crate) fn record_members(&mut self) -> Result<(), MemberFailure> {
+        let saved = self.members.save(self.state.as_ref());
+        self.members_stay = saved.is_err();
+        if self.members_stay {
+            self.memory.is_stuck();
+        }
+        saved
+    }
+
+    /// Tries again to record who is no longer a member.
+    pub(crate) fn record_members_again(&mut self) {
+        if self.members_stay {
+            // It was told that they couldn't be.
+            let _ = self.record_members();
+        }
     }
 
     /// Takes out the members whose time is over, also of the kernel where that hasn't done so by
@@ -150,13 +195,14 @@ impl Engine {
             return Err(MemberFailure::TornDown.into());
         }
         members.save(self.state.as_ref())?;
+        self.members_stay = false;
         let before = std::mem::replace(&mut self.members, members);
         self.memory.is_old();
         let is_proposed = proposal.is_some();
         let step = self.settle(reason, Terms { force, proposal, ..Terms::default() });
         if step.is_err() {
             self.members = before;
-            if let Err(error) = self.members.save(self.state.as_ref()) {
+            if let Err(error) = self.record_members() {
                 tracing::error!(target: kind::NOT_RECORDED, %error, "a member that was refused is still recorded");
             }
             if is_proposed {

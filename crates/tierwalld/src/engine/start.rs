@@ -72,6 +72,7 @@ impl Engine {
             history: History::load(state.as_ref()),
             counted: None,
             pending: None,
+            members_stay: false,
             forgotten_by: None,
             go_back_again: None,
             record_stays: false,

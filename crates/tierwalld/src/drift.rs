@@ -55,6 +55,12 @@ impl Foreign {
         format!("{} (pid {}): {self}", self.process, self.pid)
     }
 
+    /// Whether it says who made the change that was `found` before, by whoever. Who looks at the table
+    /// may find a change before its event says whose it was.
+    pub(crate) fn names(&self, found: Option<&Self>) -> bool {
+        self.pid != 0 && found.is_some_and(|found| found.pid == 0)
+    }
+
     /// Both as one: what somebody knows goes before what nobody does.
     pub(crate) fn and(self, later: Self) -> Self {
         match (self.pid, later.pid) {
@@ -186,5 +192,22 @@ fn words(transaction: &Transaction) -> String {
     match more {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_was_found_first_is_named_once_when_its_event_comes() {
+        let unseen = Foreign::unseen("unknown: while tierwalld didn't listen");
+        let nft = Foreign { process: "nft".into(), pid: 7, what: "add a rule".into(), more: 0 };
+        assert!(nft.names(Some(&unseen)));
+        assert!(!nft.names(None) && !nft.names(Some(&nft)));
+        assert!(!unseen.names(Some(&unseen)) && !unseen.names(Some(&nft)));
+        // Where both wait to be looked at, they are one.
+        assert_eq!(unseen.clone().and(nft.clone()), nft);
+        assert_eq!(nft.told(), "nft (pid 7): add a rule");
     }
 }

@@ -42,9 +42,7 @@ impl Engine {
             if differs {
                 self.counters.foreign(Outcome::Reported);
             }
-            // Whoever looked first may have found the change before its event said whose it was.
-            let is_named = *pid != 0 && self.drift.as_ref().is_some_and(|drift| drift.pid == 0);
-            if differs || is_named {
+            if differs || foreign.names(self.drift.as_ref()) {
                 tracing::warn!(target: kind::FOREIGN_CHANGE, process, pid, change, "another process changed the table");
                 self.drift = Some(foreign.clone());
             }

@@ -2,7 +2,6 @@
 
 use super::{LONG, SHORT, gone_back, history, with_more};
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tierwall_tests::site::{ADMIN, OTHER, Site, policy};
@@ -139,12 +138,12 @@ fn what_others_did_is_put_back_also_while_an_edit_has_to_wait() {
     let copies: Vec<PathBuf> = (now..now + 300)
         .map(|second| site.server.state_directory().join(format!(".foreign-{second}.nft.new")))
         .collect();
-    copies.iter().for_each(|copy| symlink("/dev/full", copy).unwrap());
+    copies.iter().for_each(|copy| fs::create_dir(copy).unwrap());
     let foreign = "delete table inet filter; table inet filter { chain input { type filter hook \
                    input priority 0; policy accept; tcp dport 22 accept; }; }";
     site.server.host().namespace.command("nft", &[foreign]).unwrap();
     site.status_when(|status| status["kernel_problem"].is_string());
-    copies.iter().for_each(|copy| fs::remove_file(copy).unwrap());
+    copies.iter().for_each(|copy| fs::remove_dir(copy).unwrap());
     let status =
         site.status_when(|status| status["table"] == "ours" && status["kernel_problem"].is_null());
     assert_eq!(status["pending"]["generation"], 2, "{status}");

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 /// How long after the first change.
 const SOON: Duration = Duration::from_secs(2);
 
-/// How long after the end of a change that waited couldn't be recorded it is tried again: a disk
-/// that hangs holds up whatever comes meanwhile.
+/// How long after what the next start has to know couldn't be recorded it is tried again: the end of
+/// a change that waited, a member taken out. A disk that hangs holds up whatever comes meanwhile.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// How long after it was written before, for members of a large policy.
@@ -71,7 +71,7 @@ impl Memory {
         self.small_is_due(Instant::now() + SOON);
     }
 
-    /// The end of a change that waited couldn't be recorded.
+    /// What has to be known by the next start couldn't be recorded.
     pub(crate) fn is_stuck(&mut self) {
         self.small_is_due(Instant::now() + AGAIN);
     }

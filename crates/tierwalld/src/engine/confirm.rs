@@ -4,6 +4,8 @@
 //! The way back is always there before the way out. Going back is by the same path to the kernel as
 //! any change, by force, and is tried again until it is done.
 
+mod record;
+
 use super::settle::{Terms, WENT_BACK, observed};
 use super::{Engine, Step, StepError};
 use crate::guard::{self, Guarded};
@@ -11,17 +13,13 @@ use crate::host::Server;
 use crate::journal::kind;
 use crate::members::CommandMember;
 use crate::memory::Changed;
-use crate::pending::{self, Deadline, Pending, Record, Sessions};
+use crate::pending::{Deadline, Pending, Record, Sessions};
 use crate::refusal::Refusal;
 use crate::requester::in_words;
-use crate::state::StateDirectory;
 use control::{Confirmation, Enforcement, HeldBack};
 use policy::{ConfirmTime, Policy};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long after going back failed it is tried again.
@@ -147,81 +145,6 @@ impl Engine {
         Ok(pending)
     }
 
-    /// Writes a change that waits, and what is applied as its policy.
-    fn save_pending(&self, pending: &Pending) -> io::Result<()> {
-        let (pending, new) = (pending.clone(), self.applied.clone());
-        self.write_record(move |state| pending.save(&new, state))
-    }
-
-    /// Has the record written now. One that comes too late isn't written at all.
-    fn write_record(
-        &self,
-        write: impl FnOnce(&StateDirectory) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<()> {
-        let Some(recorder) = self.memory.recorder() else {
-            return Err(io::Error::other("the state directory can't be used"));
-        };
-        let is_late = Arc::new(AtomicBool::new(false));
-        let late = Arc::clone(&is_late);
-        let written = recorder.record_now("a change that waits", move |state| {
-            if late.load(Ordering::Acquire) { Ok(()) } else { write(state) }
-        });
-        is_late.store(true, Ordering::Release);
-        written
-    }
-
-    /// Has it recorded now that nothing waits.
-    pub(super) fn forget_record(&self) -> io::Result<()> {
-        match self.memory.recorder() {
-            Some(recorder) => recorder.record_now("a change that waits", pending::forget),
-            None => Err(io::Error::other("the state directory can't be used")),
-        }
-    }
-
-    /// Has it recorded that nothing waits and what is applied stays. The record goes last: until the
-    /// rest is known, a start has to find it.
-    pub(super) fn record_end(&self) -> io::Result<()> {
-        // Where the files are held back, a start goes on with the last good policy. One that is
-        // held back itself was never enforced.
-        if self.refusal.is_some() && !self.held {
-            self.keep_last_good(&self.applied)?;
-        }
-        self.keep_refusal()?;
-        self.forget_record()
-    }
-
-    /// What couldn't be recorded of an end now is tried again.
-    pub(super) fn ended(&mut self, ended: io::Result<()>) -> io::Result<()> {
-        self.record_stays = ended.is_err() && self.state.is_some();
-        if self.record_stays {
-            self.memory.is_stuck();
-        }
-        ended
-    }
-
-    /// Tries again to record the end of a change that waited.
-    pub(crate) fn end_record_again(&mut self) {
-        if self.record_stays && self.pending.is_none() {
-            // It was told that it couldn't be.
-            let ended = self.record_end();
-            let _ = self.ended(ended);
-        }
-    }
-
-    /// Takes back what was proposed: nothing waits, or what did before.
-    pub(super) fn withdraw(&mut self) {
-        let outcome = match self.pending.clone() {
-            Some(earlier) => self.save_pending(&earlier),
-            None => {
-                let forgotten = self.forget_record();
-                self.ended(forgotten)
-            }
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't take back the record of a change that isn't made");
-        }
-    }
-
     /// The change is committed: it waits from now on.
     pub(super) fn wait(&mut self, mut pending: Pending) {
         let services = [&self.applied.guarded, &pending.back.guarded];
@@ -269,15 +192,6 @@ impl Engine {
         pending.back = pending.back.with_member_changes(before, &self.applied);
         self.follow_before();
         self.record_pending();
-    }
-
-    /// Has the change that waits written anew, and doesn't wait for it.
-    fn record_pending(&self) {
-        let Some(pending) = &self.pending else { return };
-        let (pending, new) = (pending.clone(), self.applied.clone());
-        if let Some(recorder) = self.memory.recorder() {
-            recorder.record("a change that waits", move |state| pending.save(&new, state));
-        }
     }
 
     /// The refusal of another change while one waits.

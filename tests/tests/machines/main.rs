@@ -328,7 +328,7 @@ fn goes(site: &Site) {
 
 /// Purged where the service never came to be, since another's table was in its way.
 fn leaves_the_table_of_others(site: &Site) {
-    let own = "table inet filter { chain own { type filter hook input priority 0; udp dport 9 drop; } }\n";
+    let own = "table inet filter {\nchain own {\ntype filter hook input priority 0\nudp dport 9 drop\n}\n}\n";
     site.machine.write("/root/own.nft", own).unwrap();
     site.ok("nft -f /root/own.nft");
     site.ok("apt-get install --yes /root/tierwall.deb");

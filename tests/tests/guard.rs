@@ -195,3 +195,31 @@ fn a_refused_edit_does_not_outlast_what_the_kernel_fails_meanwhile() {
     site.status_when(|status| status["table"] == "ours" && status["kernel_problem"].is_null());
     daemon.stop().unwrap();
 }
+
+/// What was refused may be the last good policy itself, after somebody took the table away: it is
+/// nothing to go on with.
+#[test]
+fn a_start_asks_again_for_a_last_good_policy_that_was_refused() {
+    let site = Site::new(&policy("10.0.0.99"));
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!(site.status()["input"], "enforce");
+    assert_eq!(site.tierwall(&["teardown"]).0, 0);
+    daemon.stop().unwrap();
+    let mut session = site.session("admin", 22);
+    for _ in 0..3 {
+        let daemon = site.server.start(&[]).unwrap();
+        let status = site.status();
+        assert!(status["refused"].as_str().is_some_and(|why| why.contains(ADMIN)), "{status}");
+        assert_eq!(status["input"], "observe");
+        assert!(site.is_let_in("admin"));
+        daemon.stop().unwrap();
+    }
+    // As it was told to.
+    site.server.replace("tierwall.toml", policy(&format!("10.0.0.99\", \"{ADMIN}"))).unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let status = site.status();
+    assert_eq!((&status["input"], &status["refused"]), (&"enforce".into(), &Value::Null));
+    assert!(site.is_let_in("admin") && !site.is_let_in("other"));
+    assert!(session.is_alive());
+    daemon.stop().unwrap();
+}

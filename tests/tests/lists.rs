@@ -135,8 +135,11 @@ fn policy() -> String {
 #[test]
 fn lists_are_merged_as_a_model_merges_them() {
     let path = data("tierwall.toml");
-    let loaded =
-        policy::load_text(&path, policy(), &Options { check_permissions: false, strict: false });
+    let loaded = policy::load_text(
+        &path,
+        policy(),
+        &Options { check_permissions: false, ..Options::default() },
+    );
     let policy = loaded.policy.expect("a policy");
     for (tier, file, _) in TIERS {
         let model = Model::of_text(&text(file));

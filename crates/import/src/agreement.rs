@@ -389,7 +389,7 @@ proptest! {
     ) {
         let options = Options { source: "a test".into(), ..Options::default() };
         let Draft { text, summary } = draft(&tables, &options).expect("small");
-        let loading = policy::Options { check_permissions: false, strict: false };
+        let loading = policy::Options { check_permissions: false, ..policy::Options::default() };
         let policy = policy::load_text(Path::new("/p"), text.as_str(), &loading).policy.expect("good");
         let role = role_of(&policy, &[]);
         let users = BTreeMap::new();

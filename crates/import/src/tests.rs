@@ -145,7 +145,7 @@ fn any_table() -> impl Strategy<Value = ListedTable> {
 }
 
 fn check(text: &str) -> Result<(), TestCaseError> {
-    let options = policy::Options { check_permissions: false, strict: false };
+    let options = policy::Options { check_permissions: false, ..policy::Options::default() };
     let loaded = policy::load_text(Path::new("/tierwall.toml"), text, &options);
     let told = loaded.diagnostics.render(policy::Style::Plain);
     prop_assert!(loaded.policy.is_some(), "{}\n{}", told, text);

@@ -34,7 +34,7 @@ impl Files {
 
 fn read(bencher: Bencher<'_, '_>, members: impl Iterator<Item = String>) {
     let files = Files::of(members);
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     bencher.counter(divan::counter::ItemsCount::new(LINES)).bench_local(|| {
         let loaded = load(black_box(&files.policy), &options);
         assert!(loaded.policy.is_some(), "{}", loaded.diagnostics);

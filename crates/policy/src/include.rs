@@ -148,7 +148,9 @@ impl<'o> Reading<'o> {
     fn include(&mut self, pattern: &Text) {
         let wild = pattern.value.contains(['*', '?', '[']);
         let path = relative(&pattern.place, &pattern.value);
-        unseen::warn(pattern, &path, &mut self.diagnostics);
+        if self.options.warn_unseen {
+            unseen::warn(pattern, &path, &mut self.diagnostics);
+        }
         let paths = if wild { self.matches(pattern) } else { vec![path] };
         for path in paths {
             self.inputs.insert(Input { path: path.clone(), kind: InputKind::Policy });

@@ -160,7 +160,7 @@ mod tests {
                     [[allow]]\nfrom = \"any\"\nto = \"big\"\nservice = \"any\"\n";
         std::fs::write(&policy, text).expect("a file");
         std::fs::write(&list, "10.0.0.1\n".repeat(8000)).expect("a file");
-        let options = Options { check_permissions: false, strict: false };
+        let options = Options { check_permissions: false, ..Options::default() };
         let mut cache = ListCache::default();
         let members = |cache: &mut ListCache, now: SystemTime| {
             let loaded = load_again(&policy, &options, cache, now);

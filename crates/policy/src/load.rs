@@ -26,12 +26,15 @@ pub struct Options {
     pub check_permissions: bool,
     /// Take warnings for errors.
     pub strict: bool,
+    /// Warn of files that the service's sandbox hides from it. Not for the daemon, to which what it
+    /// has read isn't hidden.
+    pub warn_unseen: bool,
 }
 
-/// Permissions are checked, warnings are warnings.
+/// Permissions are checked, warnings are warnings, and all of them are told.
 impl Default for Options {
     fn default() -> Self {
-        Self { check_permissions: true, strict: false }
+        Self { check_permissions: true, strict: false, warn_unseen: true }
     }
 }
 

@@ -359,7 +359,7 @@ mod tests {
     use std::path::Path;
 
     fn policy(text: &str) -> Policy {
-        let options = Options { check_permissions: false, strict: false };
+        let options = Options { check_permissions: false, ..Options::default() };
         load_text(Path::new("tierwall.toml"), text, &options).policy.expect("a policy")
     }
 

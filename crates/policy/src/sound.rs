@@ -68,7 +68,7 @@ mod tests {
 
     fn policy() -> Policy {
         let text = include_str!("../tests/good/everything.toml");
-        let options = Options { check_permissions: false, strict: false };
+        let options = Options { check_permissions: false, ..Options::default() };
         load_text(Path::new("tests/good/everything.toml"), text, &options).policy.expect("good")
     }
 

@@ -108,7 +108,9 @@ fn list_file(
         return None;
     }
     let path = include::relative(&name.place, &name.value);
-    unseen::warn(name, &path, &mut reading.diagnostics);
+    if reading.options.warn_unseen {
+        unseen::warn(name, &path, &mut reading.diagnostics);
+    }
     let is_new = lists.insert(path.clone());
     reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
     let opened = match file::open(&path, reading.options.check_permissions) {

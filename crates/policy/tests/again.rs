@@ -52,7 +52,7 @@ impl Site {
 
     /// Loads in both ways, twice; returns what is told.
     fn agrees(&mut self, check_permissions: bool) -> String {
-        let options = Options { check_permissions, strict: false };
+        let options = Options { check_permissions, ..Options::default() };
         let policy = self.path("tierwall.toml");
         let fresh = load(&policy, &options);
         let told = fresh.diagnostics.render(Style::Plain);

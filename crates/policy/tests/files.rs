@@ -10,8 +10,8 @@ const GOOD: &str = "[tiers]\nweb = [\"10.0.0.1\"]\n\
                     [[allow]]\nfrom = \"any\"\nto = \"web\"\nservice = \"tcp/443\"\n";
 const WITH_LIST: &str = "[tiers]\nweb = { file = \"web.list\" }\n\
                          [[allow]]\nfrom = \"any\"\nto = \"web\"\nservice = \"tcp/443\"\n";
-const UNCHECKED: Options = Options { check_permissions: false, strict: false };
-const CHECKED: Options = Options { check_permissions: true, strict: false };
+const UNCHECKED: Options = Options { check_permissions: false, strict: false, warn_unseen: true };
+const CHECKED: Options = Options { check_permissions: true, strict: false, warn_unseen: true };
 
 /// A directory with these files, each for root alone to write.
 fn directory(files: &[(&str, &[u8])]) -> TempDir {

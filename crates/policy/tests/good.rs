@@ -124,7 +124,10 @@ fn an_include_directory_may_hold_any_names() {
     let policy = directory.path().join("tierwall.toml");
     let text = "include = [\"conf.d/*.toml\"]\n[tiers]\nweb = [\"10.0.0.1\"]\n";
     std::fs::write(&policy, text).expect("written");
-    let options = tierwall_policy::Options { check_permissions: false, strict: false };
+    let options = tierwall_policy::Options {
+        check_permissions: false,
+        ..tierwall_policy::Options::default()
+    };
     let loaded = tierwall_policy::load(&policy, &options);
     assert_eq!(loaded.diagnostics.to_string(), "");
     assert_eq!(loaded.policy.expect("a good policy").allows.len(), 1);

@@ -26,7 +26,7 @@ user = 1000
 "#;
 
 fn judged(text: &str) -> (Policy, Ruleset) {
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     let policy = load_text(Path::new("tierwall.toml"), text, &options).policy.expect("a policy");
     let role = Role { tiers: ["app".to_owned()].into(), auto: false };
     let host = Host { role: &role, users: &Default::default(), previous: None };

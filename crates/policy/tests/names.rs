@@ -47,7 +47,7 @@ service = "tcp/80"
 
 #[test]
 fn the_set_of_a_tier_holds_the_tier_whatever_it_is_called() {
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     let loaded = load_text(Path::new("tierwall.toml"), POLICY, &options);
     let policy = loaded.policy.expect("a policy");
     let role = Role { tiers: policy.tiers.keys().cloned().collect(), auto: false };

@@ -42,7 +42,11 @@ pub(crate) fn judge_text(common: &Common, text: Vec<u8>) -> Result<Judged, Error
 }
 
 fn options(common: &Common, judgement: &Judgement) -> policy::Options {
-    policy::Options { check_permissions: !common.insecure_permissions, strict: judgement.strict }
+    policy::Options {
+        check_permissions: !common.insecure_permissions,
+        strict: judgement.strict,
+        ..policy::Options::default()
+    }
 }
 
 fn judge_loaded(common: &Common, judgement: &Judgement, loaded: Loaded) -> Result<Judged, Error> {
@@ -84,8 +88,10 @@ pub(crate) struct Whole {
 
 /// Loads the policy for a question about all servers. Errors are told as [`judge`] does.
 pub(crate) fn whole(common: &Common) -> Result<Whole, Error> {
-    let options =
-        policy::Options { check_permissions: !common.insecure_permissions, strict: false };
+    let options = policy::Options {
+        check_permissions: !common.insecure_permissions,
+        ..policy::Options::default()
+    };
     let Loaded { policy, diagnostics, services, .. } = policy::load(&common.config, &options);
     match policy {
         Some(policy) => Ok(Whole { policy, services, warnings: diagnostics }),

@@ -24,7 +24,8 @@ const LOCK: &str = ".tierwall.lock";
 /// One change at a time, as long as this lives: until the daemon has taken the files over, since a
 /// second one would otherwise take away what it hasn't read.
 pub(crate) struct Turn {
-    path: PathBuf,
+    /// None where the directory itself is locked.
+    path: Option<PathBuf>,
     #[expect(dead_code, reason = "held")]
     lock: Flock<File>,
 }
@@ -32,7 +33,9 @@ pub(crate) struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         // Before it is unlocked: who is next sees then that it is gone.
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -51,23 +54,34 @@ pub(crate) fn turn_at_once(config: &Path) -> Result<Option<Turn>, Error> {
 }
 
 fn take_turn(config: &Path, how: FlockArg) -> Result<Option<Turn>, Error> {
-    let path = directory(config)?.join(LOCK);
+    let directory = directory(config)?;
+    let path = directory.join(LOCK);
     let cannot = |error: io::Error| cannot("lock", &path, &error);
     let mut options = File::options();
     options.write(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     loop {
-        let file = options.open(&path).map_err(cannot)?;
+        let (file, is_own) = match options.open(&path) {
+            Ok(file) => (file, true),
+            // Nobody can change what is in there; what deployment wrote may still be taken over.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                (File::open(&directory).map_err(cannot)?, false)
+            }
+            Err(error) => return Err(cannot(error)),
+        };
         let lock = match Flock::lock(file, how) {
             Ok(lock) => lock,
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
             Err((_, errno)) => return Err(cannot(errno.into())),
         };
+        if !is_own {
+            return Ok(Some(Turn { path: None, lock }));
+        }
         // Who had it before may have taken it away meanwhile.
         let locked = lock.metadata().map_err(cannot)?;
         let is_there = fs::symlink_metadata(&path)
             .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()));
         if is_there {
-            return Ok(Some(Turn { path, lock }));
+            return Ok(Some(Turn { path: Some(path), lock }));
         }
     }
 }

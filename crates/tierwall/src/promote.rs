@@ -28,7 +28,7 @@ pub(crate) fn write(common: &Common, _: &Turn, tier: &str, member: &str) -> Resu
 
 /// None where somebody else wrote the file meanwhile.
 fn write_once(common: &Common, tier: &str, member: &str) -> Result<Option<PathBuf>, Error> {
-    let options = Options { check_permissions: !common.insecure_permissions, strict: false };
+    let options = Options { check_permissions: !common.insecure_permissions, ..Options::default() };
     let Loaded { policy, diagnostics, .. } = policy::load(&common.config, &options);
     let Some(policy) = policy else { return Err(bad_policy(common, diagnostics)) };
     let member: Member = member.parse().map_err(|error| Error::Edit(format!("{error}")))?;

@@ -85,8 +85,10 @@ pub(crate) fn run(common: &Common, options: &Trace) -> Result<u8, Error> {
 /// The policy of the files if they are good, the services that it names, and what is to be said
 /// where its lines may be of something else than what is enforced.
 fn load(common: &Common) -> (Option<Policy>, BTreeMap<String, Service>, Vec<String>) {
-    let options =
-        policy::Options { check_permissions: !common.insecure_permissions, strict: false };
+    let options = policy::Options {
+        check_permissions: !common.insecure_permissions,
+        ..policy::Options::default()
+    };
     let policy::Loaded { mut policy, services, .. } = policy::load(&common.config, &options);
     let notes = match &mut policy {
         Some(policy) => daemon::compare(common, policy),

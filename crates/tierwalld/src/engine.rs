@@ -134,7 +134,7 @@ pub(crate) struct Engine {
     counted: Option<Policy>,
     /// The change that waits to be confirmed.
     pub(crate) pending: Option<Pending>,
-    /// Whether the record of members by command has some that are none any more.
+    /// Whether the record of members by command has others than there are.
     members_stay: bool,
     /// By when the kernel should have forgotten the members by command that ended.
     forgotten_by: Option<Instant>,

@@ -37,7 +37,7 @@ async fn main() {
 }
 
 async fn latencies(root: &Path) -> Vec<Duration> {
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     let start = LoadStart::now();
     let inputs = load(&root.join("tierwall.toml"), &options).inputs;
     let mut watcher = Watcher::new(&inputs, start).unwrap();

@@ -36,7 +36,7 @@ impl Scenario {
     /// For the first that is explained otherwise than its line says.
     pub fn explained(&self) -> Result<usize> {
         let file = self.directory.join("policy.toml");
-        let options = policy::Options { check_permissions: false, strict: false };
+        let options = policy::Options { check_permissions: false, ..policy::Options::default() };
         let policy = load(&file, &options).policy.context("a policy with errors")?;
         let text = fs::read_to_string(&file)?;
         let mut count = 0;

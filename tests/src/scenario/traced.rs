@@ -113,7 +113,7 @@ impl Scenario {
 }
 
 fn policy_of(server: &Server) -> Result<Policy> {
-    let options = policy::Options { check_permissions: false, strict: false };
+    let options = policy::Options { check_permissions: false, ..policy::Options::default() };
     policy::load(&server.config(), &options).policy.context("a policy with errors")
 }
 

@@ -126,3 +126,22 @@ fn a_record_without_a_way_back_holds_nothing_back_later() {
     }
     assert!(!state.join("pending.json").exists());
 }
+
+/// What is enforced isn't held back, though nobody knows any more what waited.
+#[test]
+fn a_damaged_record_holds_nothing_back_that_the_files_say_already() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", with_more()).unwrap();
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    assert_eq!(site.tierwall(&["rollback", &format!("--confirm={LONG}")]).0, 0);
+    daemon.kill().unwrap();
+    let state = site.server.state_directory();
+    fs::write(state.join("pending.json"), "{").unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let status = site.status();
+    let told = (&status["pending"], &status["differs"], &status["refused"]);
+    assert_eq!(told, (&Value::Null, &Value::Null, &Value::Null), "{status}");
+    assert!(site.kernel().listing.contains("allow any -> app tcp/81"));
+    daemon.stop().unwrap();
+}

@@ -126,7 +126,7 @@ impl Segment {
 
     /// Commits the server's part of the policy, in this mode.
     pub(crate) fn commit(&self, mode: &str) {
-        let options = Options { check_permissions: false, strict: false };
+        let options = Options { check_permissions: false, ..Options::default() };
         let text = POLICY.replace("MODE", mode);
         let policy = load_text(Path::new("tierwall.toml"), text, &options).policy.unwrap();
         let users = BTreeMap::new();

@@ -108,7 +108,7 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
 
 /// The policy of a file.
 pub(crate) fn load(file: &Path) -> Policy {
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     let loaded = policy::load(file, &options);
     loaded.policy.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
 }

@@ -23,7 +23,7 @@ pub(crate) fn policies() -> Vec<(String, Policy)> {
 
 /// The policy of a text without errors.
 pub(crate) fn parse(text: &str) -> Policy {
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     let loaded = policy::load_text(Path::new("tierwall.toml"), text, &options);
     loaded.policy.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(Style::Plain)))
 }

@@ -53,7 +53,7 @@ service = ["udp/53", "tcp/53"]
 "#;
 
 pub(crate) fn load(text: &str) -> (Policy, BTreeMap<String, Service>) {
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     let loaded = policy::load_text(Path::new("tierwall.toml"), text, &options);
     let told = loaded.diagnostics.render(Style::Plain);
     (loaded.policy.unwrap_or_else(|| panic!("{told}")), loaded.services)

@@ -294,7 +294,7 @@ fn member(random: &mut Random) -> String {
 
 /// The policy that a text says, which has no errors.
 pub(crate) fn parse(text: &str, context: &str) -> Policy {
-    let options = Options { check_permissions: false, strict: false };
+    let options = Options { check_permissions: false, ..Options::default() };
     let loaded = policy::load_text(Path::new("tierwall.toml"), text, &options);
     loaded.policy.unwrap_or_else(|| {
         panic!("{}\n{context}", loaded.diagnostics.render(Style::Plain));

@@ -7,7 +7,8 @@ use tierwall_policy::model::{Allow, Endpoint, Service};
 use tierwall_policy::{Options, Policy};
 
 /// Fixtures are not root's where the tests aren't run by root.
-pub(crate) const OPTIONS: Options = Options { check_permissions: false, strict: false };
+pub(crate) const OPTIONS: Options =
+    Options { check_permissions: false, strict: false, warn_unseen: true };
 
 /// The policies in a directory, each a file or a directory with `tierwall.toml`, with their names.
 pub(crate) fn fixtures(directory: &str) -> Vec<(String, PathBuf)> {

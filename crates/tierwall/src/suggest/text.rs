@@ -342,7 +342,7 @@ user    = "nginx"
 
     /// What is printed of these, joined to one line.
     fn told(groups: Vec<DenialGroup>, strangers: bool, scans: bool) -> (String, String) {
-        let options = Options { check_permissions: false, strict: false };
+        let options = Options { check_permissions: false, ..Options::default() };
         let loaded = policy::load_text(Path::new("p.toml"), POLICY, &options);
         let policy = loaded.policy.expect("a policy");
         let role = Role { tiers: ["app".to_owned()].into(), auto: false };

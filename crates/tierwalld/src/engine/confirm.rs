@@ -333,7 +333,7 @@ impl Engine {
             |own: &CommandMember| (&own.tier, &own.member) == (&removed.tier, &removed.member);
         if !self.members.members.iter().any(is_there) {
             self.members.members.push(removed.clone());
-            if let Err(error) = self.members.save(self.state.as_ref()) {
+            if let Err(error) = self.record_members() {
                 tracing::error!(target: kind::NOT_RECORDED, %error, "a member that holds again isn't recorded");
             }
         }

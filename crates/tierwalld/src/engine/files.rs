@@ -149,6 +149,7 @@ impl Engine {
         if proposal.is_some() && self.pending.is_some() {
             waiting.push("a member that a session comes from is removed".to_owned());
             self.now_waits(waiting);
+            self.trouble.is_of_edit = false;
             return Ok(Step::default());
         }
         let (server, _) = Server::resolve(&next, self.so_far(), self.state.as_ref());
@@ -266,6 +267,7 @@ pub(super) fn load(
     let load_options = policy::Options {
         check_permissions: !options.insecure_permissions,
         strict: options.strict,
+        warn_unseen: false,
     };
     let Loaded { policy, closed, mut diagnostics, inputs, sources, .. } =
         policy::load_again(&options.config, &load_options, lists, now);

@@ -63,7 +63,8 @@ impl Engine {
         let policy = self.members.added_to(&self.applied);
         let lockout = if force { None } else { self.lockout(&policy, is_of_addresses)? };
         if let Some(why) = lockout {
-            if FILES.contains(&reason) {
+            // A text that is held back already stays so for what it was held back for.
+            if FILES.contains(&reason) && !(holds_back && self.refusal.is_some()) {
                 let refusal = Refusal::of(&self.read, HeldBack::Refused, &why);
                 self.refusal = Some(refusal);
                 self.record_refusal();
@@ -164,7 +165,7 @@ impl Engine {
         let guarded = Guarded { services: &[&policy.guarded], asker: self.asked.over.as_ref() };
         let sessions = guard::sessions(guarded);
         // Else one counts whose address may be gone for this moment only.
-        let sessions = if is_of_addresses { sessions.and_then(guard::to_own) } else { sessions };
+        let sessions = if is_of_addresses { sessions.map(guard::to_own) } else { sessions };
         let sessions = match sessions {
             Ok(sessions) => sessions,
             Err(error) => {

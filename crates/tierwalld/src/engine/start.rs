@@ -17,7 +17,7 @@ use crate::metrics::Counters;
 use crate::observing;
 use crate::options::Options;
 use crate::pending::{self, Damage, Found, Pending};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, digest};
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
 use control::{Enforcement, HeldBack, TableState};
@@ -119,8 +119,17 @@ impl Engine {
             Beginning::Last(damage) => {
                 let why =
                     format!("the record of a change that waited is lost: {}", in_full(&damage));
-                engine.refusal = Some(Refusal::of(&engine.read, HeldBack::Reverted, &why));
+                // Where the files have errors, nobody knows whether it is their text that waited.
+                let is_known = engine.problem.is_none();
+                let is_enforced = engine.applies_files();
+                if is_known {
+                    let refusal = Refusal::of(&engine.read, HeldBack::Reverted, &why);
+                    engine.refusal = (!is_enforced).then_some(refusal);
+                }
                 engine.start_with_the_last(why)?;
+                if is_enforced {
+                    engine.refused = None;
+                }
                 let ended = engine.record_end();
                 engine.lost_record_ended(ended);
             }
@@ -144,15 +153,20 @@ impl Engine {
     }
 
     fn start_usual(&mut self) -> Result<(), StepError> {
-        if self.refusal.is_some()
-            && self.held_back().is_none()
+        // A last good policy that was refused itself, over a table that somebody took away, is
+        // nothing to go on with: whoever is here now is asked for again.
+        let mut is_last = false;
+        if let Some(refusal) = &self.refusal
             && let Some(last) = self.state.as_ref().and_then(last_good::load)
         {
-            self.hold_back_edited(&last.policy);
+            is_last = refusal.is_of(digest(&last.policy));
+            if !is_last && self.held_back().is_none() {
+                self.hold_back_edited(&last.policy);
+            }
         }
         // Files with errors don't say that what was held back isn't wanted any more.
         let holds_back = self.problem.is_some();
-        let first = match self.refused_before() {
+        let first = match self.refused_before().filter(|_| !is_last) {
             None => self.settle("start", Terms { holds_back, ..Terms::default() }),
             Some(why) => match self.start_with_the_last(why) {
                 Ok(()) => return Ok(()),

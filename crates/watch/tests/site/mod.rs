@@ -15,7 +15,7 @@ pub const LONG: Duration = Duration::from_secs(10);
 /// Longer than the 100 ms that a name stays unsettled.
 pub const QUIET: Duration = Duration::from_millis(250);
 
-const OPTIONS: Options = Options { check_permissions: false, strict: false };
+const OPTIONS: Options = Options { check_permissions: false, strict: false, warn_unseen: false };
 
 pub fn load(path: &Path) -> Loaded {
     policy::load(path, &OPTIONS)

@@ -11,7 +11,7 @@ pub(super) fn observe(common: &Common) -> (Policy, BTreeSet<Input>) {
     if matches!(common.config.try_exists(), Ok(false)) {
         return (Policy::Missing, BTreeSet::new());
     }
-    let options = Options { check_permissions: !common.insecure_permissions, strict: false };
+    let options = Options { check_permissions: !common.insecure_permissions, ..Options::default() };
     let loaded = load(&common.config, &options);
     let Some(policy) = loaded.policy else {
         let errors = lines(&loaded.diagnostics, true);

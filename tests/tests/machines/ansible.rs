@@ -137,6 +137,16 @@ fn a_policy_is_rolled_out_and_one_that_locks_out_is_not() {
     let without = rollout.play(&both, false);
     assert!(without.status.success() && !serves_metrics(app), "{}", text(&without));
 
+    // What somebody rolled back from isn't applied again by a run that brings nothing new.
+    rollout.machine("app1").succeed(&["tierwall", "rollback"]).unwrap();
+    let back = rollout.play(&both, false);
+    assert!(!back.status.success(), "{}", text(&back));
+    assert!(text(&back).contains("rolled back from generation"), "{}", text(&back));
+    assert!(!reaches(web, app, 8080));
+    let insists = rollout.play_with(&both, "10.10.0.1", "tierwall_insists: true");
+    assert!(insists.status.success(), "{}", text(&insists));
+    assert!(reaches(web, app, 8080));
+
     // Without a way in for whoever rolls it out.
     let locked = rollout.play(WEB, false);
     assert!(!locked.status.success(), "{}", text(&locked));

@@ -92,6 +92,8 @@ impl Side {
                     self.received += length;
                 }
                 Ok(_) => return Err("other bytes arrived than were sent".into()),
+                // With a time limit also by a machine that was stopped for a moment.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(format!("read: {error}")),
             }
         }
@@ -99,10 +101,13 @@ impl Side {
     }
 
     fn read_end(&mut self) -> Result<(), String> {
-        match self.stream.read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err("more arrived than was sent".into()),
-            Err(error) => Err(format!("read the end: {error}")),
+        loop {
+            match self.stream.read(&mut [0]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => return Err("more arrived than was sent".into()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("read the end: {error}")),
+            }
         }
     }
 }

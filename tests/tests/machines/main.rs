@@ -82,7 +82,11 @@ impl Site {
     }
 
     fn ok(&self, command: &str) -> String {
-        self.machine.succeed(&words(command)).unwrap()
+        let journal = ["journalctl", "--no-pager", "--lines", "60", "-u", "tierwalld.service"];
+        self.machine.succeed(&words(command)).unwrap_or_else(|error| {
+            // What the service has to say of it.
+            panic!("{error:#}\n{}", self.machine.succeed(&journal).unwrap_or_default())
+        })
     }
 
     fn fails(&self, command: &str) -> String {

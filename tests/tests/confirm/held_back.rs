@@ -1,6 +1,6 @@
 //! A text that is held back stays so until its rules change or somebody asks for it.
 
-use super::a_while;
+use super::{a_while, with_more};
 use control::{Client, Request, Response, socket_path};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -128,5 +128,21 @@ fn where_it_was_edited_while_no_daemon_ran() {
     let daemon = site.server.start(&[]).unwrap();
     assert_eq!(site.status()["differs"], Value::Null);
     assert!(site.kernel().listing.contains("allow any -> app tcp/82"));
+    daemon.stop().unwrap();
+}
+
+/// It is held back for what became of it, not for an edit of its members that is refused later.
+#[test]
+fn a_refused_edit_of_members_leaves_the_reason_why_a_text_is_held_back() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", with_more()).unwrap();
+    assert_eq!(site.tierwall(&["reload"]).0, 0);
+    assert_eq!(site.tierwall(&["rollback"]).0, 0);
+    let _session = site.session("admin", 22);
+    site.server.replace("tierwall.toml", with_more().replace(ADMIN, "10.0.0.99")).unwrap();
+    site.status_when(|status| status["refused"].is_string());
+    assert_eq!(site.status()["differs"]["kind"], "rolled-back");
+    assert!(site.is_let_in("admin"));
     daemon.stop().unwrap();
 }

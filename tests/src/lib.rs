@@ -17,7 +17,8 @@
 //! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables, and
 //! [`trace`] follows packets on their way.
 //! [`firewalld`] is what others run. [`features`] is what the kernel can do. A [`flood`] is what
-//! attackers send.
+//! attackers send. Where
+//! connections are counted, each leaves from a [`source_port`] of its own.
 
 pub mod binaries;
 pub mod conversation;
@@ -37,5 +38,6 @@ pub mod scenario;
 pub mod server;
 pub mod service;
 pub mod site;
+pub mod source_port;
 pub mod trace;
 pub mod verdict;

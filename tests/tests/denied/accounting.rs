@@ -7,11 +7,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use tierwall_tests::network::Host;
 use tierwall_tests::server::Server;
+use tierwall_tests::source_port;
 
 /// Sends datagrams to a port of the server, from one port of the host.
 pub(super) fn send(host: &Host, port: u16, count: usize) {
     host.namespace.run(|| {
-        let socket = UdpSocket::bind("10.0.0.2:0").unwrap();
+        let socket = UdpSocket::bind(("10.0.0.2", source_port::fresh())).unwrap();
         for _ in 0..count {
             socket.send_to(b"?", (Ipv4Addr::new(10, 0, 0, 1), port)).unwrap();
         }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tierwall_tests::network::Host;
 use tierwall_tests::server::Server;
+use tierwall_tests::source_port;
 
 const POLICY: &str = "\
 role = \"server\"
@@ -23,7 +24,7 @@ service = [\"udp/1000-2000\"]
 fn begin(host: &Host, port: u16, count: usize) {
     host.namespace.run(|| {
         for _ in 0..count {
-            let socket = UdpSocket::bind("10.0.0.2:0").unwrap();
+            let socket = UdpSocket::bind(("10.0.0.2", source_port::fresh())).unwrap();
             socket.send_to(b"?", ("10.0.0.1", port)).unwrap();
         }
     });

@@ -5,11 +5,12 @@ use control::Denials;
 use std::fs;
 use std::net::UdpSocket;
 use tierwall_tests::network::Host;
+use tierwall_tests::source_port;
 
 fn begin(host: &Host, port: u16, count: usize) {
     host.namespace.run(|| {
         for _ in 0..count {
-            let socket = UdpSocket::bind("10.0.0.2:0").unwrap();
+            let socket = UdpSocket::bind(("10.0.0.2", source_port::fresh())).unwrap();
             socket.send_to(b"?", ("10.0.0.1", port)).unwrap();
         }
     });

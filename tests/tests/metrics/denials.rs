@@ -9,15 +9,16 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 use tierwall_tests::network::Host;
+use tierwall_tests::source_port;
 
 const SERVER: [u8; 4] = [10, 0, 0, 1];
 
 /// Sends datagrams to a port, from as many ports as there are numbers: so many from each.
 fn send(from: &Host, to: IpAddr, port: u16, datagrams: &[usize]) {
     from.namespace.run(|| {
-        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
         for times in datagrams {
-            let socket = UdpSocket::bind(any).unwrap();
+            let socket = UdpSocket::bind((any, source_port::fresh())).unwrap();
             for _ in 0..*times {
                 // Refused at once where this host's own rules do.
                 let _ = socket.send_to(b"?", (to, port));

@@ -9,6 +9,7 @@ mod view;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use tierwall_tests::network::{Host, Network};
 use tierwall_tests::server::Server;
+use tierwall_tests::source_port;
 
 const PEER: &str = "fd00:1111:2222:3333:4444:5555:6666:7777";
 
@@ -39,8 +40,8 @@ fn send(host: &Host, to: &str, ports: impl IntoIterator<Item = u16> + Send) {
     let to: IpAddr = to.parse().unwrap();
     host.namespace.run(|| {
         for port in ports {
-            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = UdpSocket::bind(any).unwrap();
+            let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+            let socket = UdpSocket::bind((any, source_port::fresh())).unwrap();
             socket.send_to(b"?", SocketAddr::from((to, port))).unwrap();
         }
     });

@@ -91,7 +91,8 @@ struct Daemon {
     look_after: Duration,
     /// When members by command are due to end.
     expire_at: Option<Instant>,
-    /// When what the kernel failed is due to be tried again, and how long to wait the next time.
+    /// When what the kernel failed, or the disk, is due to be tried again, and how long to wait the
+    /// next time.
     retry_at: Option<Instant>,
     retry_after: Duration,
     /// When the change that waits to be confirmed is gone back.
@@ -371,7 +372,7 @@ impl Daemon {
         if engine.take_recheck() {
             self.queue.push(Work::FilesChanged);
         }
-        self.retry(engine.trouble.is_some());
+        self.retry(engine.is_behind());
         self.engine = Some(engine);
         self.keep_denials();
     }
@@ -399,7 +400,7 @@ impl Daemon {
         status::line(engine, self.denials.after_change().as_ref())
     }
 
-    /// Sees to it that what the kernel failed is tried again, less and less often.
+    /// Sees to it that what failed is tried again, less and less often.
     fn retry(&mut self, is_behind: bool) {
         if !is_behind {
             (self.retry_at, self.retry_after) = (None, RETRY_AFTER);

@@ -112,6 +112,8 @@ pub(crate) struct Engine {
     pub(crate) inputs: Inputs,
     /// What an edit would change that waits for a reload.
     pub(crate) waiting: Vec<String>,
+    /// Whether an edit has to be confirmed and couldn't be recorded as that.
+    unrecorded: bool,
     /// Why the files as they are now can't be applied.
     pub(crate) problem: Option<String>,
     pub(crate) warnings: Vec<String>,

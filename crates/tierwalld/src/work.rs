@@ -60,7 +60,7 @@ pub(crate) enum Work {
     LookAgain,
     /// The time of members by command may be over.
     Expire,
-    /// The kernel failed what nobody waits for.
+    /// The kernel or the disk failed what nobody waits for.
     Retry,
     Remember,
 }

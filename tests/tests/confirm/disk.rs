@@ -11,7 +11,7 @@ use tierwall_tests::site::{ADMIN, Site, policy};
 
 /// Nobody asked for it, so nobody else hears of it.
 #[test]
-fn the_log_tells_of_an_edit_that_cannot_be_recorded() {
+fn an_edit_that_cannot_be_recorded_is_told_and_tried_again() {
     let ruled = |text: String| {
         text.replace("[tiers]", &format!("watch = \"all\"\nconfirm = \"{LONG}\"\n[tiers]"))
     };
@@ -26,10 +26,16 @@ fn the_log_tells_of_an_edit_that_cannot_be_recorded() {
         assert!(start.elapsed() < Duration::from_secs(20), "{}", daemon.log());
         sleep(Duration::from_millis(20));
     }
-    assert_eq!(site.status()["generation"], 1);
+    let status = site.status_when(|status| status["waiting"] != serde_json::json!([]));
+    assert!(status["waiting"][0].as_str().unwrap().contains("can't be recorded"), "{status}");
+    assert_eq!(status["generation"], 1);
+    // It is tried again, and told once.
+    sleep(Duration::from_millis(2500));
     fs::remove_dir(&full).unwrap();
-    site.server.replace("tierwall.toml", ruled(with_more())).unwrap();
-    site.status_when(|status| status["pending"]["generation"] == 2);
+    let status = site.status_when(|status| status["pending"]["generation"] == 2);
+    assert_eq!(status["waiting"], serde_json::json!([]));
+    let log = daemon.log();
+    assert_eq!(log.matches("a change that has to be confirmed isn't made").count(), 1, "{log}");
     daemon.stop().unwrap();
 }
 

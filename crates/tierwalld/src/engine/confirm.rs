@@ -139,7 +139,10 @@ impl Engine {
         }
         let pending = Pending { record, back };
         self.save_pending(&pending).map_err(|error| {
-            tracing::error!(target: kind::NOT_RECORDED, reason, %error, "can't record what to go back to, so a change that has to be confirmed isn't made");
+            // What is tried again and again is told once.
+            if !self.unrecorded || self.asked.by.is_some() {
+                tracing::error!(target: kind::NOT_RECORDED, reason, %error, "can't record what to go back to, so a change that has to be confirmed isn't made");
+            }
             StepError::NotRecorded(error)
         })?;
         Ok(pending)

@@ -36,6 +36,7 @@ impl Engine {
         let proposal = time.map(|time| self.proposal(time, true));
         let terms = Terms { force, proposal, ..Terms::default() };
         let step = self.apply(candidate, "reload", terms);
+        self.unrecorded &= step.is_err();
         self.taken(read, step)
     }
 
@@ -44,7 +45,18 @@ impl Engine {
         let read = self.read.clone();
         let candidate = self.read_files()?;
         let step = self.take_edit(&read, candidate);
+        self.unrecorded = matches!(step, Err(StepError::NotRecorded(_)));
+        if self.unrecorded {
+            let why = "what to go back to can't be recorded in the state directory";
+            self.waiting =
+                vec![format!("an edit that has to be confirmed: {why}; it is tried again")];
+        }
         self.taken(read, step)
+    }
+
+    /// Whether an edit is to be tried again that nobody waits for.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.trouble.is_some() || self.unrecorded
     }
 
     /// Where nothing was taken of an edit of a text that is held back, that text is again the one

@@ -77,6 +77,7 @@ impl Engine {
             go_back_again: None,
             record_stays: false,
             recheck: false,
+            unrecorded: false,
             asked: Asked::default(),
             read: read.unwrap_or_else(|| policy.clone()),
             read_digest: OnceCell::new(),

@@ -54,11 +54,14 @@ impl Engine {
         Ok(step)
     }
 
-    /// Tries again what the kernel failed.
+    /// Tries again what the kernel failed, or what couldn't be recorded.
     pub(crate) fn retry(&mut self) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {
             self.trouble.is_over();
             return Ok(Step::default());
+        }
+        if !self.trouble.is_some() {
+            return self.files_changed();
         }
         // What the files say may have to wait, or can't be applied: no reason to leave the kernel
         // as it is. Only what is to be reported stays, as long as it is an edit that fails.

@@ -151,3 +151,33 @@ fn a_damaged_record_holds_nothing_back_that_the_files_say_already() {
     assert!(site.kernel().listing.contains("allow any -> app tcp/81"));
     daemon.stop().unwrap();
 }
+
+/// By two tiers, so that the guard has nothing to say.
+#[test]
+fn a_member_that_comes_back_on_a_disk_that_takes_nothing_is_recorded_later() {
+    let text = policy("10.0.0.98")
+        .replace("app = [", "other = [\"10.0.0.97\"]\napp = [")
+        .replace("from = \"admin\"", "from = [\"admin\", \"other\"]")
+        .replace("[tiers]", &format!("confirm = \"{SHORT}\"\n[tiers]"));
+    let site = Site::new(&text);
+    let daemon = site.server.start(&[]).unwrap();
+    for tier in ["admin", "other"] {
+        assert_eq!(site.tierwall(&["member", "add", tier, ADMIN]).0, 0);
+    }
+    let session = site.session("admin", 22);
+    let (code, told) = site.tierwall(&["member", "remove", "admin", ADMIN]);
+    assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");
+    let full = site.server.state_directory().join(".members.json.new");
+    fs::create_dir(&full).unwrap();
+    site.status_when(|status| status["pending"].is_null());
+    let log = daemon.log();
+    assert_eq!(log.matches("a member that holds again isn't recorded").count(), 1, "{log}");
+    fs::remove_dir(&full).unwrap();
+    drop(session);
+    // Or within a minute.
+    daemon.stop().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let (_, told) = site.tierwall(&["member", "list"]);
+    assert_eq!(told.matches(ADMIN).count(), 2, "{told}");
+    daemon.stop().unwrap();
+}

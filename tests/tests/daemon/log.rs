@@ -116,3 +116,24 @@ fn an_unknown_user_is_warned_of_where_this_server_sends() {
     assert!(kernel(&db).listing.contains("tcp/5432"));
     daemon.stop().unwrap();
 }
+
+/// The service's sandbox would hide it. A daemon that reads it isn't in that.
+#[test]
+fn what_the_service_could_not_see_is_no_warning_of_a_daemon_that_sees_it() {
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let list = directory.path().join("db.list");
+    fs::write(&list, "10.10.1.99\n").unwrap();
+    let named = format!("[{{ file = \"{}\" }}, \"10.10.1.30\"]", list.display());
+    let app = server(&["10.10.1.20"], &edited("[\"10.10.1.30\"]", &named));
+    let (code, told) = {
+        let output = app.tierwall(&["check", "--strict"]).unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    assert!(code == Some(3) && told.contains("tierwalld.service can't see"), "{code:?} {told}");
+    let daemon = app.start(&["--strict"]).unwrap();
+    let status = status(&app);
+    assert_eq!(status["warnings"], serde_json::json!([]));
+    assert_eq!(status["problem"], serde_json::Value::Null);
+    assert!(kernel(&app).listing.contains("10.10.1.99"));
+    daemon.stop().unwrap();
+}

@@ -10,6 +10,7 @@ mod client;
 mod denial;
 mod generation;
 mod message;
+mod status;
 
 pub use after_change::{AfterChange, DenialRate, DenialRates, DeniedKind};
 pub use caller::Caller;
@@ -23,9 +24,11 @@ pub use generation::{
     Pending, Requester,
 };
 pub use message::{
-    ChangeLine, CommitSummary, DecodeError, Done, Enforcement, Failure, FailureKind, MAX_REQUEST,
-    MAX_RESPONSE, MemberSummary, Reload, Request, Response, Rollback, SetChange, SideMode, Status,
-    TableState, TierSummary, VERSION, decode, decode_request, encode, encode_request,
+    ChangeLine, DecodeError, Done, Failure, FailureKind, MAX_REQUEST, MAX_RESPONSE, MemberSummary,
+    Reload, Request, Response, Rollback, VERSION, decode, decode_request, encode, encode_request,
+};
+pub use status::{
+    CommitSummary, Enforcement, SetChange, SideMode, Status, TableState, TierSummary,
 };
 
 use std::path::{Path, PathBuf};

@@ -1,13 +1,12 @@
 //! What is said over the socket.
 
-use crate::after_change::AfterChange;
 use crate::caller::Caller;
-use crate::denial::{DenialSummary, Denials, DenialsBy, DenialsOrder, Observing};
-use crate::generation::{Connection, Difference, Differs, HeldBack, Past, Pending};
+use crate::denial::{Denials, DenialsBy, DenialsOrder};
+use crate::generation::{Connection, Difference, Past, Pending};
+use crate::status::{CommitSummary, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of the messages. It grows when a change is not understood by the other side.
 pub const VERSION: u32 = 1;
@@ -253,166 +252,6 @@ pub enum FailureKind {
     Failed,
 }
 
-/// What holds on this server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Enforcement {
-    /// The policy is committed.
-    Committed,
-    /// The table was taken away by `tierwall teardown`; nothing is filtered until the daemon is
-    /// restarted.
-    TornDown,
-}
-
-/// Whose table `inet filter` is in the kernel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TableState {
-    /// The daemon's.
-    #[default]
-    Ours,
-    /// There is none.
-    Gone,
-    /// One that tierwall did not make.
-    Foreign,
-}
-
-/// The mode of a side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum SideMode {
-    Enforce,
-    Observe,
-    Off,
-}
-
-/// The daemon's answer to `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The daemon's version.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// When it became ready, in seconds since the epoch.
-    pub since: u64,
-    /// The policy file.
-    pub policy_file: String,
-    /// Whether the policy holds.
-    pub enforcement: Enforcement,
-    /// The policy generation: how many policies were committed on this server. Members of tiers
-    /// may change within one.
-    pub generation: u64,
-    /// The kernel's nftables generation after our last commit.
-    #[serde(default)]
-    pub kernel_generation: u32,
-    /// The tiers this server is in.
-    pub role: BTreeSet<String>,
-    /// Whether they follow from its addresses.
-    pub role_auto: bool,
-    /// The mode of input.
-    pub input: SideMode,
-    /// The mode of output.
-    pub output: SideMode,
-    /// Every tier of the policy.
-    pub tiers: Vec<TierSummary>,
-    /// The number of allows in the policy.
-    pub allows: usize,
-    /// The last batch that was committed; none where the kernel was in the wanted state already.
-    pub last_commit: Option<CommitSummary>,
-    /// Warnings of the policy, a line each.
-    pub warnings: Vec<String>,
-    /// What an edit would change that waits for a reload, a line each.
-    pub waiting: Vec<String>,
-    /// Why the files as they are now can't be applied.
-    pub problem: Option<String>,
-    /// The lockout for which a change was refused; none once a later one holds.
-    #[serde(default)]
-    pub refused: Option<String>,
-    /// The change that waits to be confirmed.
-    #[serde(default)]
-    pub pending: Option<Pending>,
-    /// Why the policy files aren't what is enforced and aren't applied by themselves.
-    #[serde(default)]
-    pub differs: Option<Differs>,
-    /// What another process changed in the table that was left so.
-    pub drift: Option<String>,
-    /// Why the kernel doesn't hold what was wanted; it is tried again.
-    #[serde(default)]
-    pub kernel_problem: Option<String>,
-    /// Whose table the kernel holds. Only [`TableState::Ours`] enforces anything.
-    #[serde(default)]
-    pub table: TableState,
-    /// What can't be watched at the moment, and why, a line each.
-    #[serde(default)]
-    pub unwatched: Vec<String>,
-    /// The sides that only observe, and since when.
-    #[serde(default)]
-    pub observing: Observing,
-    /// What was denied lately.
-    #[serde(default)]
-    pub denials: DenialSummary,
-    /// Denials since the last change; none where there was none since the daemon started.
-    #[serde(default)]
-    pub after_change: Option<AfterChange>,
-}
-
-impl Status {
-    /// Why the policy files are held back, where that isn't told as [`Status::refused`].
-    pub fn held_back(&self) -> Option<&Differs> {
-        let is_told =
-            |differs: &&Differs| differs.kind == HeldBack::Refused && self.refused.is_some();
-        self.differs.as_ref().filter(|differs| !is_told(differs))
-    }
-}
-
-/// One tier in numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TierSummary {
-    /// Its name.
-    pub name: String,
-    /// Merged IPv4 members: addresses, prefixes and ranges count as one each.
-    pub v4: usize,
-    /// Merged IPv6 members.
-    pub v6: usize,
-    /// Members added by command, beside those.
-    pub by_command: usize,
-    /// Whether its sets are in the kernel here, because an allow of this server names it.
-    pub in_use: bool,
-}
-
-/// One committed batch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommitSummary {
-    /// When, in seconds since the epoch.
-    pub time: u64,
-    /// Why: `start`, …
-    pub reason: String,
-    /// The policy generation that it belongs to.
-    pub generation: u64,
-    /// The kernel's nftables generation that it made.
-    #[serde(default)]
-    pub kernel_generation: u32,
-    /// Elements added and deleted by set.
-    pub sets: BTreeMap<String, SetChange>,
-    /// Rules added.
-    pub rules_added: usize,
-    /// Rules deleted.
-    pub rules_deleted: usize,
-    /// The size of the batch in bytes.
-    pub bytes: usize,
-    /// From handing it to the kernel to its acknowledgement, in microseconds.
-    pub duration_us: u64,
-}
-
-/// What changed in one set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct SetChange {
-    pub added: usize,
-    pub deleted: usize,
-}
-
 #[derive(Serialize)]
 struct Envelope<'a, T> {
     version: u32,
@@ -492,6 +331,7 @@ fn part(envelope: &mut Value, name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::TableState;
 
     #[test]
     fn a_message_comes_back_as_it_was() {

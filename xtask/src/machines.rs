@@ -1,4 +1,4 @@
-//! `cargo xtask machines`: the packages on booted machines.
+//! `cargo xtask machines`: the packages, before lintian and on booted machines.
 //!
 //! The files of a machine are made once, by debootstrap from the archive that this machine
 //! installs its own packages from, and stay in `target/machines`.
@@ -25,6 +25,7 @@ pub(crate) fn machines(arguments: &[String]) -> Result<()> {
     check_right()?;
     needs::ensure(&[needs::DEMO, needs::DIST, needs::MACHINES])?;
     let dist::Packages { deb, rpm } = dist::dist()?;
+    dist::lint(&deb)?;
     let base = base()?;
     let mut tests = run::cargo(&["test", "--package", "tierwall-tests", "--test", "machines"]);
     tests.args(["--", "--ignored", "--nocapture"]).args(arguments);

@@ -72,6 +72,12 @@ pub(crate) const DIST: &[Need] = &[
     need(What::Program("rpmbuild"), ["rpm", "rpm-build"], "makes the RPM package"),
 ];
 
+/// What looks at the Debian package.
+#[rustfmt::skip]
+pub(crate) const LINT: &[Need] = &[
+    need(What::Program("lintian"), ["lintian", "lintian"], "knows what a Debian package should be like"),
+];
+
 /// What booting machines takes beyond packages.
 #[rustfmt::skip]
 pub(crate) const MACHINES: &[Need] = &[

@@ -207,6 +207,7 @@ impl Engine {
         }
         self.problem = Some(problem.clone());
         self.trouble.is_of_edit = false;
+        self.unrecorded = false;
         StepError::BadPolicy(problem)
     }
 

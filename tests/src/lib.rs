@@ -15,12 +15,13 @@
 //!
 //! Nothing here touches the network of the machine. What counts is which packets arrive; for what
 //! packets don't show, such as that nothing was sent to the kernel, [`kernel`] reads its tables, and
-//! [`trace`] follows packets on their way.
+//! [`trace`] follows packets on their way. A [`machine`] boots systemd, in a [`cgroup`] of its own.
 //! [`firewalld`] is what others run. [`features`] is what the kernel can do. A [`flood`] is what
 //! attackers send. Where
 //! connections are counted, each leaves from a [`source_port`] of its own.
 
 pub mod binaries;
+pub mod cgroup;
 pub mod conversation;
 pub mod daemon;
 pub mod fd_store;

@@ -1,6 +1,7 @@
 //! A machine with a booted systemd: a container of `systemd-nspawn` on a copy of a distribution's
 //! files, in a network namespace that the test has made.
 
+use crate::cgroup::Cgroup;
 use crate::namespace::Namespace;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -28,6 +29,7 @@ pub struct Machine {
     directory: TempDir,
     namespace: Arc<Namespace>,
     nspawn: Child,
+    cgroup: Cgroup,
 }
 
 impl Machine {
@@ -45,8 +47,10 @@ impl Machine {
         ensure!(copied.success(), "can't copy {}", base.display());
         // Made anew at the boot, as on a machine of its own.
         fs::write(root.join("etc/machine-id"), "")?;
-        let nspawn = start(directory.path(), namespace)?;
-        let machine = Self { directory, namespace: Arc::clone(namespace), nspawn };
+        let name = directory.path().file_name().unwrap_or_default();
+        let cgroup = Cgroup::new(&name.to_string_lossy())?;
+        let nspawn = start(directory.path(), namespace, &cgroup)?;
+        let machine = Self { directory, namespace: Arc::clone(namespace), nspawn, cgroup };
         machine.wait_until_up()?;
         Ok(machine)
     }
@@ -68,7 +72,7 @@ impl Machine {
         };
         ensure!(ended.code() == Some(REBOOT), "the machine doesn't reboot but ends with {ended}");
         self.namespace.command("nft", &["flush", "ruleset"])?;
-        self.nspawn = start(self.directory.path(), &self.namespace)?;
+        self.nspawn = start(self.directory.path(), &self.namespace, &self.cgroup)?;
         self.wait_until_up()
     }
 
@@ -149,11 +153,11 @@ impl Machine {
     }
 }
 
-fn start(directory: &Path, namespace: &Namespace) -> Result<Child> {
+fn start(directory: &Path, namespace: &Namespace, cgroup: &Cgroup) -> Result<Child> {
     let console = File::create(directory.join("console"))?;
     let mut network = OsString::from("--network-namespace-path=");
     network.push(namespace.path());
-    let mut nspawn = Command::new("systemd-nspawn");
+    let mut nspawn = cgroup.command("systemd-nspawn");
     nspawn.args(["--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe"]);
     nspawn.args(["--capability=CAP_NET_ADMIN", "--machine=server", "--resolv-conf=off"]);
     nspawn.arg(network).arg("--directory").arg(directory.join("root"));

@@ -1,6 +1,6 @@
-//! A disk that is full, slow or of another time, when a change that waited ends.
+//! A disk that is full, slow or of another time, when a change begins to wait or ends.
 
-use super::{LONG, SHORT, gone_back, shut_out, with_more};
+use super::{LONG, SHORT, gone_back, in_two_tiers, shut_out, with_more};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tierwall_tests::site::{ADMIN, Site, policy};
 
-/// Nobody asked for it, so nobody else hears of it.
+/// Nobody asked for it: the log and `status` tell, until it can be or isn't wanted any more.
 #[test]
 fn an_edit_that_cannot_be_recorded_is_told_and_tried_again() {
     let ruled = |text: String| {
@@ -35,6 +35,15 @@ fn an_edit_that_cannot_be_recorded_is_told_and_tried_again() {
     let status = site.status_when(|status| status["pending"]["generation"] == 2);
     assert_eq!(status["waiting"], serde_json::json!([]));
     let log = daemon.log();
+    assert_eq!(site.tierwall(&["confirm"]).0, 0);
+
+    // Bad files are what is told in its place.
+    fs::create_dir(&full).unwrap();
+    site.server.replace("tierwall.toml", ruled(policy(ADMIN))).unwrap();
+    site.status_when(|status| status["waiting"] != serde_json::json!([]));
+    site.server.replace("tierwall.toml", "nonsense").unwrap();
+    let status = site.status_when(|status| status["problem"].is_string());
+    assert_eq!(status["waiting"], serde_json::json!([]));
     assert_eq!(log.matches("a change that has to be confirmed isn't made").count(), 1, "{log}");
     daemon.stop().unwrap();
 }
@@ -152,18 +161,9 @@ fn a_damaged_record_holds_nothing_back_that_the_files_say_already() {
     daemon.stop().unwrap();
 }
 
-/// By two tiers, so that the guard has nothing to say.
 #[test]
 fn a_member_that_comes_back_on_a_disk_that_takes_nothing_is_recorded_later() {
-    let text = policy("10.0.0.98")
-        .replace("app = [", "other = [\"10.0.0.97\"]\napp = [")
-        .replace("from = \"admin\"", "from = [\"admin\", \"other\"]")
-        .replace("[tiers]", &format!("confirm = \"{SHORT}\"\n[tiers]"));
-    let site = Site::new(&text);
-    let daemon = site.server.start(&[]).unwrap();
-    for tier in ["admin", "other"] {
-        assert_eq!(site.tierwall(&["member", "add", tier, ADMIN]).0, 0);
-    }
+    let (site, daemon) = in_two_tiers(SHORT);
     let session = site.session("admin", 22);
     let (code, told) = site.tierwall(&["member", "remove", "admin", ADMIN]);
     assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");

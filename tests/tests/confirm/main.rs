@@ -14,6 +14,7 @@ mod way_back;
 
 use serde_json::Value;
 use std::time::Duration;
+use tierwall_tests::daemon::Daemon;
 use tierwall_tests::site::{ADMIN, Site, policy};
 
 /// The shortest time there is, and a long one.
@@ -28,6 +29,25 @@ fn without_admin() -> String {
 /// A policy that lets one more service in.
 fn with_more() -> String {
     policy(ADMIN).replace("tcp/80", "tcp/81")
+}
+
+/// With a rule that changes have to be confirmed.
+fn ruled(text: &str, time: &str) -> String {
+    text.replace("[tiers]", &format!("confirm = \"{time}\"\n[tiers]"))
+}
+
+/// A site with that rule, where the admin is a member by command of two tiers that are let in: the
+/// guard has nothing to say when one is taken away.
+fn in_two_tiers(time: &str) -> (Site, Daemon) {
+    let both = policy("10.0.0.98")
+        .replace("app = [", "other = [\"10.0.0.97\"]\napp = [")
+        .replace("from = \"admin\"", "from = [\"admin\", \"other\"]");
+    let site = Site::new(&ruled(&both, time));
+    let daemon = site.server.start(&[]).unwrap();
+    for tier in ["admin", "other"] {
+        assert_eq!(site.tierwall(&["member", "add", tier, ADMIN]).0, 0);
+    }
+    (site, daemon)
 }
 
 /// A site with a session of the admin, where the change that shuts them out waits.

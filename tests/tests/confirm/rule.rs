@@ -1,15 +1,10 @@
 //! `confirm` in the policy file: which changes have to be confirmed without being asked to.
 
-use super::{LONG, SHORT, gone_back, history, with_more};
+use super::{LONG, SHORT, gone_back, history, in_two_tiers, ruled, with_more};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tierwall_tests::site::{ADMIN, OTHER, Site, policy};
-
-/// With the rule.
-fn ruled(text: &str, time: &str) -> String {
-    text.replace("[tiers]", &format!("confirm = \"{time}\"\n[tiers]"))
-}
 
 #[test]
 fn rules_have_to_be_confirmed_and_members_only_where_a_session_comes_from_one() {
@@ -40,17 +35,9 @@ fn rules_have_to_be_confirmed_and_members_only_where_a_session_comes_from_one() 
     daemon.stop().unwrap();
 }
 
-/// By two tiers, so that the guard has nothing to say.
 #[test]
 fn the_member_that_a_session_comes_from_comes_back() {
-    let both = policy("10.0.0.98")
-        .replace("app = [", "other = [\"10.0.0.97\"]\napp = [")
-        .replace("from = \"admin\"", "from = [\"admin\", \"other\"]");
-    let site = Site::new(&ruled(&both, SHORT));
-    let daemon = site.server.start(&[]).unwrap();
-    for tier in ["admin", "other"] {
-        assert_eq!(site.tierwall(&["member", "add", tier, ADMIN]).0, 0);
-    }
+    let (site, daemon) = in_two_tiers(SHORT);
     let _session = site.session("admin", 22);
     let (code, told) = site.tierwall(&["member", "remove", "admin", ADMIN]);
     assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");

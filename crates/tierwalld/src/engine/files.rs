@@ -44,6 +44,10 @@ impl Engine {
     pub(crate) fn files_changed(&mut self) -> Result<Step, StepError> {
         let read = self.read.clone();
         let candidate = self.read_files()?;
+        if self.unrecorded {
+            // That was of the try before.
+            self.waiting.clear();
+        }
         let step = self.take_edit(&read, candidate);
         self.unrecorded = matches!(step, Err(StepError::NotRecorded(_)));
         if self.unrecorded {
@@ -207,7 +211,9 @@ impl Engine {
         }
         self.problem = Some(problem.clone());
         self.trouble.is_of_edit = false;
-        self.unrecorded = false;
+        if std::mem::take(&mut self.unrecorded) {
+            self.waiting.clear();
+        }
         StepError::BadPolicy(problem)
     }
 

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nix::unistd::{Group, User};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -199,6 +199,7 @@ impl Server {
         let mut command = Command::new(binaries::find("tierwall")?);
         command.arg("--config").arg(self.config());
         command.arg("--runtime-directory").arg(self.runtime_directory());
+        command.args(trust());
         command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
         Ok(command)
     }
@@ -212,6 +213,7 @@ impl Server {
         command.arg("--config").arg(self.config());
         command.arg("--state-directory").arg(self.state_directory());
         command.arg("--runtime-directory").arg(self.runtime_directory());
+        command.args(trust());
         for inherited in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "TIERWALL_LOG"] {
             command.env_remove(inherited);
         }
@@ -262,6 +264,13 @@ fn ended(child: Child) -> Result<Output> {
     let told = || String::from_utf8_lossy(&output.stderr);
     ensure!(!killed, "a program doesn't end within {ENDED:?}; it said:\n{}", told());
     Ok(output)
+}
+
+/// In a user namespace the machine's root is a stranger, and every path begins in a directory of
+/// that stranger's.
+fn trust() -> Option<&'static str> {
+    let is_roots = fs::metadata("/").is_ok_and(|root| root.uid() == 0);
+    (!is_roots).then_some("--insecure-permissions")
 }
 
 /// In memory where that can be: a rename to a place whose old file is being written back waits for

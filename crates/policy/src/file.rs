@@ -2,9 +2,10 @@
 
 use crate::diagnostic::{Diagnostic, Excerpt, Label};
 use crate::model::Location;
-use std::fs::{File, Metadata};
+use crate::way::{self, WayError};
+use std::fs::{File, FileType, Metadata};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,12 +23,14 @@ pub(crate) enum FileError {
     Missing(PathBuf),
     #[error("{} is a directory", .0.display())]
     Directory(PathBuf),
-    #[error("{} is not a regular file", .0.display())]
-    Special(PathBuf),
+    #[error("{} is {what}, not a regular file", .path.display())]
+    Special { path: PathBuf, what: &'static str },
     #[error("{} may be written by {who}", .path.display())]
     Writable { path: PathBuf, who: &'static str },
     #[error("{} belongs to user {uid}, not to root", .path.display())]
     Owner { path: PathBuf, uid: u32 },
+    #[error("can't trust {}: {source}", .path.display())]
+    Way { path: PathBuf, source: WayError },
     #[error("{} is larger than {} MiB", .0.display(), LARGEST >> 20)]
     TooLarge(PathBuf),
     #[error("can't read {}: {}", .path.display(), plain(.source))]
@@ -38,10 +41,10 @@ impl FileError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing-file",
-            Self::Directory(_) | Self::Special(_) | Self::TooLarge(_) | Self::Read { .. } => {
+            Self::Directory(_) | Self::Special { .. } | Self::TooLarge(_) | Self::Read { .. } => {
                 "unreadable-file"
             }
-            Self::Writable { .. } | Self::Owner { .. } => "unsafe-file",
+            Self::Writable { .. } | Self::Owner { .. } | Self::Way { .. } => "unsafe-file",
         }
     }
 
@@ -53,6 +56,7 @@ impl FileError {
             Self::Owner { path, .. } => {
                 Some(format!("who owns it decides who gets in: chown root {}", path.display()))
             }
+            Self::Way { source, .. } => source.hint(),
             Self::TooLarge(_) => {
                 Some("no policy needs so many members: is it the right file?".into())
             }
@@ -76,19 +80,44 @@ pub(crate) struct Opened {
     pub(crate) metadata: Metadata,
 }
 
-/// Opens a file. With `check_permissions`, only one that root owns and nobody else may write.
+/// Opens a file without waiting for anybody. With `check_permissions`, only one that root owns and
+/// nobody else may write, by a way of which that holds too.
 pub(crate) fn open(path: &Path, check_permissions: bool) -> Result<Opened, FileError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => FileError::Missing(path.into()),
-        _ => FileError::Read { path: path.into(), source },
+    let judge =
+        |metadata: &Metadata| judge(path, metadata, check_permissions).map_err(OpenError::File);
+    let opened = match check_permissions {
+        true => way::open(path, judge),
+        false => way::open_by_any(path, judge),
     };
-    // Opening a pipe would wait for a writer.
-    judge(path, &std::fs::metadata(path).map_err(failed)?, check_permissions)?;
-    let file = File::open(path).map_err(failed)?;
-    // Again, of what was opened: the name may lead somewhere else by now.
-    let metadata = file.metadata().map_err(failed)?;
-    judge(path, &metadata, check_permissions)?;
+    let (file, metadata) = opened.map_err(|error| error.of(path))?;
     Ok(Opened { path: path.into(), file, metadata })
+}
+
+/// Why a file can't be opened.
+enum OpenError {
+    File(FileError),
+    Way(WayError),
+}
+
+impl From<WayError> for OpenError {
+    fn from(error: WayError) -> Self {
+        Self::Way(error)
+    }
+}
+
+impl OpenError {
+    fn of(self, path: &Path) -> FileError {
+        let path = path.to_owned();
+        match self {
+            Self::File(error) => error,
+            Self::Way(WayError::System(error)) if error.kind() == io::ErrorKind::NotFound => {
+                FileError::Missing(path)
+            }
+            Self::Way(WayError::System(source)) => FileError::Read { path, source },
+            Self::Way(WayError::Directory) => FileError::Directory(path),
+            Self::Way(source) => FileError::Way { path, source },
+        }
+    }
 }
 
 impl Opened {
@@ -195,7 +224,8 @@ fn judge(path: &Path, metadata: &Metadata, check_permissions: bool) -> Result<()
         return Err(FileError::Directory(path.into()));
     }
     if !metadata.is_file() {
-        return Err(FileError::Special(path.into()));
+        let what = kind(metadata.file_type());
+        return Err(FileError::Special { path: path.into(), what });
     }
     if !check_permissions {
         return Ok(());
@@ -212,6 +242,17 @@ fn judge(path: &Path, metadata: &Metadata, check_permissions: bool) -> Result<()
         return Err(FileError::Owner { path: path.into(), uid: metadata.uid() });
     }
     Ok(())
+}
+
+/// What is no regular file, in a word.
+fn kind(file: FileType) -> &'static str {
+    if file.is_fifo() {
+        "a pipe"
+    } else if file.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
 }
 
 /// The text of a file, or what keeps it from being one.

@@ -57,6 +57,7 @@ mod unseen;
 mod user;
 mod wait;
 mod wanted;
+mod way;
 
 pub use added::AddedMember;
 pub use change::{Addresses, Change, Line, Sign};

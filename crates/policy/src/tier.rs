@@ -141,7 +141,7 @@ fn list_file(
 fn unread(name: &Text, error: FileError) -> Diagnostic {
     let diagnostic = Diagnostic::error(error.code(), name.place.label(), error.to_string());
     diagnostic.hint(match error {
-        FileError::Directory(_) | FileError::Special(_) => {
+        FileError::Directory(_) | FileError::Special { .. } => {
             Some("name a file with one member a line".to_owned())
         }
         FileError::Missing(_) => include::relative_hint(&name.place, &name.value),

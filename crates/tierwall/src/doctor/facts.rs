@@ -78,6 +78,7 @@ pub(crate) struct Owned {
     pub(crate) path: PathBuf,
     pub(crate) role: Role,
     pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// The permission bits.
     pub(crate) mode: u32,
 }

@@ -11,13 +11,16 @@ pub(super) fn check(paths: &[Owned]) -> Vec<Finding> {
 }
 
 fn one(owned: &Owned) -> Option<Finding> {
-    let Owned { path, role, uid, mode } = owned;
+    let Owned { path, role, uid, gid, mode } = owned;
     let path = path.display();
     let is_kept = *role == Role::Way && mode & STICKY != 0;
+    let is_roots_group = *role == Role::Way && *gid == 0;
     let (who, mend) = match mode {
         _ if *uid != 0 => (format!("user {uid}, who owns it,"), format!("chown root {path}")),
         mode if mode & 0o002 != 0 && !is_kept => ("everybody".into(), format!("chmod o-w {path}")),
-        mode if mode & 0o020 != 0 && !is_kept => ("its group".into(), format!("chmod g-w {path}")),
+        mode if mode & 0o020 != 0 && !is_kept && !is_roots_group => {
+            ("its group".into(), format!("chmod g-w {path}"))
+        }
         _ => return None,
     };
     let finding = match role {
@@ -35,7 +38,7 @@ mod tests {
     use crate::doctor::testing::told;
 
     fn owned(role: Role, uid: u32, mode: u32) -> Owned {
-        Owned { path: "/p".into(), role, uid, mode }
+        Owned { path: "/p".into(), role, uid, gid: 7, mode }
     }
 
     #[test]
@@ -45,6 +48,8 @@ mod tests {
         {
             assert_eq!(told(&check(&[owned(role, 0, mode)])), "", "{role:?} {mode:o}");
         }
+        let of_roots_group = Owned { gid: 0, ..owned(Role::Way, 0, 0o775) };
+        assert_eq!(told(&check(&[of_roots_group])), "");
     }
 
     #[test]

@@ -28,5 +28,6 @@ pub(super) fn observe(config: &Path, inputs: &BTreeSet<policy::Input>, state: &P
 
 fn owned(path: PathBuf, role: Role) -> Option<Owned> {
     let metadata = fs::metadata(&path).ok()?;
-    Some(Owned { uid: metadata.uid(), mode: metadata.mode() & 0o7777, path, role })
+    let (uid, gid) = (metadata.uid(), metadata.gid());
+    Some(Owned { uid, gid, mode: metadata.mode() & 0o7777, path, role })
 }

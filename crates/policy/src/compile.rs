@@ -16,6 +16,7 @@ mod allow;
 mod base;
 mod dispatch;
 mod labels;
+mod names;
 mod tiers;
 
 pub use base::LOG_GROUP;
@@ -24,8 +25,8 @@ pub use labels::Labels;
 
 use crate::model::{Allow, Endpoint, Mode, Policy, User};
 use crate::role::Role;
-use ruleset::{Field, Hook, Ruleset, Table};
-use std::collections::BTreeMap;
+use ruleset::{Base, Chain, Family, Field, Hook, NameTaken, Rule, Ruleset, Set, Table};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What compiling depends on beside the policy.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +44,14 @@ pub struct Host<'a> {
 /// Compiles the part of `policy` that concerns `host`.
 pub fn compile(policy: &Policy, host: Host<'_>) -> Ruleset {
     let labels = Labels::of(&policy.allows);
-    let mut compiler = Compiler { policy, host, labels: &labels, table: Table::new() };
+    let mut compiler = Compiler {
+        policy,
+        host,
+        labels: &labels,
+        table: Table::new(),
+        tier_sets: BTreeMap::new(),
+        counted: BTreeSet::new(),
+    };
     for side in [Side::Input, Side::Output] {
         let mode = match side {
             Side::Input => policy.mode.input,
@@ -112,6 +120,10 @@ struct Compiler<'a> {
     host: Host<'a>,
     labels: &'a Labels,
     table: Table,
+    /// The sets of the tiers named so far.
+    tier_sets: BTreeMap<(&'a str, Family), Vec<String>>,
+    /// The allows that have their counter, by index: one for both sides.
+    counted: BTreeSet<usize>,
 }
 
 impl<'a> Compiler<'a> {
@@ -120,10 +132,21 @@ impl<'a> Compiler<'a> {
         // Not in the order of the file: moving an allow there must not move a rule.
         active.sort_by_key(|allow| self.labels.slug(allow.index));
         for allow in &active {
+            if self.counted.insert(allow.index) {
+                free(self.table.add_counter(&self.labels.counter(allow.index)));
+            }
             self.allow_chain(side, *allow);
         }
         let dispatch = self.dispatch(side, &active);
         self.base_chain(side, mode, dispatch);
+    }
+
+    fn add_chain(&mut self, name: &str, base: Option<Base>, rules: Vec<Rule>) {
+        free(self.table.add_chain(name, Chain { base, rules }));
+    }
+
+    fn add_set(&mut self, name: &str, set: Set) {
+        free(self.table.add_set(name, set));
     }
 
     /// The allows of which this server is one side.
@@ -140,6 +163,14 @@ impl<'a> Compiler<'a> {
                 || allow.users.iter().any(|user| uid(user, host.users).is_some());
             (concerned && sendable).then_some(Active { index, allow, peer })
         })
+    }
+}
+
+/// A name that is taken would give one allow's peers what another opens. Names are made so that none
+/// is ([`names`]), and a server is better off with its last table than with such a one.
+fn free(added: Result<(), NameTaken>) {
+    if let Err(taken) = added {
+        panic!("a fault in the compiler: {taken}");
     }
 }
 

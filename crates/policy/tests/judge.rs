@@ -55,10 +55,10 @@ fn a_session_is_let_in_by_an_allow_that_has_a_place() {
     assert!(!ruling.is_denied());
     let By::Allow(allow) = ruling.by else { panic!("{ruling}") };
     assert_eq!((allow.location.line, &allow.key), (7, &policy.allows[0].key));
-    assert_eq!(ruling.counters, ["allow.admin_all_tcp_22"]);
+    assert_eq!(ruling.counters, ["allow.admin.all.tcp/22"]);
     assert_eq!(
         ruling.to_string(),
-        "accepted by the allow admin -> * tcp/22 (tierwall.toml:7), counted in allow.admin_all_tcp_22"
+        "accepted by the allow admin -> * tcp/22 (tierwall.toml:7), counted in allow.admin.all.tcp/22"
     );
 }
 

@@ -27,7 +27,7 @@ pub use statement::{
     Verdict,
 };
 pub use table::{
-    Base, Chain, Elements, Hook, Interval, KeyType, Policy, Rule, Ruleset, STATE_LENGTH, STATE_SET,
-    Set, SetSpec, TABLE, TABLE_COMMENT, Table,
+    Base, Chain, Elements, Hook, Interval, KeyType, NameTaken, Policy, Rule, Ruleset, STATE_LENGTH,
+    STATE_SET, Set, SetSpec, TABLE, TABLE_COMMENT, Table,
 };
 pub use timed::{Lifetime, TimedSet};

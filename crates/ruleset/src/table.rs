@@ -7,6 +7,7 @@
 use crate::address_set::AddressSet;
 use crate::statement::{Family, Field, Statement, Verdict};
 use crate::timed::TimedSet;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -59,6 +60,31 @@ pub struct Table {
     /// Objects we never make (flow tables, quotas, …), described, so that a foreign table is
     /// never mistaken for ours or for an empty one.
     pub foreign: BTreeSet<String>,
+}
+
+/// The table has an object of that kind and name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the table has a {kind} {name} already")]
+pub struct NameTaken {
+    /// `chain`, `set` or `counter`.
+    pub kind: &'static str,
+    /// The name.
+    pub name: String,
+}
+
+fn add<T>(
+    kind: &'static str,
+    objects: &mut BTreeMap<String, T>,
+    name: &str,
+    object: T,
+) -> Result<(), NameTaken> {
+    match objects.entry(name.to_owned()) {
+        Entry::Vacant(entry) => {
+            entry.insert(object);
+            Ok(())
+        }
+        Entry::Occupied(_) => Err(NameTaken { kind, name: name.to_owned() }),
+    }
 }
 
 /// Where a base chain sees packets.
@@ -388,6 +414,33 @@ impl Table {
     /// An empty table of ours.
     pub fn new() -> Self {
         Self { comment: Some(TABLE_COMMENT.into()), ..Self::default() }
+    }
+
+    /// Adds a chain under a name of its own.
+    ///
+    /// # Errors
+    /// If there is a chain of that name: the table stays as it is.
+    pub fn add_chain(&mut self, name: &str, chain: Chain) -> Result<(), NameTaken> {
+        add("chain", &mut self.chains, name, chain)
+    }
+
+    /// Adds a set or a map under a name of its own.
+    ///
+    /// # Errors
+    /// If there is a set of that name: the table stays as it is.
+    pub fn add_set(&mut self, name: &str, set: Set) -> Result<(), NameTaken> {
+        add("set", &mut self.sets, name, set)
+    }
+
+    /// Adds a counter under a name of its own.
+    ///
+    /// # Errors
+    /// If there is a counter of that name.
+    pub fn add_counter(&mut self, name: &str) -> Result<(), NameTaken> {
+        match self.counters.insert(name.to_owned()) {
+            true => Ok(()),
+            false => Err(NameTaken { kind: "counter", name: name.to_owned() }),
+        }
     }
 
     /// Whether the table bears our mark.

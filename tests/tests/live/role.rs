@@ -25,8 +25,8 @@ to = "db"
 service = "tcp/5432"
 "#;
 
-const APP: &str = "in.web_app_tcp_8080";
-const DB: &str = "in.app_db_tcp_5432";
+const APP: &str = "in.web.app.tcp/8080";
+const DB: &str = "in.app.db.tcp/5432";
 
 /// A server with an interface that is up and has no address.
 fn server() -> Server {

@@ -95,9 +95,9 @@ impl Asked {
         for (set, (handle, _)) in &before.sets {
             assert!(after.sets.get(set).is_none_or(|(after, _)| after == handle), "{set}");
         }
-        let count = before.counters["allow.web_app_tcp_8080"];
+        let count = before.counters["allow.web.app.tcp/8080"];
         assert!(count >= 3, "{:?}", before.counters);
-        assert_eq!(after.counters["allow.web_app_tcp_8080"], count);
+        assert_eq!(after.counters["allow.web.app.tcp/8080"], count);
         for (counter, count) in &before.counters {
             // Neighbour discovery may count on.
             assert!(after.counters.get(counter).is_none_or(|after| after >= count), "{counter}");
@@ -236,7 +236,7 @@ fn a_tier_that_outgrows_one_set_is_one_batch_and_filters_on() {
             "{rule:?}"
         );
     }
-    assert!(after.counters["allow.web_app_tcp_8080"] >= before.counters["allow.web_app_tcp_8080"]);
+    assert!(after.counters["allow.web.app.tcp/8080"] >= before.counters["allow.web.app.tcp/8080"]);
 
     // The large tier is one of elements again, and one member counts.
     rename(&asked.server, "web.list", &many(10_050));

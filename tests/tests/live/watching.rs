@@ -162,7 +162,7 @@ fn sighup_applies_what_waits() {
     let status = status_when(&server, "it was applied", |status| status.allows == 3);
     assert!(status.waiting.is_empty());
     let chains = Listing::of(&server.host().namespace).chains;
-    assert!(chains.contains_key("in.web_app_tcp_9090"), "{chains:?}");
+    assert!(chains.contains_key("in.web.app.tcp/9090"), "{chains:?}");
 }
 
 #[test]

@@ -2,17 +2,15 @@
 
 use super::{Active, Compiler, Side, uid};
 use ruleset::{
-    Address, AddressSet, Chain, Elements, Family, Field, Interval, KeyType, Rule, Set, SetSpec,
-    Statement, Value, Verdict,
+    Address, AddressSet, Elements, Family, Field, Interval, KeyType, Rule, Set, SetSpec, Statement,
+    Value, Verdict,
 };
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     /// Adds the chain of `allow` on `side`, with what it refers to.
-    pub(super) fn allow_chain(&mut self, side: Side, allow: Active<'_>) {
-        let slug = self.labels.slug(allow.index).to_owned();
-        let chain = side.allow_chain(&slug);
+    pub(super) fn allow_chain(&mut self, side: Side, allow: Active<'a>) {
+        let chain = side.allow_chain(self.labels.slug(allow.index));
         let counter = self.labels.counter(allow.index);
-        self.table.counters.insert(counter.clone());
         let accept = [Statement::Counter(counter), Statement::Verdict(Verdict::Accept)];
         let comment = self.labels.comment(allow.index).to_owned();
 
@@ -27,7 +25,7 @@ impl Compiler<'_> {
                 rules.push(Rule::new(&comment, statements));
             }
         }
-        self.table.chains.insert(chain, Chain { base: None, rules });
+        self.add_chain(&chain, None, rules);
     }
 
     /// Matches on the other side's address: a family (none where any address of both will do) and
@@ -35,7 +33,7 @@ impl Compiler<'_> {
     fn peers(
         &mut self,
         side: Side,
-        allow: Active<'_>,
+        allow: Active<'a>,
         chain: &str,
     ) -> Vec<(Option<Family>, Option<Statement>)> {
         let peer = allow.peer;
@@ -86,7 +84,7 @@ impl Compiler<'_> {
                 };
                 let spec = SetSpec::intervals(KeyType::Address(family));
                 let elements = elements(addresses.clone());
-                self.table.sets.insert(name.clone(), Set { spec, elements });
+                self.add_set(&name, Set { spec, elements });
                 Statement::lookup(field, name)
             }
         };
@@ -95,7 +93,7 @@ impl Compiler<'_> {
 
     /// Whether an accept must also match this server's own address: under `role = "auto"`, where
     /// a tier is an address and not the whole server.
-    fn confined(&self, side: Side, allow: Active<'_>) -> bool {
+    fn confined(&self, side: Side, allow: Active<'a>) -> bool {
         side == Side::Input && self.host.role.auto && !allow.allow.to.every_server
     }
 
@@ -105,22 +103,18 @@ impl Compiler<'_> {
     fn own_addresses(
         &mut self,
         side: Side,
-        allow: Active<'_>,
+        allow: Active<'a>,
         family: Option<Family>,
     ) -> Vec<Option<Statement>> {
         let Some(family) = family.filter(|_| self.confined(side, allow)) else {
             return vec![None];
         };
-        let own: Vec<String> =
-            allow.allow.to.tiers.intersection(&self.host.role.tiers).cloned().collect();
-        own.iter()
-            .flat_map(|tier| self.tier_lookups(Field::Daddr, family, tier))
-            .map(Some)
-            .collect()
+        let own = allow.allow.to.tiers.intersection(&self.host.role.tiers);
+        own.flat_map(|tier| self.tier_lookups(Field::Daddr, family, tier)).map(Some).collect()
     }
 
     /// The match on the sending user, where the allow is for some users only.
-    fn users(&mut self, side: Side, allow: Active<'_>, chain: &str) -> Option<Statement> {
+    fn users(&mut self, side: Side, allow: Active<'a>, chain: &str) -> Option<Statement> {
         if side == Side::Input || allow.allow.users.is_empty() {
             return None;
         }
@@ -132,8 +126,7 @@ impl Compiler<'_> {
             _ => {
                 let name = format!("{chain}_users");
                 let spec = SetSpec::exact(KeyType::Uid, None);
-                let set = Set { spec, elements: Elements::Keys(ids) };
-                self.table.sets.insert(name.clone(), set);
+                self.add_set(&name, Set { spec, elements: Elements::Keys(ids) });
                 Some(Statement::lookup(Field::SkUid, name))
             }
         }

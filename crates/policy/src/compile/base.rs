@@ -11,7 +11,7 @@ use crate::mark::{Fate, Mark};
 use crate::model::{DenyAction, Forward, Mode};
 use ruleset::evaluate::LOOPBACK;
 use ruleset::{
-    Base, Chain, Family, Field, Hook, KeyType, Limit, Log, LogTarget, Policy, Reject, Rule, Set,
+    Base, Family, Field, Hook, KeyType, Limit, Log, LogTarget, Policy, Reject, Rule, Set,
     Statement, States, Transport, Value, Verdict,
 };
 
@@ -138,10 +138,6 @@ impl Compiler<'_> {
         }
     }
 
-    fn add_chain(&mut self, name: &str, base: Option<Base>, rules: Vec<Rule>) {
-        self.table.chains.insert(name.to_owned(), Chain { base, rules });
-    }
-
     /// Both counters of `what` exist in either mode, so that a switch of modes adds no object.
     fn counter(&mut self, what: &str, mode: Mode) -> Statement {
         let denied = format!("denied.{what}");
@@ -208,6 +204,11 @@ impl Compiler<'_> {
     /// back.
     fn log(&mut self, hook: Hook, cause: Cause, mode: Mode) -> Rule {
         let chain = format!("{hook}_log_{}", cause.name());
+        let jump = built_in("log", [Statement::jump(&chain)]);
+        if self.table.chains.contains_key(&chain) {
+            // Of the closing rules and of what is never let through, which are logged alike.
+            return jump;
+        }
         let fate = match (mode, cause) {
             (Mode::Observe, Cause::Denied) => Fate::WouldDeny,
             (Mode::Observe, Cause::Invalid) => Fate::WouldDropInvalid,
@@ -228,7 +229,8 @@ impl Compiler<'_> {
                 Family::V6 => format!("{hook}.logged_v6"),
             };
             let peers = Set::dynamic(KeyType::Address(family), PEERS, PEER_SECONDS);
-            self.table.sets.insert(set.clone(), peers);
+            // One for all causes of a hook.
+            self.table.sets.entry(set.clone()).or_insert(peers);
             let field = match hook {
                 Hook::Output => Field::Daddr(family),
                 _ => Field::Saddr(family),
@@ -243,7 +245,7 @@ impl Compiler<'_> {
         let (limit, counter) = (Statement::Limit(SIDE_LIMIT), Statement::Counter(counter));
         rules.push(built_in("log", [limit, counter, log]));
         self.add_chain(&chain, None, rules);
-        built_in("log", [Statement::jump(chain)])
+        jump
     }
 
     fn icmp(side: Side) -> Vec<Rule> {

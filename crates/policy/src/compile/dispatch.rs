@@ -7,8 +7,8 @@
 
 use super::{Active, Compiler, Side};
 use ruleset::{
-    Address, AddressRange, AddressSet, Chain, Elements, Family, Field, Interval, KeyType, Rule,
-    Set, SetSpec, Statement, Transport, Verdict,
+    Address, AddressRange, AddressSet, Elements, Family, Field, Interval, KeyType, Rule, Set,
+    SetSpec, Statement, Transport, Verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,7 +98,7 @@ impl Compiler<'_> {
             _ => SetSpec::intervals(key),
         };
         let map = Set { spec: spec.into_map(), elements: Elements::Verdicts(elements) };
-        self.table.sets.insert(name.to_owned(), map);
+        self.add_set(name, map);
     }
 }
 
@@ -167,7 +167,7 @@ impl Targets<'_> {
                     let comment = compiler.labels.comment(self.active[*position].index);
                     Rule::new(comment, vec![Statement::jump(own_chain(position))])
                 }));
-                compiler.table.chains.insert(name.clone(), Chain { base: None, rules });
+                compiler.add_chain(&name, None, rules);
                 name
             }
         };

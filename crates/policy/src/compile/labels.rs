@@ -1,18 +1,19 @@
 //! What identifies an allow in the kernel: the comment of its rules, and the stem of the names of
 //! its chains, counter and sets.
 //!
-//! Both derive from the allow's key alone, so that moving text in the file changes nothing. Names
-//! come from a file: whatever could end a string, write to a terminal, or pass for one of our own
-//! comments is taken out here.
+//! Both derive from the allow's key alone, so that moving text in the file changes nothing, and no
+//! two allows of a policy share one. Names come from a file: whatever could end a string, write to
+//! a terminal, or pass for a comment of somebody else's is taken out here.
 
+use super::names::{self, Hash};
 use crate::model::{Allow, AllowKey, Policy};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// nftables' limit of a comment, without its terminating zero.
 const COMMENT_MAX: usize = 127;
 
-/// Long enough to be told apart, short enough for a listing.
-const SLUG_MAX: usize = 60;
+/// What stands before the hash in a comment that doesn't hold an allow's text as it is.
+const HASHED: &str = " ~";
 
 /// Comments of allows begin with this, those of built-in rules with something else.
 const ALLOW: &str = "allow ";
@@ -30,17 +31,9 @@ pub struct Labels {
 impl Labels {
     /// Labels for `allows`, whose keys are unique.
     pub fn of(allows: &[Allow]) -> Self {
-        let comments = allows.iter().map(|allow| comment(&allow.key)).collect();
-        let plain: Vec<String> = allows.iter().map(|allow| slug(&allow.key)).collect();
-        let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
-        for slug in &plain {
-            *uses.entry(slug).or_default() += 1;
-        }
-        let slugs = plain.iter().zip(allows).map(|(slug, allow)| match uses[slug.as_str()] {
-            1 => slug.clone(),
-            _ => format!("{slug}.{:08x}", hash(&allow.key)),
-        });
-        Self { comments, slugs: slugs.collect() }
+        let keys: Vec<&AllowKey> = allows.iter().map(|allow| &allow.key).collect();
+        let comments = names::assign(&keys, comment, |key, number| hashed(key, Some(number)));
+        Self { comments, slugs: names::stems(&keys) }
     }
 
     /// The comment of every rule of the allow: `allow payments api`.
@@ -54,7 +47,7 @@ impl Labels {
         comment.strip_prefix(ALLOW)
     }
 
-    /// The stem of names: `payments_api`.
+    /// The stem of names: `payments_api`, or `web.app.tcp/8080` of an allow without a name.
     pub fn slug(&self, index: usize) -> &str {
         &self.slugs[index]
     }
@@ -80,53 +73,39 @@ impl Policy {
     }
 }
 
+/// The comment of a key, without regard to others: its text, as long as that is harmless and can't
+/// be taken for a shortened one.
 fn comment(key: &AllowKey) -> String {
     let text = key.to_string();
-    let harmless = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation() || c == ' ';
-    let clean: String =
-        text.chars().map(|c| if harmless(c) && c != '"' && c != '\\' { c } else { '_' }).collect();
-    if clean == text && ALLOW.len() + clean.len() <= COMMENT_MAX {
-        return format!("{ALLOW}{clean}");
-    }
-    // The text was changed: the hash tells it from others that come out the same.
-    let hash = format!(" ~{:08x}", hash(key));
-    let mut end = clean.len().min(COMMENT_MAX - ALLOW.len() - hash.len());
-    while !clean.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{ALLOW}{}{hash}", &clean[..end])
+    let is_exact = text.chars().all(is_harmless)
+        && ALLOW.len() + text.len() <= COMMENT_MAX
+        && !text.rsplit_once(HASHED).is_some_and(|(_, end)| is_hash(end));
+    if is_exact { format!("{ALLOW}{text}") } else { hashed(key, None) }
 }
 
-fn slug(key: &AllowKey) -> String {
-    let mut slug = String::new();
-    for c in key.to_string().chars() {
-        match c {
-            c if c.is_ascii_alphanumeric() => slug.push(c),
-            '*' => slug.push_str("all"),
-            _ if slug.ends_with('_') || slug.is_empty() => {}
-            _ => slug.push('_'),
-        }
-    }
-    let trimmed = slug.trim_end_matches('_');
-    match trimmed.len() {
-        0 => format!("{:08x}", hash(key)),
-        1..=SLUG_MAX => trimmed.to_owned(),
-        _ => format!("{}.{:08x}", &trimmed[..SLUG_MAX], hash(key)),
-    }
-}
-
-/// FNV-1a, folded to 32 bits: it must be the same in every build.
-fn hash(key: &AllowKey) -> u32 {
-    let kind = match key {
-        AllowKey::Named(_) => b'n',
-        AllowKey::Content(_) => b'c',
-    };
+/// What is harmless of a key's text, and a hash of all of it, numbered if another key has the same.
+fn hashed(key: &AllowKey, number: Option<usize>) -> String {
+    let number = number.map(|number| format!("-{number}")).unwrap_or_default();
+    let end = format!("{HASHED}{}{number}", Hash::of(key));
     let text = key.to_string();
-    let bytes = std::iter::once(kind).chain(text.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (hash ^ (hash >> 32)) as u32
+    let clean = text.chars().map(|c| if is_harmless(c) { c } else { '_' });
+    let mut comment = ALLOW.to_owned();
+    for c in clean {
+        if comment.len() + c.len_utf8() + end.len() > COMMENT_MAX {
+            break;
+        }
+        comment.push(c);
+    }
+    comment + &end
+}
+
+fn is_harmless(c: char) -> bool {
+    (c.is_alphanumeric() || c.is_ascii_punctuation() || c == ' ') && c != '"' && c != '\\'
+}
+
+/// Whether this is a hash, with a number perhaps.
+fn is_hash(text: &str) -> bool {
+    Hash::is_one(text.split_once('-').map_or(text, |(hash, _)| hash))
 }
 
 #[cfg(test)]
@@ -156,10 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn slugs_are_nft_identifiers() {
-        assert_eq!(slug(&named("payments api")), "payments_api");
-        assert_eq!(slug(&AllowKey::Content("admin -> * tcp/22".into())), "admin_all_tcp_22");
-        assert_eq!(slug(&named("ü")).len(), 8);
-        assert!(slug(&named(&"x".repeat(200))).len() < 80);
+    fn comments_that_look_shortened_are_not_taken_for_one() {
+        let long = "x".repeat(200);
+        let shortened = comment(&named(&long));
+        let forger = shortened.strip_prefix(ALLOW).expect("an allow's");
+        assert_eq!(comment(&named("a ~b")), "allow a ~b");
+        for forger in [forger.to_owned(), format!("{forger}-2")] {
+            let forged = comment(&named(&forger));
+            assert_ne!(forged, shortened);
+            assert!(!forged.ends_with(&forger), "{forged}");
+        }
     }
 }

@@ -11,35 +11,38 @@ const LARGE: usize = 10_000;
 /// edit.
 const NO_LONGER_LARGE: usize = 8_000;
 
-impl Compiler<'_> {
-    /// The ways in which `field` can be in `tier`, as a statement each: one lookup, or two where
-    /// the tier is large. Makes the sets on first use.
+impl<'a> Compiler<'a> {
+    /// The ways in which `field` can be in `tier`, as a statement each: one lookup, or more where
+    /// the tier is large or has members for a time. Makes the sets on first use.
     pub(super) fn tier_lookups(
         &mut self,
         field: impl Fn(Family) -> ruleset::Field,
         family: Family,
-        tier: &str,
+        tier: &'a str,
     ) -> Vec<Statement> {
+        let sets = match self.tier_sets.get(&(tier, family)) {
+            Some(sets) => sets,
+            None => {
+                let sets = self.add_tier(tier, family);
+                self.tier_sets.entry((tier, family)).or_insert(sets)
+            }
+        };
+        sets.iter().map(|set| Statement::lookup(field(family), set)).collect()
+    }
+
+    /// Makes the sets that hold a tier, and returns their names.
+    fn add_tier(&mut self, tier: &str, family: Family) -> Vec<String> {
         let name = match family {
             Family::V4 => format!("{tier}_v4"),
             Family::V6 => format!("{tier}_v6"),
         };
-        if !self.table.sets.contains_key(&name) {
-            let members = &self.policy.tiers[tier];
-            match family {
-                Family::V4 => self.add_tier_sets(&name, &members.v4, family, Elements::Ipv4),
-                Family::V6 => self.add_tier_sets(&name, &members.v6, family, Elements::Ipv6),
-            }
-        }
-        let mut lookups = vec![Statement::lookup(field(family), name.clone())];
-        let hosts = hosts_name(&name);
-        if self.table.sets.contains_key(&hosts) {
-            lookups.push(Statement::lookup(field(family), hosts));
-        }
-        if let Some(timed) = self.timed_set(&name, family, tier) {
-            lookups.push(Statement::lookup(field(family), timed));
-        }
-        lookups
+        let members = &self.policy.tiers[tier];
+        let mut sets = match family {
+            Family::V4 => self.add_tier_sets(&name, &members.v4, family, Elements::Ipv4),
+            Family::V6 => self.add_tier_sets(&name, &members.v6, family, Elements::Ipv6),
+        };
+        sets.extend(self.timed_set(&name, family, tier));
+        sets
     }
 
     /// The set of the tier's members that end by themselves: a set of their own, since a set with
@@ -57,7 +60,7 @@ impl Compiler<'_> {
         if set.elements.is_empty() && !was_there {
             return None;
         }
-        self.table.sets.insert(name.clone(), set);
+        self.add_set(&name, set);
         Some(name)
     }
 
@@ -67,7 +70,7 @@ impl Compiler<'_> {
         members: &AddressSet<A>,
         family: Family,
         elements: fn(AddressSet<A>) -> Elements,
-    ) {
+    ) -> Vec<String> {
         let key = KeyType::Address(family);
         let hosts = hosts_name(name);
         let previous = self
@@ -76,17 +79,18 @@ impl Compiler<'_> {
             .and_then(|ruleset| ruleset.table.as_ref()?.sets.get(&hosts))
             .and_then(|set| set.spec.size);
         let border = if previous.is_some() { NO_LONGER_LARGE } else { LARGE };
-        let ranges = if members.len() > border {
-            let (singles, ranges) = members.split_singles();
-            let size = hosts_size(singles.len(), previous);
-            let spec = SetSpec::exact(key, Some(size));
-            self.table.sets.insert(hosts, Set { spec, elements: elements(singles) });
-            ranges
-        } else {
-            members.clone()
+        let (singles, ranges) = match members.len() > border {
+            true => members.split_singles(),
+            false => (AddressSet::default(), members.clone()),
         };
         let set = Set { spec: SetSpec::intervals(key), elements: elements(ranges) };
-        self.table.sets.insert(name.to_owned(), set);
+        self.add_set(name, set);
+        if members.len() <= border {
+            return vec![name.to_owned()];
+        }
+        let spec = SetSpec::exact(key, Some(hosts_size(singles.len(), previous)));
+        self.add_set(&hosts, Set { spec, elements: elements(singles) });
+        vec![name.to_owned(), hosts]
     }
 }
 

@@ -1,6 +1,6 @@
 //! The allows: who is meant by each side, what they open, and the key that identifies each.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, is_invisible, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, cut, is_invisible, quote};
 use crate::document::{AllowText, List, Text, UserText};
 use crate::gap::Gaps;
 use crate::member::{Member, MemberError};
@@ -188,7 +188,8 @@ impl<'d> Resolver<'_, 'd> {
             return self.diagnostics.push(diagnostic.hint(error.hint()));
         }
         if !self.gaps.may_define(word) {
-            self.diagnostics.push(unknown_tier(text, self.tiers, &["any", "*"]));
+            let unknown = unknown_tier(text, self.tiers, &["any", "*"], self.diagnostics);
+            self.diagnostics.push(unknown);
         }
     }
 
@@ -232,7 +233,7 @@ impl<'d> Resolver<'_, 'd> {
                 "leave the key out to allow every user".into(),
             ))
         } else if word.bytes().all(|byte| byte.is_ascii_digit()) {
-            let hint = format!("write a user id without quotes: user = {word}");
+            let hint = format!("write a user id without quotes: user = {}", cut(word));
             Some((format!("{} is a number, not a user name", quote(word)), hint))
         } else if !is_user_name(word) {
             let hint = "write one name, or a list of them: [\"a\", \"b\"]".into();
@@ -256,13 +257,20 @@ pub(crate) fn is_user_name(word: &str) -> bool {
     !word.is_empty() && !is_number && word.len() <= LONGEST_USER && !word.contains(forbidden)
 }
 
-/// A name that is no tier's. `words` could stand there too.
+/// A name that is no tier's. `words` could stand there too. After many `others` it gets no hint, which
+/// would take a look at every tier.
 pub(crate) fn unknown_tier(
     text: &Text,
     tiers: &BTreeMap<String, Tier>,
     words: &[&str],
+    others: &Diagnostics,
 ) -> Diagnostic {
     let word = text.value.as_str();
+    let message = format!("no tier is named {}", quote(word));
+    let unknown = Diagnostic::error("unknown-tier", text.place.label(), message);
+    if others.is_full() {
+        return unknown;
+    }
     let names = || tiers.keys().map(String::as_str);
     let hint = match name::closest(word, names().chain(words.iter().copied())) {
         Some(meant) => format!("did you mean {}?", quote(meant)),
@@ -272,8 +280,7 @@ pub(crate) fn unknown_tier(
         None => name::suggest(word, names(), "defined tiers")
             .unwrap_or_else(|| "define it in [tiers]".into()),
     };
-    let message = format!("no tier is named {}", quote(word));
-    Diagnostic::error("unknown-tier", text.place.label(), message).hint(hint)
+    unknown.hint(hint)
 }
 
 /// What an allow says, on one line; see [`AllowKey`].

@@ -5,11 +5,14 @@
 
 use crate::model::Location;
 use serde::{Serialize, Serializer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// How many errors, and how many warnings, are shown of one load. The others are counted.
+const SHOWN: usize = 100;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -42,9 +45,11 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// Characters shown on each side of what is underlined, and at most of that itself. A list on
-    /// one line can be megabytes long.
+    /// Bytes kept on each side of what is underlined, of which the renderer shows what fits on a line
+    /// of a screen. A list on one line can be megabytes long.
     const REACH: usize = 200;
+    /// Bytes kept of what is underlined: the renderer shows all of it.
+    const LONGEST: usize = 100;
 
     /// `underline` is cut to the line.
     pub(crate) fn new(line: &str, underline: Range<usize>) -> Self {
@@ -53,7 +58,7 @@ impl Excerpt {
             (0..=at).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0)
         };
         let start = border(underline.start);
-        let end = border(underline.end.min(start + Self::REACH)).max(start);
+        let end = border(underline.end.min(start + Self::LONGEST)).max(start);
         let (first, last) = (border(start.saturating_sub(Self::REACH)), border(end + Self::REACH));
         Self {
             skipped: line[..first].chars().count(),
@@ -126,7 +131,7 @@ impl Diagnostic {
         message: impl Into<String>,
     ) -> Self {
         let (severity, place) = (Severity::Error, place.into());
-        let message = printable(&message.into());
+        let message = shortened(&message.into());
         Self { severity, code, message, place, related: Vec::new(), hint: None }
     }
 
@@ -139,7 +144,7 @@ impl Diagnostic {
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
-        self.hint = hint.into().map(|hint| printable(&hint));
+        self.hint = hint.into().map(|hint| shortened(&hint));
         self
     }
 
@@ -154,17 +159,39 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    /// Where and of which kind it is, without a word of any file.
+    fn place_and_kind(&self) -> String {
+        let place = self.place.as_ref().map(place).unwrap_or_default();
+        format!("{place}{}: {}", self.severity, self.code)
+    }
+
+    /// Takes out what it quotes of these files.
+    fn conceal(&mut self, files: &BTreeSet<Arc<PathBuf>>) {
+        let labels = self.place.iter_mut().chain(&mut self.related);
+        labels.filter(|label| files.contains(&label.file)).for_each(|label| label.excerpt = None);
+        if self.place.as_ref().is_some_and(|label| files.contains(&label.file)) {
+            self.message = format!("there is an error here ({})", self.code);
+            self.hint =
+                Some("only some users may read this file, so no line of it is shown".into());
+        }
+    }
+}
+
+/// `file:line:column: `
+fn place(label: &Label) -> String {
+    let file = printable(&label.file.to_string_lossy());
+    match label.position {
+        Some((line, column)) => format!("{file}:{line}:{column}: "),
+        None => format!("{file}: "),
+    }
+}
+
 /// On one line, as compilers do and editors understand: `file:line:column: error: message`.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{}:", printable(&place.file.to_string_lossy()))?;
-            if let Some((line, column)) = place.position {
-                write!(f, "{line}:{column}:")?;
-            }
-            f.write_str(" ")?;
-        }
-        write!(f, "{}: {}", self.severity, self.message)
+        let place = self.place.as_ref().map(place).unwrap_or_default();
+        write!(f, "{place}{}: {}", self.severity, self.message)
     }
 }
 
@@ -230,6 +257,45 @@ impl Diagnostics {
     /// Adds those of another step, such as the ones about this server's role.
     pub fn extend(&mut self, others: impl IntoIterator<Item = Diagnostic>) {
         self.0.extend(others);
+    }
+
+    /// Whether there are as many as are shown, and a further one needs no hint that costs time.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= SHOWN
+    }
+
+    /// Leaves the first errors and the first warnings, and says how many more there are.
+    pub(crate) fn cut(&mut self) {
+        for severity in [Severity::Error, Severity::Warning] {
+            let (mut count, mut next) = (0, None);
+            self.0.retain(|diagnostic| {
+                let is_counted = diagnostic.severity == severity;
+                count += usize::from(is_counted);
+                let is_shown = !is_counted || count <= SHOWN;
+                if !is_shown && next.is_none() {
+                    next = Some(diagnostic.place.clone());
+                }
+                is_shown
+            });
+            let Some(place) = next else { continue };
+            let more = count - SHOWN;
+            let message = format!("and {more} more {severity}{}", if more == 1 { "" } else { "s" });
+            let hint = Some("the next is here; they are shown when the others are mended".into());
+            let related = Vec::new();
+            self.push(Diagnostic { severity, code: "more", message, place, related, hint });
+        }
+    }
+
+    /// Takes out what is quoted of files that not everybody may read.
+    pub(crate) fn conceal(&mut self, files: &BTreeSet<Arc<PathBuf>>) {
+        self.0.iter_mut().for_each(|diagnostic| diagnostic.conceal(files));
+    }
+
+    /// Where and of which kind each is, a line each, without a word of any file: for who may know
+    /// that a policy is bad, but not what it says.
+    pub fn places(&self) -> String {
+        let lines: Vec<String> = self.0.iter().map(Diagnostic::place_and_kind).collect();
+        lines.join("\n")
     }
 
     pub(crate) fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
@@ -320,6 +386,16 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
+/// A message or hint without what could move the cursor, and no longer than can be read: what it
+/// quotes of a file may have any length.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 1000;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => printable(&text[..end]) + "…",
+        None => printable(text),
+    }
+}
+
 /// Control characters, and those that change how others are shown: directions, marks without width,
 /// separators of lines (Unicode's categories Cc, Cf as far as they occur, Zl, Zp).
 pub fn is_invisible(character: char) -> bool {
@@ -332,11 +408,18 @@ pub fn is_invisible(character: char) -> bool {
 
 /// A word from a file, set off from the message around it and cut to a readable length.
 pub(crate) fn quote(word: &str) -> String {
+    format!("`{}`", cut(word))
+}
+
+/// A word from a file, cut to a readable length.
+pub(crate) fn cut(word: &str) -> String {
     const LONGEST: usize = 64;
-    let shown = printable(word);
+    // Not all of a long one is looked at: each character becomes one at least.
+    let start = word.char_indices().nth(LONGEST + 1).map_or(word, |(end, _)| &word[..end]);
+    let shown = printable(start);
     match shown.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("`{}…`", &shown[..end]),
-        None => format!("`{shown}`"),
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None => shown,
     }
 }
 

@@ -109,9 +109,20 @@ pub(crate) const SETTINGS: [&str; 11] = [
     "guard",
     "metrics",
 ];
+/// Keys of the policy file that are to come: names that will mean something else.
+const SETTINGS_TO_COME: [&str; 3] = ["ping", "block", "observe"];
+
+/// Whether a word is a key of the policy file, or will be one.
+pub(crate) fn is_top_level_key(word: &str) -> bool {
+    SETTINGS.iter().chain(&SHARED).chain(&SETTINGS_TO_COME).any(|key| *key == word)
+}
+
 /// Keys of `[metrics]`.
 pub(crate) const METRICS: [&str; 3] = ["listen", "textfile", "interval"];
 pub(crate) const ALLOW: [&str; 5] = ["from", "to", "service", "user", "name"];
+
+/// The hint on a setting in another place.
+pub(crate) const ABOVE: &str = "settings stand above the first [table] or [[allow]]";
 
 /// What people who come from another firewall write for a key of an allow.
 const SYNONYMS: [(&str, &[&str]); 5] = [
@@ -171,7 +182,10 @@ impl Reader<'_> {
     ) {
         for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref();
-            let hint = hint(name).or_else(|| name::suggest(name, known.iter().copied(), "keys"));
+            let above = || is_top_level_key(name).then(|| ABOVE.to_owned());
+            let hint = hint(name)
+                .or_else(above)
+                .or_else(|| name::suggest(name, known.iter().copied(), "keys"));
             let message = format!("unknown key {}", quote(name));
             let place = self.place(key.span()).label();
             self.diagnostics.push(Diagnostic::error("unknown-key", place, message).hint(hint));
@@ -292,9 +306,6 @@ impl Reader<'_> {
 
     fn allow(&mut self, table: &DeTable<'_>, span: std::ops::Range<usize>) -> AllowText {
         self.unknown_keys(table, &ALLOW, |key| {
-            if SETTINGS.contains(&key) {
-                return Some("settings stand above the first [table] or [[allow]]".into());
-            }
             let (meant, _) = SYNONYMS.iter().find(|(_, others)| others.contains(&key))?;
             Some(format!("did you mean {}?", quote(meant)))
         });
@@ -411,6 +422,15 @@ mod tests {
                 "`{key}` isn't in the manual page"
             );
         }
+    }
+
+    #[test]
+    fn only_include_is_active_in_the_file_that_is_installed() {
+        let file = include_str!("../../../config/tierwall.toml");
+        assert!(file.contains("# Only `include` below is active."));
+        let active: Vec<&str> =
+            file.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        assert_eq!(active, ["include = [\"conf.d/*.toml\"]"]);
     }
 
     #[test]

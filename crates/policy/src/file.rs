@@ -38,6 +38,19 @@ pub(crate) enum FileError {
 }
 
 impl FileError {
+    /// What came of the way to `path`.
+    pub(crate) fn of_way(path: &Path, error: WayError) -> Self {
+        let path = path.to_owned();
+        match error {
+            WayError::System(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::Missing(path)
+            }
+            WayError::System(source) => Self::Read { path, source },
+            WayError::Directory => Self::Directory(path),
+            source => Self::Way { path, source },
+        }
+    }
+
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing-file",
@@ -107,20 +120,19 @@ impl From<WayError> for OpenError {
 
 impl OpenError {
     fn of(self, path: &Path) -> FileError {
-        let path = path.to_owned();
         match self {
             Self::File(error) => error,
-            Self::Way(WayError::System(error)) if error.kind() == io::ErrorKind::NotFound => {
-                FileError::Missing(path)
-            }
-            Self::Way(WayError::System(source)) => FileError::Read { path, source },
-            Self::Way(WayError::Directory) => FileError::Directory(path),
-            Self::Way(source) => FileError::Way { path, source },
+            Self::Way(error) => FileError::of_way(path, error),
         }
     }
 }
 
 impl Opened {
+    /// Whether its mode lets everybody read it.
+    pub(crate) fn is_readable_by_all(&self) -> bool {
+        self.metadata.mode() & 0o004 != 0
+    }
+
     /// Reads the whole file into one buffer of its size.
     pub(crate) fn read(self) -> Result<Vec<u8>, FileError> {
         let Self { path, file, metadata } = self;

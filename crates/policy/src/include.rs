@@ -5,17 +5,17 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::document::{Document, Reader, Text};
-use crate::file::{self, FileError};
+use crate::file::{self, FileError, Opened};
 use crate::gap::Gaps;
 use crate::list_cache::ListCache;
 use crate::load::Options;
+use crate::pattern::{self, Matches};
 use crate::setting::Settings;
 use crate::source::{Place, Source, Sources};
 use crate::syntax::{self, Trust};
-use crate::unseen;
+use crate::{unincluded, unseen};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How many files deep includes may lead.
@@ -59,8 +59,12 @@ pub(crate) struct Reading<'o> {
     /// Syntax errors, which are never dropped for an untrusted line.
     pub(crate) syntax: Diagnostics,
     pub(crate) trust: BTreeMap<Arc<PathBuf>, Trust>,
+    /// The directory of the policy file, behind links.
+    home: PathBuf,
     /// Files that have been read, by their one true path.
     seen: BTreeSet<PathBuf>,
+    /// How many names patterns may still look at.
+    names: usize,
     /// The files that include one another on the way to the one being read.
     stack: Vec<(PathBuf, Arc<PathBuf>)>,
 }
@@ -78,7 +82,9 @@ impl<'o> Reading<'o> {
             settings: Settings::default(),
             syntax: Diagnostics::default(),
             trust: BTreeMap::new(),
+            home: PathBuf::new(),
             seen: BTreeSet::new(),
+            names: pattern::MOST_NAMES,
             stack: Vec::new(),
         }
     }
@@ -105,10 +111,16 @@ impl<'o> Reading<'o> {
     /// The same, with the content of the policy file at hand.
     pub(crate) fn policy_bytes(&mut self, path: &Path, bytes: Vec<u8>) {
         let name = Arc::new(path.to_owned());
-        self.stack.push((true_path(path), name.clone()));
-        self.seen.insert(true_path(path));
+        let truth = true_path(path);
+        self.home = truth.parent().unwrap_or(Path::new("/")).to_owned();
+        self.seen.insert(truth.clone());
+        self.stack.push((truth, name.clone()));
         self.content(&name, bytes, None);
         self.stack.pop();
+        // Of what couldn't be read nobody knows what it includes.
+        if self.options.warn_unseen && self.gaps.is_empty() {
+            unincluded::warn(&name, &self.seen, &mut self.diagnostics);
+        }
     }
 
     /// Reads the text of a file, then what it includes.
@@ -146,7 +158,7 @@ impl<'o> Reading<'o> {
 
     /// Reads the files of one pattern.
     fn include(&mut self, pattern: &Text) {
-        let wild = pattern.value.contains(['*', '?', '[']);
+        let wild = pattern::is_wild(&pattern.value);
         let path = relative(&pattern.place, &pattern.value);
         if self.options.warn_unseen {
             unseen::warn(pattern, &path, &mut self.diagnostics);
@@ -172,9 +184,14 @@ impl<'o> Reading<'o> {
             if !self.seen.insert(truth.clone()) {
                 continue;
             }
-            match file::read(&path, self.options.check_permissions) {
+            let opened = file::open(&path, self.options.check_permissions);
+            let is_secret = opened.as_ref().is_ok_and(|opened| self.is_secret(opened, &truth));
+            match opened.and_then(Opened::read) {
                 Ok(bytes) => {
                     let name = Arc::new(path);
+                    if is_secret {
+                        self.sources.conceal(name.clone());
+                    }
                     self.stack.push((truth, name.clone()));
                     self.content(&name, bytes, Some(&pattern.place));
                     self.stack.pop();
@@ -182,6 +199,12 @@ impl<'o> Reading<'o> {
                 Err(error) => self.unread(pattern, &error),
             }
         }
+    }
+
+    /// Whether a file is one that not everybody may read, and that somebody keeps elsewhere than the
+    /// policy: it may be the wrong one, and its lines are nobody's business.
+    pub(crate) fn is_secret(&self, opened: &Opened, truth: &Path) -> bool {
+        !opened.is_readable_by_all() && !truth.starts_with(&self.home)
     }
 
     fn unread(&mut self, pattern: &Text, error: &FileError) {
@@ -216,87 +239,22 @@ impl<'o> Reading<'o> {
     /// The files that match a pattern, sorted; none is fine.
     fn matches(&mut self, pattern: &Text) -> Vec<PathBuf> {
         let base = directory(&pattern.place);
-        let whole = match Path::new(&pattern.value).is_absolute() {
-            true => pattern.value.clone(),
-            // Wildcards in the directory's own name are no pattern.
-            false => Path::new(&glob::Pattern::escape(&base.to_string_lossy()))
-                .join(&pattern.value)
-                .to_string_lossy()
-                .into_owned(),
-        };
-        // Not `require_literal_leading_dot`: with it, glob panics on a name that isn't UTF-8.
-        let options =
-            glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-        let found = match glob::glob_with(&whole, options) {
-            Ok(found) => found,
+        match pattern::search(base, &pattern.value, &mut self.names) {
+            Ok(Matches { files, inputs, unread }) => {
+                self.inputs.extend(inputs);
+                unread.iter().for_each(|error| self.unread(pattern, error));
+                files.into_iter().collect()
+            }
             Err(error) => {
-                let message = format!("{} is not a pattern: {}", quote(&pattern.value), error.msg);
+                let message =
+                    format!("the pattern {} can't be used: {error}", quote(&pattern.value));
                 let diagnostic = Diagnostic::error("bad-pattern", pattern.place.label(), message);
                 self.gaps.lost_file = true;
-                self.diagnostics
-                    .push(diagnostic.hint("write one such as conf.d/*.toml".to_owned()));
-                return Vec::new();
-            }
-        };
-        let mut paths = Vec::new();
-        for entry in found {
-            match entry {
-                Ok(path) if is_hidden(&path, base, &pattern.value) => {}
-                Ok(path) => paths.push(path),
-                Err(error) => {
-                    let (path, source) = (error.path().to_owned(), error.into());
-                    self.unread(pattern, &FileError::Read { path, source });
-                }
+                self.diagnostics.push(diagnostic.hint(error.hint().to_owned()));
+                Vec::new()
             }
         }
-        paths.sort();
-        self.watch_directories(&whole, options);
-        paths
     }
-
-    /// A new file may match in every directory that the front of the pattern matches.
-    fn watch_directories(&mut self, pattern: &str, options: glob::MatchOptions) {
-        let mut front = Path::new(pattern).parent();
-        while let Some(parent) = front {
-            let parent_pattern = match parent.as_os_str().is_empty() {
-                true => ".".to_owned(),
-                false => parent.to_string_lossy().into_owned(),
-            };
-            let directories = glob::glob_with(&parent_pattern, options).into_iter().flatten();
-            for path in directories.flatten().filter(|path| path.is_dir()) {
-                let kind = InputKind::Directory { entries: entries_in(parent, pattern) };
-                self.inputs.insert(Input { path, kind });
-            }
-            if !parent_pattern.contains(['*', '?']) && Path::new(&parent_pattern).is_dir() {
-                break;
-            }
-            front = parent.parent();
-        }
-    }
-}
-
-/// Which names matter in the directories that match `front`, the beginning of a pattern.
-fn entries_in(front: &Path, pattern: &str) -> String {
-    let any = "*".to_owned();
-    // Directories match `**` at any depth.
-    if pattern.contains("**") {
-        return any;
-    }
-    let next = Path::new(pattern).components().nth(front.components().count());
-    next.map_or(any, |name| name.as_os_str().to_string_lossy().into_owned())
-}
-
-/// Whether a name on the way to `path` begins with a dot, which neither the directory nor the
-/// pattern says: hidden files are what editors leave behind.
-fn is_hidden(path: &Path, base: &Path, pattern: &str) -> bool {
-    let said = |name: &OsStr| {
-        let parts = base.components().chain(Path::new(pattern).components());
-        parts.map(|part| part.as_os_str()).any(|part| part == name)
-    };
-    path.components().any(|part| match part {
-        Component::Normal(name) => name.as_encoded_bytes().starts_with(b".") && !said(name),
-        _ => false,
-    })
 }
 
 /// The directory of the file that a place is in.
@@ -317,6 +275,6 @@ pub(crate) fn relative_hint(place: &Place, path: &str) -> Option<String> {
 }
 
 /// The path by which a file is known, however it is named. A missing one is known by its name.
-fn true_path(path: &Path) -> PathBuf {
+pub(crate) fn true_path(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -10,6 +10,7 @@ use crate::include::{Input, Reading};
 use crate::lint;
 use crate::list_cache::ListCache;
 use crate::metrics;
+use crate::misplaced;
 use crate::model::{Boot, Policy, RoleSetting, Service, Tier};
 use crate::service::Services;
 use crate::source::Sources;
@@ -26,8 +27,8 @@ pub struct Options {
     pub check_permissions: bool,
     /// Take warnings for errors.
     pub strict: bool,
-    /// Warn of files that the service's sandbox hides from it. Not for the daemon, to which what it
-    /// has read isn't hidden.
+    /// Warn of files that the service's sandbox hides from it, and of those in `conf.d` that nothing
+    /// includes. Not for the daemon, to which what it has read isn't hidden.
     pub warn_unseen: bool,
 }
 
@@ -124,6 +125,8 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     let files = sources.files().iter().map(|source| source.name().clone());
     let order: BTreeMap<Arc<PathBuf>, usize> = files.zip(0..).collect();
     diagnostics.sort(&order);
+    diagnostics.cut();
+    diagnostics.conceal(sources.secret());
     policy.allows.shrink_to_fit();
     let has_errors = diagnostics.has_errors();
     let is_closed = has_errors && policy.boot == Boot::Closed;
@@ -139,6 +142,8 @@ fn resolve(
     let tiers = tier::resolve(documents.iter().flat_map(|document| &document.tiers), reading);
     let role = role(reading, &tiers);
     let settings = &reading.settings;
+    let (of_role, guarded) = (settings.role.as_ref(), settings.guarded.as_ref());
+    misplaced::check(documents, of_role, guarded, &mut reading.diagnostics);
     let (watch, boot, deny) = (settings.watch, settings.boot, settings.deny);
     let (mode, forward, ownership) = (settings.mode, settings.forward, settings.ownership);
     let (kernel_log, confirm) = (settings.kernel_log, settings.confirm);
@@ -190,7 +195,8 @@ fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSettin
             let hint = "write role = \"auto\" alone, or name the tiers";
             reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
         } else if !reading.gaps.may_define(&text.value) {
-            reading.diagnostics.push(unknown_tier(text, tiers, &["auto"]));
+            let unknown = unknown_tier(text, tiers, &["auto"], &reading.diagnostics);
+            reading.diagnostics.push(unknown);
         }
     }
     RoleSetting::Tiers { tiers: names, location: role.place.location() }

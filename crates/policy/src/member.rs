@@ -83,7 +83,7 @@ pub enum MemberError {
         text: String,
     },
     /// `10.0.0.0/33`
-    #[error("the prefix length {length} is too large")]
+    #[error("the prefix length {} is too large", quote(.length))]
     LengthTooLarge {
         /// The length as written.
         length: String,
@@ -99,12 +99,12 @@ pub enum MemberError {
         meant: Option<u8>,
     },
     /// `::ffff:10.0.0.1`
-    #[error("{address} is an IPv4 address in IPv6 clothes")]
+    #[error("{} is of IPv4 in IPv6 clothes", quote(.text))]
     Mapped {
-        /// As written.
-        address: Ipv6Addr,
-        /// The IPv4 address in it.
-        meant: Ipv4Addr,
+        /// The whole text.
+        text: String,
+        /// What it is in IPv4; none where it is more than that.
+        meant: Option<String>,
     },
     /// `fe80::1%eth0`
     #[error("{} names an interface", quote(.text))]
@@ -138,8 +138,11 @@ impl MemberError {
             Self::NotALength { meant: None, .. } => {
                 "a prefix ends with its length in bits, such as 10.0.0.0/24".into()
             }
-            Self::Mapped { meant, .. } => {
+            Self::Mapped { meant: Some(meant), .. } => {
                 format!("packets to it are IPv4 packets: write {meant}")
+            }
+            Self::Mapped { meant: None, .. } => {
+                "packets to an IPv4 address are IPv4 packets: write IPv4 addresses".into()
             }
             Self::Zone { text } => {
                 let address = text.split('%').next().unwrap_or_default();
@@ -197,14 +200,25 @@ fn address(text: &str) -> Result<IpAddr, MemberError> {
         .map_err(|_| MemberError::NotAnAddress { text: text.into(), hint: address_hint(text) })?;
     match address {
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(meant) => Err(MemberError::Mapped { address, meant }),
+            Some(meant) => {
+                Err(MemberError::Mapped { text: text.into(), meant: Some(meant.to_string()) })
+            }
             None => Ok(address.into()),
         },
         IpAddr::V4(_) => Ok(address),
     }
 }
 
+/// The IPv4 address in an IPv6 one.
+fn mapped(text: &str) -> Option<Ipv4Addr> {
+    text.parse::<Ipv6Addr>().ok()?.to_ipv4_mapped()
+}
+
 fn range(text: &str, first: &str, last: &str) -> Result<Member, MemberError> {
+    if let Some(first) = mapped(first) {
+        let meant = mapped(last).map(|last| format!("{first}-{last}"));
+        return Err(MemberError::Mapped { text: text.into(), meant });
+    }
     let first: IpAddr = match address(first) {
         Ok(address) => address,
         // A name with a dash in it, not a range.
@@ -215,9 +229,7 @@ fn range(text: &str, first: &str, last: &str) -> Result<Member, MemberError> {
     };
     let last = match (address(last), first) {
         // `10.0.0.1-20`, as some tools write it.
-        (Err(MemberError::NotAnAddress { .. }), IpAddr::V4(start))
-            if last.parse::<u8>().is_ok() =>
-        {
+        (Err(MemberError::NotAnAddress { .. }), IpAddr::V4(start)) if is_octet(last) => {
             let [a, b, c, _] = start.octets();
             let hint = Some(format!("write {start}-{a}.{b}.{c}.{last}"));
             return Err(MemberError::NotAnAddress { text: last.into(), hint });
@@ -237,6 +249,14 @@ fn range(text: &str, first: &str, last: &str) -> Result<Member, MemberError> {
 }
 
 fn prefix(text: &str, network: &str, length: &str) -> Result<Member, MemberError> {
+    let (network, length) = (network.trim(), length.trim());
+    if let Some(network) = mapped(network) {
+        // The first 96 bits are the clothes.
+        let length = length.parse::<u8>().ok().and_then(|length| length.checked_sub(96));
+        let meant =
+            length.filter(|length| *length <= 32).map(|length| format!("{network}/{length}"));
+        return Err(MemberError::Mapped { text: text.into(), meant });
+    }
     let address = address(network)?;
     let largest = if address.is_ipv4() { 32 } else { 128 };
     if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -299,13 +319,17 @@ fn address_hint(text: &str) -> Option<String> {
     Some("write an address, a prefix or a range".into())
 }
 
+fn is_octet(text: &str) -> bool {
+    text.len() <= 3 && text.parse::<u8>().is_ok()
+}
+
 fn dotted_hint(text: &str) -> String {
     if let Some((host, _)) = text.split_once(':') {
         return format!("ports belong in `service`: write {}", quote(host));
     }
     let parts: Vec<&str> = text.split('.').collect();
     let stars = parts.iter().filter(|part| **part == "*").count();
-    if stars > 0 && parts.len() == 4 && parts[..4 - stars].iter().all(|p| p.parse::<u8>().is_ok()) {
+    if stars > 0 && parts.len() == 4 && parts[..4 - stars].iter().all(|p| is_octet(p)) {
         let network: Vec<&str> = parts.iter().map(|p| if *p == "*" { "0" } else { *p }).collect();
         return format!("write {}/{}", network.join("."), 8 * (4 - stars));
     }

@@ -74,8 +74,11 @@ pub(crate) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     // Long words may differ more, but every third character at most.
     let limit = (name.chars().count() / 3).max(1);
     let lower = name.trim().to_lowercase();
+    let length = lower.chars().count();
     known
         .into_iter()
+        // What differs in length alone differs by as much: most candidates end here.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| {
             (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate)
         })

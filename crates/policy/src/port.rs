@@ -1,6 +1,6 @@
 //! One literal of a service: a port, a range of ports, or a whole IP protocol.
 
-use crate::diagnostic::quote;
+use crate::diagnostic::{cut, quote};
 use crate::model::Service;
 use crate::{name, protocol};
 use ruleset::Transport;
@@ -29,11 +29,11 @@ pub(crate) enum PartError {
     NoPorts { name: String },
     #[error("{} is a port, not a protocol", quote(.text))]
     BarePort { text: String },
-    #[error("no IP protocol has the number {text}")]
+    #[error("no IP protocol has the number {}", quote(.text))]
     NumberTooLarge { text: String },
     #[error("port 0 can't be opened")]
     PortZero { text: String },
-    #[error("port {text} is too large")]
+    #[error("port {} is too large", quote(.text))]
     PortTooLarge { text: String },
     #[error("the port range {first}-{last} is inverted")]
     Inverted { transport: Transport, first: u16, last: u16 },
@@ -43,6 +43,8 @@ pub(crate) enum PartError {
     HalfRange { text: String, meant: String },
     #[error("{} is not a port", quote(.text))]
     NotAPort { text: String, hint: Option<String> },
+    #[error("{} has blanks in it", quote(.text))]
+    Blanks { text: String, meant: String },
     #[error("{} is not a service", quote(.text))]
     NotAService { text: String, hint: String },
 }
@@ -51,7 +53,7 @@ impl PartError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::UnknownProtocol { .. } | Self::NumberTooLarge { .. } => "unknown-protocol",
-            Self::NotAService { .. } => "bad-service",
+            Self::NotAService { .. } | Self::Blanks { .. } => "bad-service",
             _ => "bad-port",
         }
     }
@@ -62,9 +64,10 @@ impl PartError {
                 return hint.clone();
             }
             Self::NoPorts { name } => format!("write \"{name}\" for all of it"),
-            Self::BarePort { text } | Self::NumberTooLarge { text } => {
-                format!("write \"tcp/{text}\" or \"udp/{text}\" for the port")
-            }
+            Self::BarePort { text } | Self::NumberTooLarge { text } => match text.parse::<u16>() {
+                Ok(port) => format!("write \"tcp/{port}\" or \"udp/{port}\" for the port"),
+                Err(_) => "protocols have numbers up to 255, ports up to 65535".into(),
+            },
             Self::PortZero { .. } | Self::PortTooLarge { .. } => {
                 "ports lie between 1 and 65535".into()
             }
@@ -72,7 +75,9 @@ impl PartError {
                 format!("write \"{transport}/{last}-{first}\"")
             }
             Self::NoPort { transport, .. } => format!("write \"{transport}\" for every port"),
-            Self::HalfRange { meant, .. } => format!("write \"{meant}\""),
+            Self::HalfRange { meant, .. } | Self::Blanks { meant, .. } => {
+                format!("write \"{meant}\"")
+            }
             Self::NotAService { hint, .. } => hint.clone(),
         })
     }
@@ -82,28 +87,45 @@ impl FromStr for Part {
     type Err = PartError;
 
     fn from_str(text: &str) -> Result<Self, PartError> {
-        if let Some((protocol, ports)) = text.split_once('/') {
-            return literal(text, protocol, ports);
-        }
-        if text == "any" {
-            return Ok(Self::Any);
-        }
-        if let Some(number) = protocol::number(text) {
-            return Ok(Self::Protocol(number));
-        }
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            let number =
-                text.parse().map_err(|_| PartError::NumberTooLarge { text: text.into() })?;
-            if protocol::is_rather_a_port(number) {
-                return Err(PartError::BarePort { text: text.into() });
-            }
-            return Ok(Self::Protocol(number));
-        }
-        if name::check(text).is_ok() {
-            return Ok(Self::Name);
-        }
-        Err(PartError::NotAService { text: text.into(), hint: service_hint(text) })
+        parse(text).map_err(|error| match without_blanks(text) {
+            Some(meant) => PartError::Blanks { text: text.into(), meant },
+            None => error,
+        })
     }
+}
+
+fn parse(text: &str) -> Result<Part, PartError> {
+    if let Some((protocol, ports)) = text.split_once('/') {
+        return literal(text, protocol, ports);
+    }
+    if text == "any" {
+        return Ok(Part::Any);
+    }
+    if let Some(number) = protocol::number(text) {
+        return Ok(Part::Protocol(number));
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let number = text.parse().map_err(|_| PartError::NumberTooLarge { text: text.into() })?;
+        if protocol::is_rather_a_port(number) {
+            return Err(PartError::BarePort { text: text.into() });
+        }
+        return Ok(Part::Protocol(number));
+    }
+    if name::check(text).is_ok() {
+        return Ok(Part::Name);
+    }
+    Err(PartError::NotAService { text: text.into(), hint: service_hint(text) })
+}
+
+/// The literal that a text is but for blanks around its parts.
+fn without_blanks(text: &str) -> Option<String> {
+    let (protocol, ports) = text.split_once('/').unwrap_or((text, ""));
+    let ports: Vec<&str> = ports.split('-').map(str::trim).collect();
+    let meant = match text.contains('/') {
+        true => format!("{}/{}", protocol.trim(), ports.join("-")),
+        false => protocol.trim().to_owned(),
+    };
+    (meant != text && parse(&meant).is_ok()).then_some(meant)
 }
 
 impl Part {
@@ -161,8 +183,10 @@ fn literal(text: &str, protocol: &str, ports: &str) -> Result<Part, PartError> {
         None if ports.is_empty() => {
             return Err(PartError::NoPort { text: text.into(), transport });
         }
-        Some((first, "")) => return half(format!("{transport}/{first}-65535")),
-        Some(("", last)) => return half(format!("{transport}/1-{last}")),
+        Some((first, "")) => {
+            return half(format!("{transport}/{}-65535", port(transport, first)?));
+        }
+        Some(("", last)) => return half(format!("{transport}/1-{}", port(transport, last)?)),
         Some((first, last)) => (port(transport, first)?, port(transport, last)?),
         None => {
             let port = port(transport, ports)?;
@@ -187,16 +211,19 @@ fn port(transport: Transport, text: &str) -> Result<u16, PartError> {
 }
 
 fn port_hint(transport: Transport, text: &str) -> Option<String> {
-    let is_number = |part: &str| part.parse::<u16>().is_ok();
+    const MOST: usize = 8;
+    let number = |part: &str| part.trim().parse::<u16>().ok();
     if text == "*" || text == "any" {
         return Some(format!("write \"{transport}\" for every port"));
     }
-    if text.split(',').all(|part| is_number(part.trim())) {
+    let several: Option<Vec<u16>> = text.split(',').map(number).collect();
+    if let Some(ports) = several {
         let parts: Vec<String> =
-            text.split(',').map(|part| format!("\"{transport}/{}\"", part.trim())).collect();
-        return Some(format!("write a list: [{}]", parts.join(", ")));
+            ports.iter().take(MOST).map(|port| format!("\"{transport}/{port}\"")).collect();
+        let more = if ports.len() > MOST { ", …" } else { "" };
+        return Some(format!("write a list: [{}{more}]", parts.join(", ")));
     }
-    let ends = text.split_once(':').filter(|(first, last)| is_number(first) && is_number(last));
+    let ends = text.split_once(':').and_then(|(first, last)| number(first).zip(number(last)));
     if let Some((first, last)) = ends {
         return Some(format!("write \"{transport}/{first}-{last}\""));
     }
@@ -206,7 +233,7 @@ fn port_hint(transport: Transport, text: &str) -> Option<String> {
 fn unknown_protocol(text: &str, protocol: &str, ports: &str) -> PartError {
     let transports = Transport::ALL.map(Transport::name);
     if transports.contains(&ports) {
-        let hint = format!("the protocol comes first: \"{ports}/{protocol}\"");
+        let hint = format!("the protocol comes first: \"{ports}/{}\"", cut(protocol));
         return PartError::NotAService { text: text.into(), hint };
     }
     let hint = name::suggest(protocol, transports, "protocols with ports");
@@ -218,7 +245,7 @@ fn service_hint(text: &str) -> String {
     let is_transport = |name: &str| Transport::ALL.iter().any(|known| known.name() == name);
     let parts = text.split_once([':', ' ']).filter(|(protocol, _)| is_transport(protocol));
     if let Some((protocol, port)) = parts {
-        return format!("write \"{protocol}/{}\"", port.trim());
+        return format!("write \"{protocol}/{}\"", cut(port.trim()));
     }
     if text.contains(',') {
         return "write a list: [\"tcp/80\", \"tcp/443\"]".into();

@@ -185,7 +185,7 @@ impl<'d> Services<'d> {
         }
         if !self.definitions.contains_key(name) {
             if !gaps.may_define(name) {
-                diagnostics.push(self.unknown(text));
+                diagnostics.push(self.unknown(text, diagnostics));
             }
             return None;
         }
@@ -224,8 +224,14 @@ impl<'d> Services<'d> {
         resolved
     }
 
-    fn unknown(&self, text: &Text) -> Diagnostic {
+    /// As [`unknown_tier`](crate::allow::unknown_tier).
+    fn unknown(&self, text: &Text, others: &Diagnostics) -> Diagnostic {
         let name = text.value.as_str();
+        let message = format!("no service or protocol is named {}", quote(name));
+        let unknown = Diagnostic::error("unknown-service", text.place.label(), message);
+        if others.is_full() {
+            return unknown;
+        }
         let known = self.names().chain(protocol::names());
         let hint = match name::closest(name, known) {
             Some(meant) => Some(format!("did you mean {}?", quote(meant))),
@@ -238,8 +244,7 @@ impl<'d> Services<'d> {
         let hint = hint.unwrap_or_else(|| {
             "write a port such as \"tcp/443\", or define the name in [services]".into()
         });
-        let message = format!("no service or protocol is named {}", quote(name));
-        Diagnostic::error("unknown-service", text.place.label(), message).hint(hint)
+        unknown.hint(hint)
     }
 }
 

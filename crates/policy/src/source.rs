@@ -6,6 +6,7 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label};
 use crate::model::Location;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,11 +101,26 @@ impl Place {
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<Arc<Source>>,
+    /// The place of each in `files`.
+    by_name: HashMap<Arc<PathBuf>, usize>,
+    /// Files of which no message quotes a line, lists among them.
+    secret: BTreeSet<Arc<PathBuf>>,
 }
 
 impl Sources {
     pub(crate) fn push(&mut self, source: Arc<Source>) {
+        self.by_name.entry(source.name.clone()).or_insert(self.files.len());
         self.files.push(source);
+    }
+
+    /// No message quotes a line of this file from now on.
+    pub(crate) fn conceal(&mut self, file: Arc<PathBuf>) {
+        self.secret.insert(file);
+    }
+
+    /// The files of which no message quotes a line.
+    pub(crate) fn secret(&self) -> &BTreeSet<Arc<PathBuf>> {
+        &self.secret
     }
 
     /// The files in the order they were read, the policy file first.
@@ -112,9 +128,12 @@ impl Sources {
         &self.files
     }
 
-    /// The line that a location names, where its text is kept.
+    /// The line that a location names, where its text is kept and may be shown.
     pub fn line(&self, location: &Location) -> Option<&str> {
-        let source = self.files.iter().find(|source| source.name == location.file)?;
+        if self.secret.contains(&location.file) {
+            return None;
+        }
+        let source = self.files.get(*self.by_name.get(&location.file)?)?;
         let line = location.line.checked_sub(1).filter(|line| *line < source.lines.len())?;
         Some(source.line(line))
     }

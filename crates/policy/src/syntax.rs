@@ -4,7 +4,7 @@
 //! one line (a missing quote), not after one that changes where things belong (a list without its
 //! end): [`Trust`] says what of the tree may be judged.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, cut, quote};
 use crate::source::Source;
 use std::ops::Range;
 use toml::Spanned;
@@ -94,7 +94,7 @@ impl Problem {
                 let start = line_start(text, span.start);
                 let key = text[start..span.end].trim();
                 let hint = match key.strip_suffix(':') {
-                    Some(key) => format!("write `{key} = …`"),
+                    Some(key) => format!("write `{} = …`", cut(key)),
                     None => "write `key = value`; a key is letters, digits, `_` and `-`".into(),
                 };
                 (true, start..span.end, format!("{} has no value", quote(key)), hint)
@@ -104,7 +104,7 @@ impl Problem {
             }
             // What begins like a number or a date: an address, as a rule.
             _ if what == "string values must be quoted" || is_bare_word(found) => {
-                let hint = format!("write \"{}\"", bare(found));
+                let hint = format!("write \"{}\"", cut(bare(found)));
                 (false, word.clone(), format!("{} is not in quotes", quote(bare(found))), hint)
             }
             _ if what.starts_with("missing comma") => {

@@ -1,7 +1,7 @@
 //! Tiers: their names, and their members from the file itself and from list files.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, quote};
-use crate::document::{MemberText, SETTINGS, Text, TierText};
+use crate::document::{MemberText, Text, TierText, is_top_level_key};
 use crate::file::{self, FileError, Opened};
 use crate::include::{self, Reading};
 use crate::list::{self, BadLine, Members, Parser};
@@ -81,7 +81,7 @@ fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading
 fn bad_member(tier: &TierText, text: &Text, error: &MemberError) -> Diagnostic {
     let word = text.value.as_str();
     let is_word = matches!(error, MemberError::NotAnAddress { .. }) && name::check(word).is_ok();
-    let hint = if is_word && SETTINGS.contains(&tier.name.value.as_str()) {
+    let hint = if is_word && is_top_level_key(&tier.name.value) {
         let setting = quote(&tier.name.value);
         Some(format!(
             "below [tiers], {setting} is a tier: the setting stands above the first [table]"
@@ -120,11 +120,15 @@ fn list_file(
             return None;
         }
     };
+    let is_secret = reading.is_secret(&opened, &include::true_path(&path));
     let stamp = Stamp::of(&opened.metadata);
     if let Some(kept) = reading.lists.as_mut().and_then(|lists| lists.find(&path, &stamp)) {
         return Some(kept);
     }
     let path = Arc::new(path);
+    if is_secret {
+        reading.sources.conceal(path.clone());
+    }
     let (members, diagnostics) = read_list(&path, opened, name);
     let is_good = diagnostics.is_empty();
     if is_new {

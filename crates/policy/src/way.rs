@@ -11,7 +11,7 @@
 use rustix::fs::{CWD, FileType, Mode, OFlags, fgetxattr, fstat, fstatfs, openat, readlinkat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -90,6 +90,13 @@ pub(crate) fn open_by_any<E: From<WayError>>(
     judge(&metadata)?;
     no_pseudo_file(&file)?;
     Ok((file, metadata))
+}
+
+/// The names in a directory.
+pub(crate) fn list(directory: &Path) -> Result<fs::ReadDir, WayError> {
+    let opened = openat(CWD, directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    no_pseudo_file(opened)?;
+    Ok(fs::read_dir(directory)?)
 }
 
 /// Opening neither waits for anybody nor takes a terminal.

@@ -180,3 +180,69 @@ fn a_directory_with_wildcards_in_its_name_is_no_pattern() {
     let loaded = load(&inner.join("tierwall.toml"), &UNCHECKED);
     assert!(loaded.policy.is_some(), "{}", loaded.diagnostics);
 }
+
+/// Every place at which a text of the file is quoted, with a very long text there.
+#[test]
+fn what_a_message_quotes_fits_on_a_screen() {
+    const LONGEST: usize = 160;
+    let long = "1".repeat(200_000);
+    let members =
+        ["LONG", "LONG/8", "10.0.0.0/LONG", "10.0.0.1-LONG", "LONG-10.0.0.1", "10.0.0.LONG"];
+    let services =
+        ["LONG", "tcp/LONG", "tcp/LONG-2", "tcp/2-LONG", "LONG/22", "tcp / LONG", "tcp/LONG-"];
+    let values = [
+        "role = \"LONG\"",
+        "role = LONG",
+        "mode = \"LONG\"",
+        "LONG = 1",
+        "confirm = \"LONG\"",
+        "role = [LONG",
+        "role = \"LONG",
+        "guard.services = [\"LONG\"]",
+        "LONG",
+    ];
+    let members = members.map(|text| GOOD.replace("10.0.0.1", text));
+    let services = services.map(|text| GOOD.replace("tcp/443", text));
+    let values = values.map(|text| format!("{text}\n{GOOD}"));
+    let others = [
+        GOOD.replace("any", "LONG"),
+        GOOD.replace("web =", "LONG ="),
+        GOOD.replace("from", "LONG"),
+        format!("{GOOD}name = \"LONG\"\n"),
+        format!("{GOOD}user = \"LONG\"\n"),
+        format!("{GOOD}user = LONG\n"),
+    ];
+    for text in members.iter().chain(&services).chain(&values).chain(&others) {
+        let shown = text.clone();
+        let loaded = load_text(Path::new("t.toml"), text.replace("LONG", &long), &UNCHECKED);
+        assert!(loaded.policy.is_none(), "{shown}");
+        let told = loaded.diagnostics.render(Style::Plain);
+        let widest = told.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+        assert!(widest <= LONGEST, "{widest} characters in a line of\n{told}\nfor\n{shown}");
+    }
+    let list = directory(&[("tierwall.toml", WITH_LIST.as_bytes()), ("web.list", long.as_bytes())]);
+    let told = messages(&list, &UNCHECKED);
+    assert!(told.lines().all(|line| line.chars().count() <= LONGEST), "{told}");
+}
+
+#[test]
+fn files_in_conf_d_that_nothing_includes_are_named() {
+    let with = |include: &str| {
+        let text = format!("{include}{GOOD}");
+        let directory = directory(&[("tierwall.toml", text.as_bytes())]);
+        let conf = directory.path().join("conf.d");
+        fs::create_dir_all(conf.join("dir.toml")).expect("a directory");
+        for name in ["a.toml", "b.toml", "c.toml", "d.toml", "e.list", ".f.toml"] {
+            fs::write(conf.join(name), "[services]\n").expect("a file");
+        }
+        let loaded = load_in(&directory, &UNCHECKED);
+        assert!(loaded.policy.is_some(), "{}", loaded.diagnostics);
+        let told = loaded.diagnostics.render(Style::Plain);
+        told.replace(directory.path().to_str().expect("a plain name"), "/etc/tierwall")
+    };
+    insta::assert_snapshot!("unincluded", with(""));
+    let some = with("include = [\"conf.d/[a-c].toml\"]\n");
+    assert!(some.contains("nothing includes `d.toml` in conf.d"), "{some}");
+    assert_eq!(with("include = [\"conf.d/[a-d].toml\"]\n"), "");
+    assert_eq!(with("include = [\"./conf.d/../conf.d/?.toml\"]\n"), "");
+}

@@ -70,6 +70,58 @@ fn thousands_of_allows() {
     }
 }
 
+#[test]
+fn thousands_of_unknown_names() {
+    let mut text = String::from("role = \"app\"\n[tiers]\napp = [\"10.250.0.1\"]\n");
+    for index in 0..2000 {
+        writeln!(text, "known{index:04} = [\"10.{}.{}.0/24\"]", index / 250, index % 250)
+            .expect("a string takes all");
+    }
+    for index in 0..2000 {
+        write!(
+            text,
+            "[[allow]]\nfrom = \"knowm{index:04}\"\nto = \"app\"\nservice = \"s{index}\"\n"
+        )
+        .expect("a string takes all");
+    }
+    let start = Instant::now();
+    let diagnostics = load_text(Path::new("x.toml"), text, &OPTIONS).diagnostics;
+    within(Duration::from_secs(1), "4000 unknown names", start);
+    assert_eq!(diagnostics.len(), 101);
+    let told: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(told[0], "x.toml:2005:8: error: no tier is named `knowm0000`");
+    assert!(
+        diagnostics
+            .iter()
+            .take(50)
+            .any(|one| { one.hint.as_deref() == Some("did you mean `known0000`?") })
+    );
+    assert_eq!(told[100], "x.toml:2205:8: error: and 3900 more errors");
+}
+
+#[test]
+fn thousands_of_included_files() {
+    const FILES: u32 = 20_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let parts = directory.path().join("conf.d");
+    std::fs::create_dir(&parts).expect("a directory");
+    for index in 0..FILES {
+        let text = format!("[tiers]\nt{index} = [\"{}\"]\n", scattered(index));
+        std::fs::write(parts.join(format!("{index:05}.toml")), text).expect("a file");
+    }
+    let policy = directory.path().join("tierwall.toml");
+    let text = "include = [\"conf.d/*.toml\"]\n\
+                [[allow]]\nfrom = \"t1\"\nto = \"t2\"\nservice = \"tcp/443\"\n";
+    std::fs::write(&policy, text).expect("a file");
+    let start = Instant::now();
+    let loaded = load(&policy, &OPTIONS);
+    within(Duration::from_secs(3), "20,000 included files", start);
+    assert_eq!(loaded.policy.expect("a policy").tiers.len(), FILES as usize);
+    assert_eq!(loaded.diagnostics.len(), 101);
+    let last = loaded.diagnostics.iter().last().expect("one");
+    assert_eq!(last.message, "and 19898 more warnings");
+}
+
 /// What opens on a server of `web` where nothing was open, as it is told.
 fn opened(policy: &Policy) -> BTreeSet<String> {
     let role = role_of(policy, &["10.0.0.1".parse().expect("an address")]);

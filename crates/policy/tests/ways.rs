@@ -198,3 +198,37 @@ fn a_way_that_leads_nowhere_is_missing() {
     let loaded = load(Path::new(""), &CHECKED);
     assert!(loaded.policy.is_none());
 }
+
+#[test]
+fn no_line_is_shown_of_a_file_that_others_may_not_read() {
+    let elsewhere = Site::new("web.list");
+    let secret = "root:$y$j9T$secret:19000:0:99999:7:::\n";
+    elsewhere.write("shadow", secret);
+    elsewhere.mode("shadow", 0o640);
+    let of = |text: &str| {
+        let site = Site::new("web.list");
+        symlink(elsewhere.path("shadow"), site.path("web.list")).expect("a link");
+        let policy = fs::read_to_string(site.path("tierwall.toml")).expect("the policy");
+        site.write("tierwall.toml", &format!("{text}{policy}"));
+        let loaded = site.load(&CHECKED);
+        let json = serde_json::to_string(&loaded.diagnostics).expect("JSON");
+        assert!(loaded.policy.is_none() && loaded.diagnostics.len() == 1, "{json}");
+        let told = loaded.diagnostics.render(Style::Plain);
+        assert!(!format!("{told}{json}{}", loaded.diagnostics).contains("secret"), "{told}");
+        let path = site.directory.path().to_str().expect("a plain name");
+        told.replace(path, "/etc/tierwall")
+    };
+    insta::assert_snapshot!("secret-list", of(""));
+    insta::assert_snapshot!("secret-include", of("include = [\"web.list\"]\n"));
+    elsewhere.mode("shadow", 0o644);
+    let site = Site::new("web.list");
+    symlink(elsewhere.path("shadow"), site.path("web.list")).expect("a link");
+    assert!(site.refused(&CHECKED).contains("secret"), "everybody may read it");
+    // What is kept beside the policy is the policy's.
+    let own = Site::new("web.list");
+    own.write("web.list", "secret\n");
+    own.mode("web.list", 0o600);
+    assert!(own.refused(&CHECKED).contains("secret"));
+    assert_eq!(own.load(&CHECKED).diagnostics.places().lines().count(), 1);
+    assert!(own.load(&CHECKED).diagnostics.places().ends_with("web.list:1:1: error: bad-address"));
+}

@@ -28,7 +28,7 @@ pub use message::{
     Reload, Request, Response, Rollback, VERSION, decode, decode_request, encode, encode_request,
 };
 pub use status::{
-    CommitSummary, Enforcement, SetChange, SideMode, Status, TableState, TierSummary,
+    CommitSummary, Enforcement, SetChange, SideMode, Status, TableState, TierSummary, Unrecorded,
 };
 
 use std::path::{Path, PathBuf};

@@ -108,6 +108,9 @@ pub struct Status {
     /// Denials since the last change; none where there was none since the daemon started.
     #[serde(default)]
     pub after_change: Option<AfterChange>,
+    /// That the state directory can't be written; none while it can.
+    #[serde(default)]
+    pub unrecorded: Option<Unrecorded>,
 }
 
 impl Status {
@@ -117,6 +120,20 @@ impl Status {
             |differs: &&Differs| differs.kind == HeldBack::Refused && self.refused.is_some();
         self.differs.as_ref().filter(|differs| !is_told(differs))
     }
+}
+
+/// What isn't in the state directory, since it can't be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrecorded {
+    /// Since when, in seconds since the epoch.
+    pub since: u64,
+    /// The last error.
+    pub why: String,
+    /// What isn't written, a phrase each; nothing while only requests failed that were told so.
+    pub files: Vec<String>,
+    /// What a start or a reboot would do for want of it, a phrase each: it "applies the policy files,
+    /// which are held back". Nothing where it would enforce the same.
+    pub at_start: Vec<String>,
 }
 
 /// One tier in numbers.

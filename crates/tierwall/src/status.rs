@@ -8,7 +8,7 @@ use crate::output::{
 };
 use control::{
     Client, DenialSummary, Differs, Enforcement, Observing, Request, Response, SideMode, Status,
-    TableState, TierSummary, socket_path,
+    TableState, TierSummary, Unrecorded, socket_path,
 };
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -89,6 +89,9 @@ fn as_text(status: &Status) -> String {
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
     }
+    if let Some(unrecorded) = &status.unrecorded {
+        text += &unwritable(unrecorded);
+    }
     for line in &status.unwatched {
         text += &format!("{}\n", styled(BAD, &clean_line(line)));
     }
@@ -129,6 +132,22 @@ fn as_text(status: &Status) -> String {
         FAINT,
         &format!("\nnft list table inet {} shows what the kernel holds\n", ruleset::TABLE),
     );
+    text
+}
+
+/// That the state directory can't be written, and what a reboot would do for want of what isn't.
+fn unwritable(unrecorded: &Unrecorded) -> String {
+    let Unrecorded { since, why, files, at_start } = unrecorded;
+    let heading = format!("the state directory can't be written for {}:", ago(*since));
+    let files = if files.is_empty() {
+        String::new()
+    } else {
+        format!("; not written: {}", files.join(", "))
+    };
+    let mut text = format!("{} {}{files}\n", styled(BAD, &heading), clean_line(why));
+    for line in at_start {
+        text += &format!("{} {line}\n", styled(BAD, "a restart or reboot"));
+    }
     text
 }
 

@@ -7,6 +7,7 @@ mod end;
 mod listen;
 mod request;
 
+use crate::boot;
 use crate::denials::{self, Present};
 use crate::drift::{Foreign, Listener};
 use crate::engine::{Engine, Inputs, StepError};
@@ -16,6 +17,7 @@ use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError};
 use crate::metrics::{Exporter, Known};
 use crate::options::Options;
+use crate::recorder::Debts;
 use crate::report;
 use crate::socket;
 use crate::state::StateDirectory;
@@ -95,8 +97,8 @@ struct Daemon {
     /// next time.
     retry_at: Option<Instant>,
     retry_after: Duration,
-    /// When the change that waits to be confirmed is gone back.
-    go_back_at: Option<Instant>,
+    /// When the pending change is rolled back.
+    deadline: boot::Timer,
     /// When it is told again how long that is.
     tell_at: Option<Instant>,
     /// While others can change the table.
@@ -112,6 +114,8 @@ struct Daemon {
     exporter: Exporter,
     /// Whether it is due to be kept for a restart.
     denials_are_old: bool,
+    /// What the state directory lacks.
+    debts: Debts,
     /// What the service manager was told after the last step.
     line: String,
     /// Whether the service manager was told that a reload began.
@@ -147,7 +151,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         expire_at: None,
         retry_at: None,
         retry_after: RETRY_AFTER,
-        go_back_at: None,
+        deadline: boot::Timer::new().map_err(anyhow::Error::from)?,
         tell_at: None,
         listener: None,
         listen_at: None,
@@ -157,6 +161,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         known: Known::default(),
         exporter: Exporter::new(passed.metrics, events.clone()),
         denials_are_old: false,
+        debts: engine.memory.debts(),
         line: String::new(),
         reloading: false,
         watchdog: Watchdog::asked_for(),
@@ -208,7 +213,6 @@ impl Daemon {
                 self.expire_at,
                 self.retry_at,
                 self.listen_at,
-                self.go_back_at,
                 self.tell_at,
                 self.watchdog.due(),
             ];
@@ -217,6 +221,10 @@ impl Daemon {
                 event = inbox.recv() => event,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.push_due();
+                    continue;
+                }
+                () = self.deadline.due() => {
+                    self.queue.push(Work::GoBack);
                     continue;
                 }
             };
@@ -236,7 +244,7 @@ impl Daemon {
                     self.status.unwatched = self.unwatched.lines();
                 }
                 Some(Event::Scrape(reply)) => {
-                    let _ = reply.send(self.known.snapshot(&self.status, &self.denials));
+                    let _ = reply.send(self.known.snapshot(&self.status_now(), &self.denials));
                 }
                 Some(Event::KeepDenials) => {
                     self.denials_are_old = true;
@@ -285,15 +293,12 @@ impl Daemon {
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::Retry);
         }
-        if self.go_back_at.take_if(|at| *at <= now).is_some() {
-            self.queue.push(Work::GoBack);
-        }
         if self.tell_at.take_if(|at| *at <= now).is_some()
             && let Some(engine) = &self.engine
         {
             // Where it is at work, as soon as it is back.
             notify(&[NotifyState::Status(&self.line(engine))]);
-            self.tell_at = self.go_back_at.map(|_| now + TELL_AFTER);
+            self.tell_at = self.status.pending.as_ref().map(|_| now + TELL_AFTER);
         }
         if self.listen_at.take_if(|at| *at <= now).is_some()
             && let Some(mut engine) = self.engine.take()
@@ -367,8 +372,8 @@ impl Daemon {
         self.look_at = look_due.map(|due| look_at_earliest.map_or(due, |at| at.max(due)));
         self.expire_at = engine.members_due().map(Instant::from_std);
         self.remember_at = engine.memory.due().map(Instant::from_std);
-        self.go_back_at = engine.go_back_due().map(Instant::from_std);
-        self.tell_at = self.go_back_at.map(|_| Instant::now() + TELL_AFTER);
+        let is_pending = self.deadline.set(engine.go_back_due());
+        self.tell_at = is_pending.then(|| Instant::now() + TELL_AFTER);
         if engine.take_recheck() {
             self.queue.push(Work::FilesChanged);
         }

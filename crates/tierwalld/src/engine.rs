@@ -136,14 +136,10 @@ pub(crate) struct Engine {
     counted: Option<Policy>,
     /// The change that waits to be confirmed.
     pub(crate) pending: Option<Pending>,
-    /// Whether the record of members by command has others than there are.
-    members_stay: bool,
     /// By when the kernel should have forgotten the members by command that ended.
     forgotten_by: Option<Instant>,
     /// When going back is tried again, and why it was begun.
     go_back_again: Option<(Instant, Why)>,
-    /// Whether the end of a change that waited couldn't be recorded.
-    record_stays: bool,
     /// Whether the files may say something that had to wait until now.
     recheck: bool,
     /// Who asks for the step that is under way.
@@ -152,7 +148,7 @@ pub(crate) struct Engine {
     read: Policy,
     read_digest: OnceCell<u64>,
     /// One of the files that isn't applied by itself.
-    refusal: Option<Refusal>,
+    pub(crate) refusal: Option<Refusal>,
     /// The lockout for which a change was refused.
     pub(crate) refused: Option<String>,
     /// What another process changed that stays, under `ownership = "report"`.

@@ -7,7 +7,7 @@
 
 use crate::journal::kind;
 use crate::policy_file;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, StateFile};
 use crate::refusal::digest;
 use crate::shelf::Shelf;
 use crate::state::StateDirectory;
@@ -215,11 +215,11 @@ impl History {
         let generations = self.generations.clone();
         let first = self.first();
         let list = directory.clone();
-        recorder.record("history", move |_| {
+        recorder.record(StateFile::History, move |_| {
             list.write_synced(LIST, &serde_json::to_vec_pretty(&generations)?)
         });
         // After everything else that is due: they may be large.
-        recorder.record("versions of the policy", move |_| shelf.write(&directory, first));
+        recorder.record(StateFile::Versions, move |_| shelf.write(&directory, first));
     }
 }
 

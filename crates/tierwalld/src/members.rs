@@ -3,8 +3,6 @@
 //! They are in the state directory, written before anybody is told that they hold, and survive a
 //! restart. The files are never written but by `member promote`.
 
-use crate::member_file;
-use crate::state::StateDirectory;
 use control::MemberSummary;
 use policy::{AddedMember, Member, MemberError, Policy};
 use ruleset::AddressSet;
@@ -109,8 +107,8 @@ pub(crate) enum MemberFailure {
     /// It is out, but that it was added by command is still recorded.
     #[error(
         "the member is out of its tier, but the state directory can't be written, so a restart \
-         would bring it back: {0}\n  hint: make room there; tierwalld tries again each minute, and \
-         when it ends"
+         would bring it back: {0}\n  hint: make room there; tierwalld retries at least every minute, \
+         and when it ends"
     )]
     RemovalNotRecorded(#[source] io::Error),
     /// The files name it and it holds by them, but that it was added by command is still recorded.
@@ -130,15 +128,6 @@ impl From<&CommandMember> for MemberSummary {
 }
 
 impl CommandMembers {
-    /// Records them.
-    pub(crate) fn save(&self, state: Option<&StateDirectory>) -> Result<(), MemberFailure> {
-        let Some(state) = state else {
-            let error = io::Error::other("the state directory can't be used");
-            return Err(MemberFailure::NotRecorded(error));
-        };
-        member_file::save(self, state).map_err(MemberFailure::NotRecorded)
-    }
-
     /// The policy with these members in its tiers.
     pub(crate) fn added_to(&self, policy: &Policy) -> Policy {
         policy.with_added(self.members.iter().map(|own| AddedMember {
@@ -189,6 +178,13 @@ impl CommandMembers {
         more.members.retain(|old| (&old.tier, &old.member) != (&new.tier, &member));
         more.members.push(CommandMember { member, ..new });
         Ok(more)
+    }
+
+    /// Forgets one. Returns whether it was there.
+    pub(crate) fn forget(&mut self, gone: &CommandMember) -> bool {
+        let before = self.members.len();
+        self.members.retain(|member| member != gone);
+        self.members.len() < before
     }
 
     /// Forgets those that ended by `now`, and says which.

@@ -9,7 +9,9 @@
 
 use crate::engine::Engine;
 use crate::journal::kind;
-use crate::recorder::Recorder;
+use crate::members::CommandMembers;
+use crate::recorder::{Debts, Recorder, StateFile};
+use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
 use crate::{last_good, member_file};
@@ -19,10 +21,6 @@ use std::time::{Duration, Instant};
 
 /// How long after the first change.
 const SOON: Duration = Duration::from_secs(2);
-
-/// How long after what the next start has to know couldn't be recorded it is tried again: the end of
-/// a change that waited, a member taken out. A disk that hangs holds up whatever comes meanwhile.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// How long after it was written before, for members of a large policy.
 const SELDOM: Duration = Duration::from_secs(60);
@@ -66,17 +64,19 @@ impl Memory {
         self.recorder.as_ref()
     }
 
+    /// The same, or why there is none.
+    pub(crate) fn recorder_or(&self) -> io::Result<&Recorder> {
+        self.recorder().ok_or_else(|| io::Error::other("the state directory can't be used"))
+    }
+
+    /// What isn't in the state directory.
+    pub(crate) fn debts(&self) -> Debts {
+        self.recorder().map_or_else(Debts::of_none, Recorder::debts)
+    }
+
     /// The role, users or members by command are others than those recorded.
     pub(crate) fn is_old(&mut self) {
-        self.small_is_due(Instant::now() + SOON);
-    }
-
-    /// What has to be known by the next start couldn't be recorded.
-    pub(crate) fn is_stuck(&mut self) {
-        self.small_is_due(Instant::now() + AGAIN);
-    }
-
-    fn small_is_due(&mut self, due: Instant) {
+        let due = Instant::now() + SOON;
         self.small = Some(self.small.map_or(due, |earlier| earlier.min(due)));
     }
 
@@ -120,19 +120,53 @@ impl Engine {
         self.remember_due_by(last.unwrap_or_else(Instant::now));
     }
 
-    /// Keeps the policy of the files that stays, and returns when a start that finds bad files would find it.
+    /// Keeps the policy of the files that stays, and returns when a start that finds bad files would
+    /// find it. Where it can't be kept in time it is a debt.
     pub(crate) fn keep_policy(&self) -> io::Result<()> {
-        self.keep_last_good(self.lasting())
+        let (policy, now) = (self.lasting().clone(), report::now());
+        let save = move |state: &StateDirectory| last_good::save(state, &policy, now);
+        self.memory.recorder_or()?.record_after(StateFile::Policy, &[], save)
     }
 
-    /// Keeps a policy as the last good one, and returns when a start would find it.
-    pub(crate) fn keep_last_good(&self, policy: &Policy) -> io::Result<()> {
-        let (policy, now) = (policy.clone(), report::now());
-        let save = move |state: &StateDirectory| last_good::save(state, &policy, now);
-        match &self.memory.recorder {
-            Some(recorder) => recorder.record_now("policy", save),
-            None => Err(io::Error::other("nothing can be kept in the state directory")),
+    /// Records the runtime members as they are now, soon.
+    pub(crate) fn record_members(&self) {
+        let Some(recorder) = self.memory.recorder() else { return };
+        let members = self.members.clone();
+        recorder.record(StateFile::Members, move |state| member_file::save(&members, state));
+    }
+
+    /// The same, and returns when a start would know. Where they can't be recorded in time, that is
+    /// a debt.
+    pub(crate) fn keep_members(&self) -> io::Result<()> {
+        let members = self.members.clone();
+        let save = move |state: &StateDirectory| member_file::save(&members, state);
+        self.memory.recorder_or()?.record_after(StateFile::Members, &[], save)
+    }
+
+    /// Records what the runtime members are to be, now or not at all.
+    pub(crate) fn propose_members(&self, members: &CommandMembers) -> io::Result<()> {
+        let next = members.clone();
+        let save = move |state: &StateDirectory| member_file::save(&next, state);
+        let saved = self.memory.recorder_or()?.record_now(StateFile::Members, &[], save);
+        if saved.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            // It may be under way.
+            self.record_members();
         }
+        saved
+    }
+
+    /// Keeps what of the files is held back, soon.
+    pub(crate) fn record_refusal(&self) {
+        let Some(recorder) = self.memory.recorder() else { return };
+        let refusal = self.refusal.clone();
+        recorder.record(StateFile::Refusal, move |state| Refusal::record(refusal.as_ref(), state));
+    }
+
+    /// The same, and returns when a start would know. Where it can't be kept in time it is a debt.
+    pub(crate) fn keep_refusal(&self) -> io::Result<()> {
+        let refusal = self.refusal.clone();
+        let save = move |state: &StateDirectory| Refusal::record(refusal.as_ref(), state);
+        self.memory.recorder_or()?.record_after(StateFile::Refusal, &[], save)
     }
 
     /// Keeps the policy of the files that stays, and doesn't wait for it.
@@ -142,7 +176,7 @@ impl Engine {
         // One that is held back was never enforced.
         if !self.held {
             let (policy, now) = (self.lasting().clone(), report::now());
-            recorder.record("policy", move |state| last_good::save(state, &policy, now));
+            recorder.record(StateFile::Policy, move |state| last_good::save(state, &policy, now));
         }
     }
 
@@ -150,14 +184,8 @@ impl Engine {
         let is_due = |at: &mut Instant| *at <= now;
         let small = self.memory.small.take_if(is_due).is_some();
         let policy = self.memory.policy.take_if(is_due).is_some();
-        if small {
-            self.record_members_again();
-        }
         if policy {
             self.remember_policy();
-        }
-        if small {
-            self.end_record_again();
         }
         let Some(recorder) = &self.memory.recorder else { return };
         if !small {
@@ -165,12 +193,12 @@ impl Engine {
         }
         if !self.server.role_is_old {
             let tiers = self.server.role.tiers.clone();
-            recorder.record("role", move |state| state.record_role(&tiers));
+            recorder.record(StateFile::Role, move |state| state.record_role(&tiers));
         }
         let users = self.server.users.clone();
-        recorder.record("users", move |state| state.record_users(&users));
+        recorder.record(StateFile::Users, move |state| state.record_users(&users));
         let members = self.members.clone();
-        recorder.record("members", move |state| member_file::sync(&members, state));
+        recorder.record(StateFile::MembersCopy, move |state| member_file::sync(&members, state));
     }
 }
 

@@ -64,14 +64,16 @@ impl Refusal {
         serde_json::from_slice(&state.read(FILE)?).ok()
     }
 
-    /// Records it.
-    pub(crate) fn save(&self, state: &StateDirectory) -> io::Result<()> {
+    fn save(&self, state: &StateDirectory) -> io::Result<()> {
         state.write_synced(FILE, &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Records that nothing is held back.
-    pub(crate) fn forget(state: &StateDirectory) -> io::Result<()> {
-        state.remove(FILE)
+    /// Records what is held back, also that nothing is.
+    pub(crate) fn record(refusal: Option<&Self>, state: &StateDirectory) -> io::Result<()> {
+        match refusal {
+            Some(refusal) => refusal.save(state),
+            None => state.remove(FILE),
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         // Filled in for each answer.
         denials: DenialSummary::default(),
         after_change: None,
+        unrecorded: None,
         refused: engine.refused.clone(),
         drift: engine.drift.as_ref().map(Foreign::told),
         pending: engine.pending.as_ref().map(Pending::told),

@@ -104,9 +104,22 @@ impl Queue {
         match same {
             Some(task) => task.replies.extend(reply),
             None => {
+                let index = self.place(&work);
                 let replies = reply.into_iter().collect();
-                self.waiting.push_back(Task { work, asked, replies });
+                self.waiting.insert(index, Task { work, asked, replies });
             }
+        }
+    }
+
+    /// Where it belongs. What rolls back by itself goes first, so that nobody's requests make it late,
+    /// but for confirmations that came before it was due.
+    fn place(&self, work: &Work) -> usize {
+        let is_confirmation = |task: &Task| matches!(task.work, Work::Confirm { .. });
+        match work {
+            Work::GoBack | Work::GoBackOnDenials { .. } => {
+                self.waiting.iter().rposition(is_confirmation).map_or(0, |last| last + 1)
+            }
+            _ => self.waiting.len(),
         }
     }
 
@@ -231,6 +244,20 @@ fn failed(error: StepError) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_do_not_make_a_rollback_late_and_a_confirmation_in_time_counts() {
+        let mut queue = Queue::default();
+        queue.push(Work::FilesChanged);
+        queue.push(Work::GoBack);
+        queue.push(Work::Confirm { force: false });
+        assert_eq!(queue.pop().map(|task| task.work), Some(Work::GoBack));
+        queue.push(Work::Teardown);
+        queue.push(Work::GoBack);
+        let rest: Vec<Work> = std::iter::from_fn(|| queue.pop()).map(|task| task.work).collect();
+        let confirm = Work::Confirm { force: false };
+        assert_eq!(rest, [Work::FilesChanged, confirm, Work::GoBack, Work::Teardown]);
+    }
 
     #[test]
     fn what_would_be_done_twice_is_done_once() {

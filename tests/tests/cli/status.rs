@@ -36,6 +36,7 @@ fn says_what_the_daemon_holds() {
             "since",
             "table",
             "tiers",
+            "unrecorded",
             "unwatched",
             "version",
             "waiting",

@@ -7,6 +7,7 @@ mod deadline;
 mod denials;
 mod disk;
 mod held_back;
+mod laws;
 mod proof;
 mod record;
 mod rule;

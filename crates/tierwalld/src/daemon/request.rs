@@ -12,13 +12,20 @@ use control::{Failure, FailureKind, Reload, Request, Requester, Response, Rollba
 use policy::ConfirmTime;
 
 impl Daemon {
+    /// The state after the last step, and what the state directory lacks by now.
+    pub(super) fn status_now(&self) -> Status {
+        let is_held_back = self.status.differs.is_some();
+        let unrecorded = self.debts.unrecorded(self.since, is_held_back);
+        Status { unrecorded, ..self.status.clone() }
+    }
+
     pub(super) fn request(&mut self, request: Request, by: Requester, reply: Reply) {
         let mut asked = Asked { by: Some(by), over: None };
         let work = match request {
             Request::Status => {
                 let denials = denials::summary(&self.denials, report::now());
                 let after_change = self.denials.after_change();
-                let status = Status { denials, after_change, ..self.status.clone() };
+                let status = Status { denials, after_change, ..self.status_now() };
                 let _ = reply.send(Response::Status(Box::new(status)));
                 return;
             }
@@ -32,7 +39,7 @@ impl Daemon {
                 return;
             }
             Request::Metrics => {
-                let snapshot = self.known.snapshot(&self.status, &self.denials);
+                let snapshot = self.known.snapshot(&self.status_now(), &self.denials);
                 tokio::task::spawn_blocking(move || {
                     let _ = reply.send(Response::Metrics(snapshot.render(Reader::Scrape)));
                 });

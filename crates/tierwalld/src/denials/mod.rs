@@ -27,7 +27,7 @@ mod tally;
 use crate::boot;
 use crate::journal::kind;
 use crate::kernel::in_full;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, StateFile};
 use crate::state::StateDirectory;
 use aftermath::Aftermath;
 use book::{Book, Reading};
@@ -95,7 +95,7 @@ impl Shared {
     /// Has what was counted kept for a restart, soon.
     pub(crate) fn keep(&self, recorder: &Recorder) {
         let book = Arc::clone(&self.book);
-        recorder.record("denials", move |state| {
+        recorder.record(StateFile::Denials, move |state| {
             let boot = boot::id();
             let kept = kept::of(&book.lock().unwrap_or_else(PoisonError::into_inner), boot);
             // What takes longer needs the book no more.

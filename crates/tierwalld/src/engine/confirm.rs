@@ -172,8 +172,7 @@ impl Engine {
             self.history.settle(earlier.record.generation, Confirmation::Replaced);
             self.history.record(self.memory.recorder());
         }
-        let record = pending.record.clone();
-        if let Err(error) = self.write_record(move |state| record.save(state)) {
+        if let Err(error) = self.save_sessions(pending.record.clone()) {
             tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record who has a session here; a restart would go back");
         }
         let (seconds_left, sessions) = (time.seconds(), from.join(", "));
@@ -209,11 +208,12 @@ impl Engine {
         ))
     }
 
-    /// When it is gone back unless it is confirmed.
-    pub(crate) fn go_back_due(&self) -> Option<Instant> {
+    /// How long until it is rolled back unless it is confirmed, the time in which the machine sleeps
+    /// included. None where nothing is pending.
+    pub(crate) fn go_back_due(&self) -> Option<Duration> {
         let left = self.pending.as_ref()?.record.deadline.left();
-        let again = self.go_back_again.as_ref().map(|(at, _)| *at);
-        Some(again.unwrap_or_else(|| Instant::now() + left))
+        let again = self.go_back_again.as_ref();
+        Some(again.map_or(left, |(at, _)| at.saturating_duration_since(Instant::now())))
     }
 
     /// Goes back, if the time is over or it was begun and failed.
@@ -312,9 +312,8 @@ impl Engine {
             true => Some(Refusal::of(&self.read, kind, why)),
             false => refusal.clone(),
         };
-        let ended = self.record_end();
-        if let Err(error) = self.ended(ended) {
-            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record that it was gone back; a restart goes back once more");
+        if let Err(error) = self.record_end() {
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record that it was rolled back, which is retried; until then a restart rolls back once more");
         }
         self.memory.policy_is_old(&self.applied, Changed::Rules);
         self.recheck = true;
@@ -336,9 +335,7 @@ impl Engine {
             |own: &CommandMember| (&own.tier, &own.member) == (&removed.tier, &removed.member);
         if !self.members.members.iter().any(is_there) {
             self.members.members.push(removed.clone());
-            if let Err(error) = self.record_members() {
-                tracing::error!(target: kind::NOT_RECORDED, %error, "a member that holds again isn't recorded");
-            }
+            self.record_members();
         }
     }
 
@@ -364,7 +361,7 @@ impl Engine {
             self.prove(pending)?;
         }
         // Nobody is told before a restart knows.
-        if let Err(error) = self.record_end() {
+        if let Err(error) = self.record_confirmed() {
             // It knows that it still waits, also where a part of that comes too late.
             self.memory.policy_is_old(&self.applied, Changed::Rules);
             self.record_pending();

@@ -1,6 +1,5 @@
 //! Steps that change members by command.
 
-use super::confirm::Proposal;
 use super::settle::Terms;
 use super::{Candidate, Engine, Step, StepError};
 use crate::journal::kind;
@@ -22,8 +21,7 @@ impl Engine {
     pub(crate) fn add_member(&mut self, member: CommandMember) -> Result<Step, StepError> {
         let members = self.members.with(&self.applied, member)?;
         let added = members.members.last().cloned();
-        // More pass than before: nobody is locked out.
-        let step = self.change_members(members, "member added", !self.held, None)?;
+        let step = self.take_in(members)?;
         if let Some(CommandMember { tier, member, until, reason: comment, .. }) = added {
             let by = in_words(self.asked.by.as_ref());
             tracing::info!(target: kind::MEMBER_ADDED, tier, member, until, by, comment, "member added");
@@ -51,56 +49,41 @@ impl Engine {
             return Err(self.is_pending());
         }
         let is_proposed = proposal.is_some();
-        let step = match proposal {
-            None => self.take_out(members, force)?,
-            proposal => self.change_members(members, "member removed", force, proposal)?,
-        };
+        let step = self.take_out(members, Terms { force, proposal, ..Terms::default() })?;
         if let Some(CommandMember { tier, member, .. }) = removed {
             let by = in_words(self.asked.by.as_ref());
             tracing::info!(target: kind::MEMBER_REMOVED, tier, member, by, "member removed");
         }
-        if !is_proposed {
-            self.record_members().map_err(|error| {
+        if is_proposed {
+            // The record of the change says that it is out.
+            self.record_members();
+        } else {
+            self.keep_members().map_err(|error| {
                 tracing::error!(target: kind::NOT_RECORDED, %error, "a member that was removed is still recorded");
-                match error {
-                    MemberFailure::NotRecorded(error) => MemberFailure::RemovalNotRecorded(error),
-                    error => error,
-                }
+                MemberFailure::RemovalNotRecorded(error)
             })?;
         }
         Ok(step)
     }
 
-    /// Commits a removal, to be recorded after that: who has to be out can't wait for a full disk.
-    fn take_out(&mut self, members: CommandMembers, force: bool) -> Result<Step, StepError> {
+    /// Commits a removal, to be recorded after that: who has to be out can't wait for a full disk, and
+    /// where it has to be confirmed the way back is recorded first.
+    fn take_out(&mut self, members: CommandMembers, terms: Terms) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {
             return Err(MemberFailure::TornDown.into());
         }
+        let is_proposed = terms.proposal.is_some();
         let before = std::mem::replace(&mut self.members, members);
-        let step = self.settle("member removed", Terms::force(force));
-        match step.is_ok() {
-            true => self.memory.is_old(),
-            false => self.members = before,
+        let step = self.settle("member removed", terms);
+        if step.is_ok() {
+            self.memory.is_old();
+        } else {
+            self.members = before;
+            if is_proposed {
+                self.withdraw();
+            }
         }
         step
-    }
-
-    /// Records the members by command as they are now. Where that can't be, it is tried again.
-    pub(crate) fn record_members(&mut self) -> Result<(), MemberFailure> {
-        let saved = self.members.save(self.state.as_ref());
-        self.members_stay = saved.is_err();
-        if self.members_stay {
-            self.memory.is_stuck();
-        }
-        saved
-    }
-
-    /// Tries again to record who is no longer a member.
-    pub(crate) fn record_members_again(&mut self) {
-        if self.members_stay {
-            // It was told that they couldn't be.
-            let _ = self.record_members();
-        }
     }
 
     /// Takes out the members whose time is over, also of the kernel where that hasn't done so by
@@ -167,47 +150,29 @@ impl Engine {
         }
         // First the policy that it is in: a start that finds bad files must know it from one of
         // the two.
-        let kept = self.keep_policy().map_err(MemberFailure::StillRecorded);
-        let saved = kept.and_then(|()| {
-            self.members.save(self.state.as_ref()).map_err(|error| match error {
-                MemberFailure::NotRecorded(error) => MemberFailure::StillRecorded(error),
-                error => error,
-            })
-        });
-        if let Err(error) = saved {
-            self.members = before;
-            return Err(error.into());
-        }
+        let next = std::mem::replace(&mut self.members, before);
+        let kept = self.keep_policy().and_then(|()| self.propose_members(&next));
+        kept.map_err(MemberFailure::StillRecorded)?;
+        self.members = next;
         let by = in_words(self.asked.by.as_ref());
         tracing::info!(target: kind::MEMBER_PROMOTED, tier, member, by, "the policy files took over a member");
         step
     }
 
-    /// Recorded before it is committed: what was told to hold must survive a crash.
-    pub(super) fn change_members(
-        &mut self,
-        members: CommandMembers,
-        reason: &'static str,
-        force: bool,
-        proposal: Option<Proposal>,
-    ) -> Result<Step, StepError> {
+    /// Commits an addition, recorded before it is committed: what was told to hold must survive a
+    /// crash.
+    fn take_in(&mut self, members: CommandMembers) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {
             return Err(MemberFailure::TornDown.into());
         }
-        members.save(self.state.as_ref())?;
-        self.members_stay = false;
+        self.propose_members(&members).map_err(MemberFailure::NotRecorded)?;
         let before = std::mem::replace(&mut self.members, members);
         self.memory.is_old();
-        let is_proposed = proposal.is_some();
-        let step = self.settle(reason, Terms { force, proposal, ..Terms::default() });
+        // More pass than before: nobody is locked out.
+        let step = self.settle("member added", Terms::force(!self.held));
         if step.is_err() {
             self.members = before;
-            if let Err(error) = self.record_members() {
-                tracing::error!(target: kind::NOT_RECORDED, %error, "a member that was refused is still recorded");
-            }
-            if is_proposed {
-                self.withdraw();
-            }
+            self.record_members();
         }
         step
     }

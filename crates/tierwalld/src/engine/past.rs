@@ -11,7 +11,6 @@ use control::{ChangeLine, Difference, HeldBack, MemberDifference};
 use policy::{Addresses, Change, ConfirmTime, Host, Policy, Sign, compile};
 use ruleset::Ruleset;
 use std::collections::BTreeMap;
-use std::io;
 
 impl Engine {
     /// Goes back to an earlier generation, as a change like any other. Without a number, from the
@@ -104,18 +103,5 @@ impl Engine {
         let (server, _) = Server::resolve(policy, self.so_far(), self.state.as_ref());
         let host = Host { role: &server.role, users: &server.users, previous: None };
         (compile(policy, host), server)
-    }
-
-    /// Keeps what of the files is held back, and returns when a start would know.
-    pub(super) fn keep_refusal(&self) -> io::Result<()> {
-        let refusal = self.refusal.clone();
-        let save = move |state: &crate::state::StateDirectory| match &refusal {
-            Some(refusal) => refusal.save(state),
-            None => Refusal::forget(state),
-        };
-        match self.memory.recorder() {
-            Some(recorder) => recorder.record_now("refusal", save),
-            None => Err(io::Error::other("nothing can be kept in the state directory")),
-        }
     }
 }

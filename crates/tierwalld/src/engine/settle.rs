@@ -12,6 +12,7 @@ use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
 use crate::observing;
 use crate::proof::Proof;
+use crate::recorder::StateFile;
 use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
@@ -19,6 +20,7 @@ use control::{ChangeLine, Confirmation, Enforcement, Generation, HeldBack};
 use netlink::Adopted;
 use policy::model::{Mode, Modes};
 use policy::{Host, Policy, Sign, compile};
+use std::io;
 
 /// Steps that bring the kernel to what the files say.
 const FILES: [&str; 4] = ["start", "reload", "files changed", "members changed"];
@@ -67,7 +69,8 @@ impl Engine {
             if FILES.contains(&reason) && !(holds_back && self.refusal.is_some()) {
                 let refusal = Refusal::of(&self.read, HeldBack::Refused, &why);
                 self.refusal = Some(refusal);
-                self.record_refusal();
+                let kept = self.keep_refused();
+                return self.hold(reason, why).map_err(|error| not_kept(error, kept));
             }
             return self.hold(reason, why);
         }
@@ -142,18 +145,21 @@ impl Engine {
         Ok(step)
     }
 
+    /// Keeps for a restart what was refused. Who asked has to hear it if that fails; what nobody asked
+    /// for is retried until it is kept.
+    fn keep_refused(&self) -> io::Result<()> {
+        match (&self.asked.by, &self.state) {
+            (Some(_), Some(_)) => self.keep_refusal(),
+            _ => {
+                self.record_refusal();
+                Ok(())
+            }
+        }
+    }
+
     /// Why the files as they were last read were refused before, if they were.
     pub(super) fn refused_before(&self) -> Option<String> {
         self.held_back().map(|refusal| refusal.why.clone())
-    }
-
-    pub(super) fn record_refusal(&self) {
-        let Some(recorder) = self.memory.recorder() else { return };
-        let refusal = self.refusal.clone();
-        recorder.record("refusal", move |state| match &refusal {
-            Some(refusal) => refusal.save(state),
-            None => Refusal::forget(state),
-        });
     }
 
     /// The lockout that bringing the kernel to `policy` would be, if it is one.
@@ -225,7 +231,7 @@ impl Engine {
             return;
         }
         if let Some(recorder) = self.memory.recorder() {
-            recorder.record("observing", move |state| observing::save(observing, state));
+            recorder.record(StateFile::Observing, move |state| observing::save(observing, state));
         }
     }
 
@@ -248,7 +254,7 @@ impl Engine {
         let commit = report::committed(reason, generation, &settled);
         let proof = settled.commit.as_ref().and_then(|_| Proof::of(settled.generation));
         if let (Some(recorder), Some(proof)) = (self.memory.recorder(), proof) {
-            recorder.record("generation", move |state| proof.save(state));
+            recorder.record(StateFile::Proof, move |state| proof.save(state));
         }
         if commit.is_some() {
             self.last_commit.clone_from(&commit);
@@ -305,6 +311,17 @@ impl Engine {
         generation.edits = previous.iter().flat_map(|before| before.waiting(&policy)).collect();
         self.history.begin(generation, &policy, previous);
         self.history.record(self.memory.recorder());
+    }
+}
+
+/// What the refusal says where it couldn't be kept.
+fn not_kept(error: StepError, kept: io::Result<()>) -> StepError {
+    match (error, kept) {
+        (StepError::Lockout(why), Err(error)) => StepError::Lockout(format!(
+            "{why}\n  note: the refusal can't be written to the state directory ({error}), which \
+             is retried: until `tierwall status` no longer says so, a restart may apply the files"
+        )),
+        (error, _) => error,
     }
 }
 

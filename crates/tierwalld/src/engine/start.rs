@@ -72,10 +72,8 @@ impl Engine {
             history: History::load(state.as_ref()),
             counted: None,
             pending: None,
-            members_stay: false,
             forgotten_by: None,
             go_back_again: None,
-            record_stays: false,
             recheck: false,
             unrecorded: false,
             asked: Asked::default(),
@@ -112,8 +110,7 @@ impl Engine {
                 engine.start_usual()?;
                 if engine.state.as_ref().is_some_and(pending::is_recorded) {
                     // There was no way back, and what is kept from now on is none.
-                    let forgotten = engine.forget_record();
-                    engine.lost_record_ended(forgotten);
+                    lost_record_ended(engine.forget_record());
                 }
             }
             Beginning::Change(pending) => engine.start_with_a_change(*pending)?,
@@ -131,8 +128,7 @@ impl Engine {
                 if is_enforced {
                     engine.refused = None;
                 }
-                let ended = engine.record_end();
-                engine.lost_record_ended(ended);
+                lost_record_ended(engine.record_end());
             }
         }
         // Closed is no good policy.
@@ -144,13 +140,6 @@ impl Engine {
             }
         }
         Ok(engine)
-    }
-
-    /// What waited is unknown: nothing does any more.
-    fn lost_record_ended(&mut self, ended: io::Result<()>) {
-        if let Err(error) = self.ended(ended) {
-            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't remove the record of a change that waited");
-        }
     }
 
     fn start_usual(&mut self) -> Result<(), StepError> {
@@ -209,6 +198,13 @@ impl Engine {
         self.history.skip_to(generation - u64::from(!is_listed));
         self.counted = is_listed.then(|| self.applied.clone());
         self.held = false;
+        let removed = pending.record.removed.clone().filter(|_| is_known);
+        if let Some(removed) = removed
+            && self.members.forget(&removed)
+        {
+            // The daemon ended before that was recorded.
+            self.record_members();
+        }
         self.pending = Some(pending);
         if !is_known || left.is_zero() {
             let why = if is_known { Why::Late } else { Why::Unknown };
@@ -222,6 +218,13 @@ impl Engine {
         // They may have been edited meanwhile.
         self.recheck = true;
         Ok(())
+    }
+}
+
+/// What waited is unknown: nothing does any more.
+fn lost_record_ended(ended: io::Result<()>) {
+    if let Err(error) = ended {
+        tracing::warn!(target: kind::NOT_RECORDED, %error, "can't remove the record of a change that waited");
     }
 }
 

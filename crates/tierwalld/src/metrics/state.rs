@@ -157,6 +157,21 @@ fn problems(text: &mut Text, status: &Status) {
     ] {
         text.gauge(name, help).is(is_so);
     }
+    let unrecorded = status.unrecorded.as_ref();
+    text.gauge("tierwall_state_unwritable", "1 while the state directory can't be written.")
+        .is(unrecorded.is_some());
+    let mut since = text.gauge(
+        "tierwall_state_unwritable_since_timestamp_seconds",
+        "Since when the state directory can't be written; none while it can.",
+    );
+    if let Some(unrecorded) = unrecorded {
+        since.is(unrecorded.since);
+    }
+    text.gauge(
+        "tierwall_reboot_differs",
+        "1 while a reboot would enforce something else, since that can't be recorded.",
+    )
+    .is(unrecorded.is_some_and(|unrecorded| !unrecorded.at_start.is_empty()));
     text.gauge("tierwall_unwatched", "How many things can't be watched: see `tierwall status`.")
         .is(status.unwatched.len());
 }

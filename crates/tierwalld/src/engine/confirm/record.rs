@@ -3,85 +3,72 @@
 
 use crate::engine::Engine;
 use crate::journal::kind;
-use crate::pending::{self, Pending};
+use crate::last_good;
+use crate::pending::{self, Pending, Record};
+use crate::recorder::StateFile;
+use crate::report;
 use crate::state::StateDirectory;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a start has to know before it is told that nothing waits any more.
+const BEFORE: &[StateFile] = &[StateFile::Policy, StateFile::Refusal, StateFile::Members];
 
 impl Engine {
-    /// Writes a change that waits, and what is applied as its policy.
+    /// Writes a change that waits, and what is applied as its policy. One that comes too late isn't
+    /// written at all.
     pub(super) fn save_pending(&self, pending: &Pending) -> io::Result<()> {
         let (pending, new) = (pending.clone(), self.applied.clone());
-        self.write_record(move |state| pending.save(&new, state))
+        let save = move |state: &StateDirectory| pending.save(&new, state);
+        self.memory.recorder_or()?.record_now(StateFile::Pending, &[], save)
     }
 
-    /// Has the record written now. One that comes too late isn't written at all.
-    pub(super) fn write_record(
-        &self,
-        write: impl FnOnce(&StateDirectory) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<()> {
-        let Some(recorder) = self.memory.recorder() else {
-            return Err(io::Error::other("the state directory can't be used"));
-        };
-        let is_late = Arc::new(AtomicBool::new(false));
-        let late = Arc::clone(&is_late);
-        let written = recorder.record_now("a change that waits", move |state| {
-            if late.load(Ordering::Acquire) { Ok(()) } else { write(state) }
-        });
-        is_late.store(true, Ordering::Release);
-        written
+    /// Records who has a session at the commit of the change that is recorded. Where that can't be in
+    /// time, it is a debt.
+    pub(super) fn save_sessions(&self, record: Record) -> io::Result<()> {
+        let save = move |state: &StateDirectory| record.save(state);
+        self.memory.recorder_or()?.record_after(StateFile::Pending, &[], save)
     }
 
-    /// Has it recorded now that nothing waits.
+    /// Has it recorded that nothing waits. Where it can't be in time, it is a debt.
     pub(in crate::engine) fn forget_record(&self) -> io::Result<()> {
-        match self.memory.recorder() {
-            Some(recorder) => recorder.record_now("a change that waits", pending::forget),
-            None => Err(io::Error::other("the state directory can't be used")),
-        }
+        self.memory.recorder_or()?.record_after(StateFile::Pending, &[], pending::forget)
     }
 
     /// Has it recorded that nothing waits and what is applied stays. The record goes last: until the
-    /// rest is known, a start has to find it.
+    /// rest is known, a start has to find it. Where it can't be in time, it is a debt.
     pub(in crate::engine) fn record_end(&self) -> io::Result<()> {
+        self.record_rest_of_end();
+        self.memory.recorder_or()?.record_after(StateFile::Pending, BEFORE, pending::forget)
+    }
+
+    /// The same now or not at all.
+    pub(super) fn record_confirmed(&self) -> io::Result<()> {
+        self.record_rest_of_end();
+        self.memory.recorder_or()?.record_now(StateFile::Pending, BEFORE, pending::forget)
+    }
+
+    fn record_rest_of_end(&self) {
         // Where the files are held back, a start goes on with the last good policy. One that is
         // held back itself was never enforced.
-        if self.refusal.is_some() && !self.held {
-            self.keep_last_good(&self.applied)?;
+        if let Some(recorder) = self.memory.recorder()
+            && self.refusal.is_some()
+            && !self.held
+        {
+            let (policy, now) = (self.applied.clone(), report::now());
+            recorder.record(StateFile::Policy, move |state| last_good::save(state, &policy, now));
         }
-        self.keep_refusal()?;
-        self.forget_record()
-    }
-
-    /// What couldn't be recorded of an end now is tried again.
-    pub(in crate::engine) fn ended(&mut self, ended: io::Result<()>) -> io::Result<()> {
-        self.record_stays = ended.is_err() && self.state.is_some();
-        if self.record_stays {
-            self.memory.is_stuck();
-        }
-        ended
-    }
-
-    /// Tries again to record the end of a change that waited.
-    pub(crate) fn end_record_again(&mut self) {
-        if self.record_stays && self.pending.is_none() {
-            // It was told that it couldn't be.
-            let ended = self.record_end();
-            let _ = self.ended(ended);
-        }
+        self.record_refusal();
     }
 
     /// Takes back what was proposed: nothing waits, or what did before.
     pub(in crate::engine) fn withdraw(&mut self) {
-        let outcome = match self.pending.clone() {
-            Some(earlier) => self.save_pending(&earlier),
+        match self.pending {
+            Some(_) => self.record_pending(),
             None => {
-                let forgotten = self.forget_record();
-                self.ended(forgotten)
+                if let Err(error) = self.forget_record() {
+                    tracing::warn!(target: kind::NOT_RECORDED, %error, "can't take back the record of a change that isn't made");
+                }
             }
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't take back the record of a change that isn't made");
         }
     }
 
@@ -90,7 +77,7 @@ impl Engine {
         let Some(pending) = &self.pending else { return };
         let (pending, new) = (pending.clone(), self.applied.clone());
         if let Some(recorder) = self.memory.recorder() {
-            recorder.record("a change that waits", move |state| pending.save(&new, state));
+            recorder.record(StateFile::Pending, move |state| pending.save(&new, state));
         }
     }
 }

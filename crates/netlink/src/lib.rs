@@ -90,7 +90,7 @@ pub mod trace;
 mod uapi;
 mod userdata;
 
-pub use address::addresses;
+pub use address::{HostAddress, addresses, host_addresses};
 pub use address_events::AddressEvents;
 pub use adopt::{AdoptError, Adopted, adopt_connections};
 pub use batch::{Batch, Terms};

@@ -338,8 +338,20 @@ pub(crate) const RTM_DELADDR: u16 = 21;
 pub(crate) const RTM_GETADDR: u16 = 22;
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;
+/// `struct ifa_cacheinfo`: preferred and valid lifetime in seconds, and two times.
+pub(crate) const IFA_CACHEINFO: u16 = 6;
 pub(crate) const IFA_FLAGS: u16 = 8;
+/// Since Linux 5.18.
+pub(crate) const IFA_PROTO: u16 = 11;
+/// Of IPv6 only: in IPv4 this bit means something else.
+pub(crate) const IFA_F_TEMPORARY: u32 = 0x01;
 pub(crate) const IFA_F_DADFAILED: u32 = 0x08;
+pub(crate) const IFA_F_PERMANENT: u32 = 0x80;
+pub(crate) const IFA_F_MANAGETEMPADDR: u32 = 0x100;
+pub(crate) const IFA_F_STABLE_PRIVACY: u32 = 0x800;
+/// The kernel made the address of a router advertisement.
+pub(crate) const IFAPROT_KERNEL_RA: u8 = 2;
+pub(crate) const INFINITY_LIFE_TIME: u32 = u32::MAX;
 pub(crate) const RT_SCOPE_LINK: u8 = 253;
 pub(crate) const RTNLGRP_IPV4_IFADDR: u32 = 5;
 pub(crate) const RTNLGRP_IPV6_IFADDR: u32 = 9;

@@ -162,7 +162,7 @@ impl Reader<'_> {
         Place { source: self.source.clone(), span }
     }
 
-    fn text_at<T>(&self, text: &str, spanned: &toml::Spanned<T>) -> Text {
+    pub(crate) fn text_at<T>(&self, text: &str, spanned: &toml::Spanned<T>) -> Text {
         Text { value: text.to_owned(), place: self.place(spanned.span()) }
     }
 

@@ -37,6 +37,8 @@ pub enum InputKind {
     Policy,
     /// A list file. It may be missing.
     List,
+    /// The file that names this server's tiers. It may be missing.
+    Role,
     /// A directory that an include with wildcards looks in: new files there may match.
     Directory {
         /// The pattern that their names must match. Hidden names match no wildcard.

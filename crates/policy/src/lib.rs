@@ -46,6 +46,7 @@ mod reach;
 pub mod relation;
 mod render;
 mod role;
+mod role_setting;
 mod scan;
 mod service;
 mod service_set;
@@ -83,7 +84,9 @@ pub use protocol::{
 };
 pub use reach::{Direction, Opening, Reach, tier_of_set};
 pub use render::Style;
-pub use role::{AsError, Role, check_role, closest_tier, role_of};
+pub use role::{
+    AsError, HostAddress, Origin, Role, check_role, closest_tier, role_of, roles_by_network,
+};
 pub use service_set::{Point, ServiceError};
 pub use source::{Source, Sources};
 pub use user::resolve_users;

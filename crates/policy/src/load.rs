@@ -3,7 +3,7 @@
 //! Every file is read and shaped first, since an allow may name a tier of any file; then tiers,
 //! services and allows are resolved, in this order. Nothing stops at the first problem.
 
-use crate::allow::{Resolver, unknown_tier};
+use crate::allow::Resolver;
 use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::document::Document;
 use crate::include::{Input, Reading};
@@ -11,7 +11,8 @@ use crate::lint;
 use crate::list_cache::ListCache;
 use crate::metrics;
 use crate::misplaced;
-use crate::model::{Boot, Policy, RoleSetting, Service, Tier};
+use crate::model::{Policy, Service};
+use crate::role_setting;
 use crate::service::Services;
 use crate::source::Sources;
 use crate::tier;
@@ -129,8 +130,7 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     diagnostics.conceal(sources.secret());
     policy.allows.shrink_to_fit();
     let has_errors = diagnostics.has_errors();
-    let is_closed = has_errors && policy.boot == Boot::Closed;
-    let closed = is_closed.then(|| policy.clone().without_allows());
+    let closed = policy.closed().filter(|_| has_errors);
     let policy = Some(policy).filter(|_| !has_errors);
     Loaded { policy, closed, diagnostics, inputs, sources, services }
 }
@@ -140,10 +140,10 @@ fn resolve(
     reading: &mut Reading<'_>,
 ) -> (Policy, BTreeMap<String, Service>) {
     let tiers = tier::resolve(documents.iter().flat_map(|document| &document.tiers), reading);
-    let role = role(reading, &tiers);
+    let (role, role_names) = role_setting::resolve(reading, &tiers);
     let settings = &reading.settings;
-    let (of_role, guarded) = (settings.role.as_ref(), settings.guarded.as_ref());
-    misplaced::check(documents, of_role, guarded, &mut reading.diagnostics);
+    let guarded = settings.guarded.as_ref();
+    misplaced::check(documents, &role_names, guarded, &mut reading.diagnostics);
     let (watch, boot, deny) = (settings.watch, settings.boot, settings.deny);
     let (mode, forward, ownership) = (settings.mode, settings.forward, settings.ownership);
     let (kernel_log, confirm) = (settings.kernel_log, settings.confirm);
@@ -178,26 +178,4 @@ fn resolve(
         allows,
     };
     (policy, named)
-}
-
-fn role(reading: &mut Reading<'_>, tiers: &BTreeMap<String, Tier>) -> RoleSetting {
-    let Some(role) = &reading.settings.role else { return RoleSetting::Auto };
-    if matches!(&role.items[..], [only] if only.value == "auto") {
-        return RoleSetting::Auto;
-    }
-    let mut names = BTreeSet::new();
-    for text in &role.items {
-        if tiers.contains_key(&text.value) {
-            names.insert(text.value.clone());
-        } else if text.value == "auto" {
-            let message = "`auto` can't be one of several roles";
-            let diagnostic = Diagnostic::error("bad-setting", text.place.label(), message);
-            let hint = "write role = \"auto\" alone, or name the tiers";
-            reading.diagnostics.push(diagnostic.hint(hint.to_owned()));
-        } else if !reading.gaps.may_define(&text.value) {
-            let unknown = unknown_tier(text, tiers, &["auto"], &reading.diagnostics);
-            reading.diagnostics.push(unknown);
-        }
-    }
-    RoleSetting::Tiers { tiers: names, location: role.place.location() }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// otherwise a warning. `role` and `guarded` are what the settings name.
 pub(crate) fn check(
     documents: &[Document],
-    role: Option<&List<Text>>,
+    role: &[Text],
     guarded: Option<&List<Text>>,
     diagnostics: &mut Diagnostics,
 ) {
@@ -35,9 +35,10 @@ pub(crate) fn check(
     let words = |lists: &mut dyn Iterator<Item = &List<Text>>| -> BTreeSet<String> {
         lists.flat_map(|list| &list.items).map(|text| text.value.clone()).collect()
     };
+    let role = role.iter().map(|text| text.value.clone());
     let allows = || documents.iter().flat_map(|document| &document.allows);
-    let sides = allows().flat_map(|allow| [&allow.from, &allow.to]).flatten();
-    let named_tiers = words(&mut sides.chain(role));
+    let mut sides = allows().flat_map(|allow| [&allow.from, &allow.to]).flatten();
+    let named_tiers = words(&mut sides).into_iter().chain(role).collect();
     let parts = documents.iter().flat_map(|document| &document.services);
     let parts = parts.map(|service| &service.parts);
     let named_services =

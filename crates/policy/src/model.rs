@@ -72,31 +72,42 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The same with built-in traffic and the default drop only, whatever the mode: what
-    /// `boot = "closed"` asks for.
-    pub(crate) fn without_allows(self) -> Self {
-        Self {
+    /// The same with built-in traffic and the default drop only, whatever the mode, if it says
+    /// `boot = "closed"`: what then holds at a boot where this policy can't be applied and none ever
+    /// was.
+    pub fn closed(&self) -> Option<Self> {
+        (self.boot == Boot::Closed).then(|| Self {
             role: RoleSetting::Auto,
             mode: Modes::default(),
             tiers: BTreeMap::new(),
             allows: Vec::new(),
-            ..self
-        }
+            ..self.clone()
+        })
     }
 }
 
-/// `role`
+/// `role`. New forms go to the end: stored policies name them by their place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoleSetting {
-    /// Every tier that holds one of this server's addresses.
+    /// Every tier that holds one of this server's addresses, unless a neighbour may have chosen
+    /// that address by a router advertisement.
     Auto,
-    /// These tiers, whatever the addresses; `location` is where the file says so.
+    /// These tiers, whatever the addresses; `location` is where a file says so.
     Tiers {
         /// Names of tiers that exist; at least one.
         tiers: BTreeSet<String>,
-        /// The place of the setting.
+        /// The place of the setting, or the beginning of the file that it names.
         location: Location,
     },
+    /// Every tier that holds one of this server's addresses, wherever the address came from.
+    AutoAny,
+}
+
+impl RoleSetting {
+    /// Whether the tiers follow from this server's addresses.
+    pub fn is_auto(&self) -> bool {
+        matches!(self, Self::Auto | Self::AutoAny)
+    }
 }
 
 /// `watch`

@@ -10,10 +10,22 @@ use crate::syntax::Value;
 use std::num::NonZeroU32;
 use toml::de::{DeTable, DeValue};
 
-/// The settings of a policy file. The role is still text, since it names tiers.
+/// `role`, still text, since it names tiers.
+#[derive(Debug)]
+pub(crate) enum RoleText {
+    /// A tier or several, or `auto`.
+    Names(List<Text>),
+    /// `{ auto = "any" }`
+    AutoAny,
+    /// `{ file = "…" }`
+    File(Text),
+}
+
+/// The settings of a policy file.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
-    pub(crate) role: Option<List<Text>>,
+    /// None where the file doesn't say, or says what is no role.
+    pub(crate) role: Option<RoleText>,
     pub(crate) watch: Watch,
     pub(crate) boot: Boot,
     pub(crate) deny: Deny,
@@ -50,7 +62,7 @@ impl Reader<'_> {
         });
         let mut settings = Settings::default();
         if let Some(role) = table.get("role") {
-            settings.role = Some(self.role(role));
+            settings.role = self.role(role);
         }
         if let Some(value) = table.get("watch") {
             settings.watch = self.choice("watch", value, &WATCH).unwrap_or_default();
@@ -162,7 +174,10 @@ impl Reader<'_> {
         });
     }
 
-    fn role(&mut self, value: &Value<'_>) -> List<Text> {
+    fn role(&mut self, value: &Value<'_>) -> Option<RoleText> {
+        if let DeValue::Table(table) = value.get_ref() {
+            return self.role_table(value, table);
+        }
         let role = self.texts("role", value);
         if role.is_empty() {
             let place = role.place.label();
@@ -170,7 +185,38 @@ impl Reader<'_> {
                 .hint("name the tier of this server, or write role = \"auto\"".to_owned());
             self.diagnostics.push(diagnostic);
         }
-        role
+        Some(RoleText::Names(role))
+    }
+
+    /// `{ file = "…" }` or `{ auto = "any" }`.
+    fn role_table(&mut self, value: &Value<'_>, table: &DeTable<'_>) -> Option<RoleText> {
+        const FORMS: &str = "write { file = \"/etc/tierwall/role\" } or { auto = \"any\" }";
+        self.unknown_keys(table, &["file", "auto"], |_| Some(FORMS.into()));
+        match (table.get("file"), table.get("auto")) {
+            (Some(file), None) => {
+                let DeValue::String(name) = file.get_ref() else {
+                    self.mistyped("file", file, "a file name in quotes", "");
+                    return None;
+                };
+                Some(RoleText::File(self.text_at(name, file)))
+            }
+            (None, Some(auto)) => {
+                self.choice("role.auto", auto, &[("any", ())]).map(|()| RoleText::AutoAny)
+            }
+            (None, None) if !table.is_empty() => None,
+            (Some(_), Some(auto)) => {
+                let message = "`role` follows from a file or from addresses, not from both";
+                let place = self.place(auto.span()).label();
+                let diagnostic = Diagnostic::error("bad-setting", place, message);
+                self.diagnostics.push(diagnostic.hint(FORMS.to_owned()));
+                None
+            }
+            (None, None) => {
+                let hint = format!("{FORMS}, or name tiers: role = [\"web\"]");
+                self.mistyped("role", value, "a tier, a list of tiers or one of two forms", &hint);
+                None
+            }
+        }
     }
 
     /// `true` or `false`; false where it is neither.

@@ -14,7 +14,7 @@ impl Policy {
             |names: &BTreeSet<String>| names.iter().all(|name| self.tiers.contains_key(name));
         let is_side = |side: &Endpoint| is_known(&side.tiers);
         let role = match &self.role {
-            RoleSetting::Auto => true,
+            RoleSetting::Auto | RoleSetting::AutoAny => true,
             RoleSetting::Tiers { tiers, location } => {
                 !tiers.is_empty() && is_known(tiers) && is_place(location)
             }

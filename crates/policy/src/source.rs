@@ -97,7 +97,7 @@ impl Place {
     }
 }
 
-/// The policy file and the files it includes, in the order they were read.
+/// The policy file and the files it includes, in the order they were read, and the file of the role.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<Arc<Source>>,

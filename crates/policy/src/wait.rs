@@ -90,10 +90,10 @@ impl Policy {
             location: nowhere.clone(),
         };
         let role = match &self.role {
-            RoleSetting::Auto => RoleSetting::Auto,
-            RoleSetting::Tiers { tiers, .. } => {
+            RoleSetting::Tiers { tiers, location: _ } => {
                 RoleSetting::Tiers { tiers: tiers.clone(), location: nowhere.clone() }
             }
+            auto @ (RoleSetting::Auto | RoleSetting::AutoAny) => auto.clone(),
         };
         let placed = |allow: &Allow| {
             let users = allow.users.iter().map(|user| match user {
@@ -120,7 +120,7 @@ impl Policy {
     pub fn waiting(&self, edited: &Self) -> Vec<String> {
         let mut lines = Vec::new();
         let settings = [
-            ("role", tiers_of(&self.role) != tiers_of(&edited.role)),
+            ("role", !same_role(&self.role, &edited.role)),
             ("watch", self.watch != edited.watch),
             ("boot", self.boot != edited.boot),
             ("deny", self.deny != edited.deny),
@@ -157,10 +157,14 @@ impl Policy {
     }
 }
 
-fn tiers_of(role: &RoleSetting) -> Option<&std::collections::BTreeSet<String>> {
-    match role {
-        RoleSetting::Auto => None,
-        RoleSetting::Tiers { tiers, .. } => Some(tiers),
+/// Whether two settings mean the same, wherever they stand.
+fn same_role(a: &RoleSetting, b: &RoleSetting) -> bool {
+    match (a, b) {
+        (
+            RoleSetting::Tiers { tiers: a, location: _ },
+            RoleSetting::Tiers { tiers: b, location: _ },
+        ) => a == b,
+        (a, b) => a == b,
     }
 }
 

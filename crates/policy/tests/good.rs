@@ -55,7 +55,7 @@ fn a_watcher_learns_all_that_was_read_and_looked_in() {
         .iter()
         .filter_map(|input| match &input.kind {
             InputKind::Directory { entries } => Some((name(input), entries.as_str())),
-            InputKind::Policy | InputKind::List => None,
+            InputKind::Policy | InputKind::List | InputKind::Role => None,
         })
         .collect();
     let expected = [

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use tierwall_policy::{
-    AsError, Diagnostics, Loaded, Role, Style, check_role, load_text, resolve_users, role_of,
+    AsError, Diagnostics, HostAddress, Input, InputKind, Loaded, Origin, Policy, Role, Style,
+    load_text, resolve_users, role_of,
 };
 
 const TIERS: &str = r#"
@@ -42,8 +43,25 @@ fn policy(settings: &str) -> Loaded {
     loaded
 }
 
-fn addresses(texts: &[&str]) -> Vec<IpAddr> {
-    texts.iter().map(|text| text.parse().expect("an address")).collect()
+/// Addresses that were set, but for those behind a word for their origin: `advertised 2001:db8::1`.
+fn addresses(texts: &[&str]) -> Vec<HostAddress> {
+    let address = |text: &&str| {
+        let (origin, address) = match text.split_once(' ') {
+            None => (Origin::Set, *text),
+            Some(("leased", address)) => (Origin::Leased, address),
+            Some((_, address)) => (Origin::Advertised, address),
+        };
+        HostAddress { address: address.parse().expect("an address"), origin }
+    };
+    texts.iter().map(address).collect()
+}
+
+fn plain(texts: &[&str]) -> Vec<IpAddr> {
+    addresses(texts).iter().map(|address| address.address).collect()
+}
+
+fn check_role(policy: &Policy, addresses: &[HostAddress]) -> Diagnostics {
+    tierwall_policy::check_role(policy, &role_of(policy, addresses), addresses)
 }
 
 fn shown(loaded: &Loaded, mut diagnostics: Diagnostics) -> String {
@@ -66,9 +84,70 @@ fn auto_is_every_tier_that_holds_an_address() {
     assert_eq!(of(&["10.9.9.9"]), role(&[], true));
     assert!(check_role(policy, &addresses(&["10.0.1.1"])).is_empty());
     let none = check_role(policy, &addresses(&["10.9.9.9", "2001:db8::9"]));
-    assert!(none.has_errors());
+    assert!(!none.has_errors(), "a state, and no error");
     insta::assert_snapshot!("no-role", shown(&loaded, none));
     insta::assert_snapshot!("no-address-yet", shown(&loaded, check_role(policy, &[])));
+}
+
+#[test]
+fn a_neighbour_who_announces_a_prefix_chooses_no_role() {
+    const TIERS: &str = r#"
+        [tiers]
+        prefix = ["2001:db8:1::/64"]
+        range  = ["2001:db8:1::1:0-2001:db8:1::2:0"]
+        single = ["2001:db8:1::a"]
+        pair   = ["2001:db8:1::b0", "2001:db8:1::b1"]
+        v4     = ["10.0.0.0/8"]
+        [[allow]]
+        from    = "any"
+        to      = ["prefix", "range", "single", "pair", "v4"]
+        service = "tcp/80"
+    "#;
+    let load =
+        |role: &str| load_text(Path::new("tierwall.toml"), format!("{role}{TIERS}"), &OPTIONS);
+    let loaded = load("");
+    let policy = loaded.policy.as_ref().expect("a policy");
+    let of = |texts: &[&str]| {
+        let role = role_of(policy, &addresses(texts));
+        assert!(role.auto);
+        role.to_string()
+    };
+    // It chooses the first half of an address, and not the second.
+    assert_eq!(of(&["advertised 2001:db8:1::a"]), "single");
+    assert_eq!(of(&["advertised 2001:db8:1::b1"]), "pair");
+    assert_eq!(of(&["advertised 2001:db8:1::1:5"]), "no tier");
+    assert_eq!(of(&["advertised 2001:db8:1::77"]), "no tier");
+    for origin in ["", "leased "] {
+        let of = |address: &str| of(&[&format!("{origin}{address}")]);
+        assert_eq!(of("2001:db8:1::a"), "prefix,single");
+        assert_eq!(of("2001:db8:1::1:5"), "prefix,range");
+        assert_eq!(of("10.1.1.1"), "v4");
+    }
+    let told = check_role(policy, &addresses(&["advertised 2001:db8:1::77"]));
+    insta::assert_snapshot!("advertised-address", shown(&loaded, told));
+    // Another address that lies there doesn't bring it in, but nothing has to be said.
+    assert!(
+        check_role(policy, &addresses(&["advertised 2001:db8:1::77", "2001:db8:1::78"])).is_empty()
+    );
+
+    let any = load("role = { auto = \"any\" }").policy.expect("a policy");
+    let role = role_of(&any, &addresses(&["advertised 2001:db8:1::77"]));
+    assert_eq!((role.to_string().as_str(), role.auto), ("prefix", true));
+    assert!(check_role(&any, &addresses(&["advertised 2001:db8:1::77"])).is_empty());
+}
+
+#[test]
+fn who_chose_an_address() {
+    let of = |address: &str, length, permanent, shows| {
+        Origin::of(address.parse().expect("an address"), length, permanent, shows)
+    };
+    assert_eq!(of("2001:db8::1", 64, true, false), Origin::Set);
+    assert_eq!(of("2001:db8::1", 64, true, true), Origin::Advertised);
+    assert_eq!(of("2001:db8::1", 64, false, false), Origin::Advertised);
+    assert_eq!(of("2001:db8::1", 128, true, true), Origin::Set);
+    assert_eq!(of("2001:db8::1", 128, false, true), Origin::Leased);
+    assert_eq!(of("10.0.0.1", 24, true, false), Origin::Set);
+    assert_eq!(of("10.0.0.1", 24, false, false), Origin::Leased);
 }
 
 #[test]
@@ -127,8 +206,8 @@ fn a_server_may_be_named_by_tier_address_or_host() {
     let loaded = policy("role = \"app\"");
     let policy = loaded.policy.as_ref().expect("a policy");
     let resolve = |host: &str| match host {
-        "web1" => addresses(&["2001:db8::1", "10.0.0.5"]),
-        "stray" => addresses(&["192.0.2.7"]),
+        "web1" => plain(&["2001:db8::1", "10.0.0.5"]),
+        "stray" => plain(&["192.0.2.7"]),
         _ => Vec::new(),
     };
     let parse = |text: &str| Role::parse_as(policy, text, resolve);
@@ -140,7 +219,7 @@ fn a_server_may_be_named_by_tier_address_or_host() {
         let error = parse(text).expect_err("no server");
         format!("{error}; {}", error.hint().expect("a hint"))
     };
-    assert_eq!(parse("stray"), Err(AsError::InNoTier { addresses: addresses(&["192.0.2.7"]) }));
+    assert_eq!(parse("stray"), Err(AsError::InNoTier { addresses: plain(&["192.0.2.7"]) }));
     assert_eq!(
         told("192.0.2.7"),
         "no tier holds 192.0.2.7; add the address to a tier, or name a tier"
@@ -155,4 +234,35 @@ fn a_server_may_be_named_by_tier_address_or_host() {
         "`` is neither a tier nor a host with an address; \
          name a tier, several joined by commas, an address or a host"
     );
+}
+
+#[test]
+fn a_role_of_a_file() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let text = format!("role = {{ file = \"role\" }}\n{TIERS}");
+    let load = || {
+        let path = directory.path().join("tierwall.toml");
+        let loaded = load_text(&path, text.as_str(), &OPTIONS);
+        let named = |input: &Input| input.kind == InputKind::Role && input.path.ends_with("role");
+        assert!(
+            loaded.inputs.iter().any(named),
+            "an edit of it is noticed, also where it is missing"
+        );
+        loaded
+    };
+    assert_eq!(load().diagnostics.iter().next().map(|found| found.code), Some("missing-file"));
+    for (content, tiers) in [
+        ("web", &["web"][..]),
+        ("\u{feff}# of this server\r\n\r\n  app # and\r\nweb\r\n", &["app", "web"]),
+    ] {
+        std::fs::write(directory.path().join("role"), content).expect("a file");
+        let policy = load().policy.expect("a good policy");
+        assert_eq!(role_of(&policy, &[]), role(tiers, false), "{content:?}");
+        assert!(policy.is_sound());
+    }
+    // A place in it is shown.
+    let policy = load().policy.expect("a good policy");
+    let told = check_role(&policy, &addresses(&["10.9.9.9"]));
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    assert!(told[0].contains("role:1:1: warning: the tier `app` holds no address"), "{told:?}");
 }

@@ -124,7 +124,7 @@ fn thousands_of_included_files() {
 
 /// What opens on a server of `web` where nothing was open, as it is told.
 fn opened(policy: &Policy) -> BTreeSet<String> {
-    let role = role_of(policy, &["10.0.0.1".parse().expect("an address")]);
+    let role = role_of(policy, &[std::net::IpAddr::from([10, 0, 0, 1]).into()]);
     let users = BTreeMap::new();
     let (before, after) =
         (Ruleset::default(), compile(policy, Host { role: &role, users: &users, previous: None }));

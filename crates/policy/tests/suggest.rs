@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use tierwall_policy::explain::Server;
 use tierwall_policy::suggest::{Count, Denial, OtherEnd};
-use tierwall_policy::{Addresses, Fate, Loaded, Mark, Style, load_text, role_of};
+use tierwall_policy::{Addresses, Fate, HostAddress, Loaded, Mark, Style, load_text, role_of};
 
 const TIERS: &str = r#"
 [tiers]
@@ -67,7 +67,8 @@ fn suggested(settings: &str, own: &[&str], denials: &str) -> String {
     let loaded = load(&text);
     let policy = loaded.policy.expect("a policy");
     let own: Vec<IpAddr> = own.iter().map(|address| address.parse().expect("one")).collect();
-    let role = role_of(&policy, &own);
+    let set: Vec<HostAddress> = own.iter().map(|address| (*address).into()).collect();
+    let role = role_of(&policy, &set);
     let server = Server { role, addresses: own.into_iter().map(Addresses::single).collect() };
     let denials: Vec<Denial> =
         denials.lines().map(str::trim).filter(|line| !line.is_empty()).map(denial).collect();

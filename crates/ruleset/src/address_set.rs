@@ -107,7 +107,12 @@ impl<A: Address> AddressSet<A> {
 
     /// Whether `address` is in the set: a binary search.
     pub fn contains(&self, address: A) -> bool {
-        self.at_or_below(address).is_some_and(|range| range.contains(address))
+        self.range_with(address).is_some()
+    }
+
+    /// The range that holds `address`: a binary search.
+    pub fn range_with(&self, address: A) -> Option<AddressRange<A>> {
+        self.at_or_below(address).filter(|range| range.contains(address))
     }
 
     /// The last range that begins at `address` or below.

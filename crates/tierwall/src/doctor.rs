@@ -66,6 +66,7 @@ fn examine(facts: &Facts, file: &str) -> Report {
         by_rule = chains::reverse_path(survey);
     }
     findings.extend(policy::check(policy, file));
+    findings.extend(policy::check_role(policy));
     findings.extend(files::check(&facts.paths));
     let traces = Traces {
         table: survey.as_ref().is_some_and(|survey| survey.is_ours(Family::Inet, ruleset::TABLE)),

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::judge::{Whole, lookup_user, resolve, stand_in_users, tell_diagnostics, whole};
 use crate::options::{Common, Explain};
 use crate::output::{print, print_json};
+use crate::own_addresses::own_addresses;
 use policy::explain::{Party, Question, Server};
 use policy::model::{RoleSetting, Service};
 use policy::{Addresses, Member, Policy, Role, closest_tier, role_of};
@@ -45,7 +46,7 @@ pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
         ));
     }
     if options.as_.is_none() && server.role.tiers.is_empty() {
-        notes.push("no tier holds an address of this host: it is no server of this policy".into());
+        notes.push("this host is in no tier: it is no server of this policy".into());
     }
     let explanation = policy
         .explain(&server, &users, &question)
@@ -64,9 +65,10 @@ pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
 /// The server that is asked: this one, or that of `--as`.
 fn server(policy: &Policy, options: &Explain) -> Result<Server, Error> {
     let Some(who) = &options.as_ else {
-        let own = netlink::addresses().map_err(Error::Addresses)?;
+        let own = own_addresses()?;
         let role = role_of(policy, &own);
-        return Ok(Server { role, addresses: own.into_iter().map(Addresses::single).collect() });
+        let addresses = own.iter().map(|own| Addresses::single(own.address)).collect();
+        return Ok(Server { role, addresses });
     };
     let role = Role::parse_as(policy, who, resolve).map_err(Error::As)?;
     let addresses = match (role.auto, who.parse::<IpAddr>()) {

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::options::{Common, Judgement};
 use crate::output::{print_json, tell};
+use crate::own_addresses::own_addresses;
 use policy::model::{Service, User};
 use policy::{
     Diagnostics, Host, Loaded, Policy, Role, Style, check_role, compile, resolve_users, role_of,
@@ -60,10 +61,10 @@ fn judge_loaded(common: &Common, judgement: &Judgement, loaded: Loaded) -> Resul
             (role, stand_in_users(&policy))
         }
         None => {
-            let addresses = netlink::addresses().map_err(Error::Addresses)?;
+            let addresses = own_addresses()?;
             let role = role_of(&policy, &addresses);
             let (users, unknown) = resolve_users(&policy, &role, lookup_user);
-            let mut found = check_role(&policy, &addresses);
+            let mut found = check_role(&policy, &role, &addresses);
             found.extend(unknown);
             sources.illustrate(&mut found);
             diagnostics.extend(found);

@@ -21,6 +21,7 @@ mod member;
 mod metrics;
 mod options;
 mod output;
+mod own_addresses;
 mod plan;
 mod policy_text;
 mod promote;

@@ -12,6 +12,7 @@ use crate::explain;
 use crate::judge::{Whole, lookup_user, tell_diagnostics, whole};
 use crate::options::{Common, Suggest};
 use crate::output::{print, print_json};
+use crate::own_addresses::own_addresses;
 use control::{
     Client, DenialFate, DenialGroup, Denials, DenialsBy, DenialsOrder, Direction, Request,
     Response, socket_path,
@@ -47,10 +48,11 @@ pub(crate) fn run(common: &Common, options: &Suggest) -> Result<u8, Error> {
         tell_diagnostics(&warnings);
     }
     let notes = explain::daemon::compare(common, &mut policy);
-    let own = netlink::addresses().map_err(Error::Addresses)?;
+    let own = own_addresses()?;
     let role = role_of(&policy, &own);
     let (users, _) = resolve_users(&policy, &role, lookup_user);
-    let server = Server { role, addresses: own.into_iter().map(Addresses::single).collect() };
+    let addresses = own.iter().map(|own| Addresses::single(own.address)).collect();
+    let server = Server { role, addresses };
     let groups = chosen(&policy, options, &denials)?;
     let flows: Vec<Denial> = groups.iter().filter_map(|group| denial(group)).collect();
     let suggestions = policy.suggest(&server, &users, &flows);

@@ -116,7 +116,10 @@ pub(crate) struct Engine {
     unrecorded: bool,
     /// Why the files as they are now can't be applied.
     pub(crate) problem: Option<String>,
-    pub(crate) warnings: Vec<String>,
+    /// What there is to warn of in the files.
+    warnings: Vec<String>,
+    /// What was said of this server's role last, a line each.
+    told_of_role: Vec<String>,
     pub(crate) enforcement: Enforcement,
     /// The kernel's generation after our last commit.
     pub(crate) kernel_generation: u32,
@@ -191,6 +194,27 @@ impl Engine {
         self.counters.stepped(asked, step);
         self.table = self.kernel.table().unwrap_or(self.table);
         self.trouble.note(step);
+        self.tell_role();
+    }
+
+    /// What there is to warn of: in the files, and of this server's role as it is now.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let role = self.server.role_warnings(&self.applied);
+        let role = role.iter().map(ToString::to_string);
+        self.warnings.iter().cloned().chain(role).collect()
+    }
+
+    /// Warns of what is new about this server's role.
+    fn tell_role(&mut self) {
+        let warnings = self.server.role_warnings(&self.applied);
+        let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let told = std::mem::replace(&mut self.told_of_role, lines);
+        for warning in warnings.iter().filter(|warning| !told.contains(&warning.to_string())) {
+            match warning.code {
+                "no-role" => tracing::error!(target: kind::IN_NO_TIER, "{}", warning.message),
+                _ => tracing::warn!(target: kind::POLICY_WARNING, "{warning}"),
+            }
+        }
     }
 
     /// Whether somebody has to listen to nftables, and from which port our own commits come.

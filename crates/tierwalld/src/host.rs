@@ -1,19 +1,18 @@
 //! What a policy depends on beside its files: this server's addresses and users.
 
 use crate::journal::kind;
+use crate::last_role::{self, LastRole};
 use crate::pending;
 use crate::state::StateDirectory;
 use nix::unistd::User;
-use policy::model::RoleSetting;
-use policy::{Diagnostics, Policy, Role, check_role, resolve_users, role_of};
+use policy::{Diagnostics, HostAddress, Origin, Policy, Role, check_role, resolve_users, role_of};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How long a tier stays with a server that lost its address: an interface that flaps must not
 /// cost connections.
-const GRACE: Duration = Duration::from_secs(300);
+pub(crate) const GRACE: Duration = Duration::from_secs(300);
 
 /// How often a user that wasn't known is looked up again: directories come up after the network.
 const USERS_AGAIN: Duration = Duration::from_secs(60);
@@ -25,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) users: BTreeMap<String, u32>,
     /// Whether the role is that of an earlier run, since there was no address yet in this one.
     pub(crate) role_is_old: bool,
+    /// Its addresses when they were looked at last.
+    addresses: Vec<HostAddress>,
     /// Tiers whose address is gone, and when they go too.
     leaving: BTreeMap<String, Instant>,
     /// When the users are looked up again that the policy names and that aren't known here now.
@@ -34,12 +35,14 @@ pub(crate) struct Server {
 /// Whether both lead to the same table.
 impl PartialEq for Server {
     fn eq(&self, other: &Self) -> bool {
-        (&self.role, &self.users, &self.leaving) == (&other.role, &other.users, &other.leaving)
+        // The addresses matter by the role that follows from them, and the rest by the clock.
+        let Self { role, users, leaving, role_is_old: _, addresses: _, users_due: _ } = self;
+        (role, users, leaving) == (&other.role, &other.users, &other.leaving)
     }
 }
 
 impl Server {
-    /// Finds this server's role and the users the policy names, and judges the policy by them.
+    /// Finds this server's role and the users the policy names, and what is wrong with the users.
     ///
     /// `before` is what held so far, and under which policy: an edit that takes this server out of
     /// a tier holds at once, but a tier whose address has just gone stays as long as without it.
@@ -76,33 +79,24 @@ impl Server {
         let addresses = addresses();
         let before = before.map(|(server, policy)| server.following(policy, &addresses));
         let known = |tier: &String| policy.tiers.contains_key(tier);
-        let (mut role, mut diagnostics, mut leaving): (Role, Diagnostics, BTreeMap<_, _>);
-        let is_offline = policy.role == RoleSetting::Auto && addresses.is_empty();
+        let (mut role, mut leaving): (Role, BTreeMap<_, _>);
+        let is_offline = policy.role.is_auto() && addresses.is_empty();
         let role_is_old = is_offline && before.as_ref().is_none_or(|before| before.role_is_old);
         if is_offline {
             // Before the network is up there is no address: the last role holds until there is one.
             let last = match &before {
                 Some(before) => Some(before.role.tiers.clone()),
-                None => state.and_then(StateDirectory::last_role),
+                None => state.and_then(last_role::load).map(|last| last.tiers),
             };
             let tiers = last.unwrap_or_default().into_iter().filter(known).collect();
             role = Role { tiers, auto: true };
-            (diagnostics, leaving) = (Diagnostics::default(), BTreeMap::new());
-        } else if let Some(last) = last_role_at_boot(policy, &addresses, before.as_ref(), state) {
-            // At boot interfaces come up one after the other: this address needn't be the last.
-            let now = Instant::now();
-            leaving = last.iter().map(|tier| (tier.clone(), now + GRACE)).collect();
-            role = Role { tiers: last, auto: true };
-            diagnostics = Diagnostics::default();
-            let role = role.to_string();
-            tracing::warn!(target: kind::ROLE_KEPT,
-                role,
-                "no tier holds an address of this server; its last role holds for now"
-            );
+            leaving = BTreeMap::new();
         } else {
             role = role_of(policy, &addresses);
-            diagnostics = check_role(policy, &addresses);
-            leaving = before.as_ref().map(|before| before.leaving.clone()).unwrap_or_default();
+            leaving = match &before {
+                Some(before) => before.leaving.clone(),
+                None => last_role::leaving(policy, &role, &addresses, state),
+            };
             leaving.retain(|tier, _| role.auto && known(tier) && !role.tiers.contains(tier));
             role.tiers.extend(leaving.keys().cloned());
         }
@@ -131,15 +125,27 @@ impl Server {
         };
         let (users, unknown) = resolve_users(policy, &role, lookup);
         let users_due = due_again(!unknown.is_empty() || is_away.get());
-        diagnostics.extend(unknown);
-        (Self { role, role_is_old, users, leaving, users_due }, diagnostics)
+        (Self { role, role_is_old, addresses, users, leaving, users_due }, unknown)
+    }
+
+    /// What there is to say of its role under `policy`, as its addresses are now. It is never an
+    /// error: the next address may come any time.
+    pub(crate) fn role_warnings(&self, policy: &Policy) -> Diagnostics {
+        check_role(policy, &self.role, &self.addresses)
+    }
+
+    /// The role as the next start needs it.
+    pub(crate) fn last_role(&self) -> LastRole {
+        LastRole::new(&self.role, &self.leaving)
     }
 
     /// The same later: tiers gained at once, those lost after a while; users that have appeared.
     /// Those known are looked up when they are due, and while a change `waits` after that: going
     /// back may be due any time.
     pub(crate) fn look_again(&self, policy: &Policy, waits: bool) -> Self {
-        let mut next = self.following(policy, &addresses());
+        let addresses = addresses();
+        let mut next = self.following(policy, &addresses);
+        next.addresses = addresses;
         let now = Instant::now();
         let keeps = waits || self.users_due.is_some_and(|due| due > now);
         let are_kept = Cell::new(false);
@@ -162,9 +168,9 @@ impl Server {
 
     /// The same with these addresses. Without any nothing is known: what held goes on, and no
     /// tier's time runs until there is one again.
-    fn following(&self, policy: &Policy, addresses: &[IpAddr]) -> Self {
+    fn following(&self, policy: &Policy, addresses: &[HostAddress]) -> Self {
         let mut next = self.clone();
-        if policy.role == RoleSetting::Auto {
+        if policy.role.is_auto() {
             next.role_is_old &= addresses.is_empty();
             match addresses.is_empty() {
                 true => next.leaving.clear(),
@@ -194,27 +200,18 @@ fn due_again(some_are_unknown: bool) -> Option<Instant> {
     some_are_unknown.then(|| Instant::now() + USERS_AGAIN)
 }
 
-/// The tiers that this server was in before it was started, where its addresses are in none.
-fn last_role_at_boot(
-    policy: &Policy,
-    addresses: &[IpAddr],
-    before: Option<&Server>,
-    state: Option<&StateDirectory>,
-) -> Option<BTreeSet<String>> {
-    let is_lost = policy.role == RoleSetting::Auto && role_of(policy, addresses).tiers.is_empty();
-    if before.is_some() || !is_lost {
-        return None;
-    }
-    let mut last = state.and_then(StateDirectory::last_role)?;
-    last.retain(|tier| policy.tiers.contains_key(tier));
-    Some(last).filter(|last| !last.is_empty())
-}
-
-fn addresses() -> Vec<IpAddr> {
-    netlink::addresses().unwrap_or_else(|error| {
+fn addresses() -> Vec<HostAddress> {
+    let found = netlink::host_addresses().unwrap_or_else(|error| {
         tracing::warn!(target: kind::ADDRESSES_UNKNOWN, %error, "can't read this server's addresses");
         Vec::new()
-    })
+    });
+    found.into_iter().map(of_kernel).collect()
+}
+
+fn of_kernel(found: netlink::HostAddress) -> HostAddress {
+    let netlink::HostAddress { address, prefix_length, is_permanent, shows_advertisement } = found;
+    let origin = Origin::of(address, prefix_length, is_permanent, shows_advertisement);
+    HostAddress { address, origin }
 }
 
 fn lookup_user(name: &str) -> Option<u32> {
@@ -225,6 +222,7 @@ fn lookup_user(name: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use policy::{Options, load_text};
+    use std::net::IpAddr;
     use std::path::Path;
 
     fn tiers(names: &[&str]) -> BTreeSet<String> {
@@ -235,6 +233,7 @@ mod tests {
         Server {
             role: Role { tiers: tiers(names), auto: true },
             role_is_old: false,
+            addresses: Vec::new(),
             users: BTreeMap::new(),
             leaving: BTreeMap::new(),
             users_due: None,
@@ -266,7 +265,7 @@ mod tests {
     #[test]
     fn without_an_address_no_tier_leaves_and_nothing_is_due() {
         let policy = policy("[tiers]\napp = [\"10.0.0.1\"]\ndb = [\"10.0.0.2\"]\n");
-        let both: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let both = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|octets| IpAddr::from(octets).into());
         let lost = server(&["app", "db"]).following(&policy, &both[..1]);
         assert!(lost.due().is_some());
         let offline = lost.following(&policy, &[]);

@@ -18,6 +18,7 @@ mod host;
 mod journal;
 mod kernel;
 mod last_good;
+mod last_role;
 mod manual;
 mod member_file;
 mod members;

@@ -192,8 +192,8 @@ impl Engine {
             return;
         }
         if !self.server.role_is_old {
-            let tiers = self.server.role.tiers.clone();
-            recorder.record(StateFile::Role, move |state| state.record_role(&tiers));
+            let role = self.server.last_role();
+            recorder.record(StateFile::Role, move |state| role.save(state));
         }
         let users = self.server.users.clone();
         recorder.record(StateFile::Users, move |state| state.record_users(&users));

@@ -84,9 +84,13 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// In so long.
     pub(crate) fn after(time: ConfirmTime) -> Self {
-        let seconds = u64::from(time.seconds());
-        let uptime = boot::time().unwrap_or_default().as_millis() as u64;
-        Self { wall: report::now() + seconds, boot: boot::id(), uptime: uptime + 1000 * seconds }
+        Self::after_time(Duration::from_secs(time.seconds().into()))
+    }
+
+    /// The same of any time.
+    pub(crate) fn after_time(time: Duration) -> Self {
+        let uptime = (boot::time().unwrap_or_default() + time).as_millis() as u64;
+        Self { wall: report::now() + time.as_secs(), boot: boot::id(), uptime }
     }
 
     /// How long until then; zero when it is over, also by another boot.

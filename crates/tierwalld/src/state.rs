@@ -4,8 +4,7 @@
 //! new content whole. Nothing here is needed to enforce a policy: a full disk or a read-only
 //! directory costs the memory of it, never the enforcement.
 
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -16,11 +15,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone)]
 pub(crate) struct StateDirectory {
     path: PathBuf,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RoleFile {
-    tiers: BTreeSet<String>,
 }
 
 impl StateDirectory {
@@ -48,19 +42,6 @@ impl StateDirectory {
     /// The size of a file in bytes; none where it is missing or can't be read.
     pub(crate) fn size(&self, name: &str) -> Option<u64> {
         fs::metadata(self.path.join(name)).ok().map(|file| file.len())
-    }
-
-    /// The tiers this server was last in. None where none were ever recorded or the record can't
-    /// be read.
-    pub(crate) fn last_role(&self) -> Option<BTreeSet<String>> {
-        let bytes = self.read("role.json")?;
-        serde_json::from_slice::<RoleFile>(&bytes).ok().map(|role| role.tiers)
-    }
-
-    /// Records the tiers this server is in.
-    pub(crate) fn record_role(&self, tiers: &BTreeSet<String>) -> io::Result<()> {
-        let file = RoleFile { tiers: tiers.clone() };
-        self.write_synced("role.json", &serde_json::to_vec_pretty(&file)?)
     }
 
     /// The user ids that names had last. None where the record is missing or can't be read.
@@ -190,17 +171,5 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert_eq!(state.names(), ["role.json"]);
         assert_eq!(state.read("role.json"), Some(b"old".to_vec()));
-    }
-
-    #[test]
-    fn remembers_the_role() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let state = StateDirectory::open(&directory.path().join("state")).expect("made");
-        assert_eq!(state.last_role(), None);
-        let tiers = BTreeSet::from(["app".to_owned(), "db".to_owned()]);
-        state.record_role(&tiers).expect("written");
-        assert_eq!(state.last_role(), Some(tiers));
-        fs::write(directory.path().join("state/role.json"), b"{\"tiers\":[\"a").expect("truncated");
-        assert_eq!(state.last_role(), None);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         tiers: tiers.collect(),
         allows: policy.allows.len(),
         last_commit: engine.last_commit.clone(),
-        warnings: engine.warnings.clone(),
+        warnings: engine.warnings(),
         waiting: engine.waiting.clone(),
         problem: engine.problem.clone(),
         kernel_problem: engine.trouble.problem().cloned(),
@@ -79,7 +79,11 @@ fn state(engine: &Engine) -> String {
     }
     let policy = &engine.applied;
     let role: Vec<&str> = engine.server.role.tiers.iter().map(String::as_str).collect();
-    let role = if role.is_empty() { "no tier".to_owned() } else { role.join(", ") };
+    let role = match (role.is_empty(), policy.tiers.is_empty()) {
+        (true, true) => "no tier".to_owned(),
+        (true, false) => "IN NO TIER".to_owned(),
+        (false, _) => role.join(", "),
+    };
     let tiers = policy.tiers.len();
     let members: usize = policy.tiers.values().map(|tier| tier.v4.len() + tier.v6.len()).sum();
     let Modes { input, output } = engine.mode();

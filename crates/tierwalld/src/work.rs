@@ -204,7 +204,7 @@ impl Work {
                 let lines = lines
                     .into_iter()
                     .map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
-                let warnings = engine.warnings.clone();
+                let warnings = engine.warnings();
                 let pending = engine.pending.as_ref().map(Pending::told);
                 let changes = lines.collect();
                 Response::Done(Box::new(Done { commit, pending, changes, warnings }))

@@ -7,7 +7,7 @@ use crate::service::Service;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::User;
 use policy::explain::{Answer, Fate, Ground, Party, Question, Server};
-use policy::{Addresses, Direction, Policy, load, load_text, role_of};
+use policy::{Addresses, Direction, HostAddress, Policy, load, load_text, role_of};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
@@ -111,7 +111,8 @@ pub(super) fn explain(
     direction: Direction,
 ) -> Result<Explained> {
     let own = host.addresses.iter().copied().map(Addresses::single).collect();
-    let server = Server { role: role_of(policy, &host.addresses), addresses: own };
+    let set: Vec<HostAddress> = host.addresses.iter().map(|address| (*address).into()).collect();
+    let server = Server { role: role_of(policy, &set), addresses: own };
     let party = |address: IpAddr| Party::Addresses {
         name: address.to_string(),
         addresses: Addresses::single(address),

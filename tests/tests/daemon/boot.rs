@@ -47,3 +47,17 @@ fn closed_lets_nothing_in_but_built_in_traffic_until_the_files_are_good() {
     assert!(daemon.log().contains("the last good one is enforced"), "{}", daemon.log());
     assert!(kernel(&server).listing.contains("allow web -> app"));
 }
+
+#[test]
+fn boot_closed_holds_whatever_keeps_the_policy_from_being_applied() {
+    let policy = edited("to      = \"db\"", "to      = \"db\"\nuser    = \"no-such-user\"");
+    let closed = format!("boot = \"closed\"\n{policy}");
+    let server = server(&["10.10.1.20"], &closed);
+    let daemon = server.start(&["--strict"]).unwrap();
+    let listing = kernel(&server).listing;
+    assert_eq!(listing.matches("policy drop").count(), 3, "{listing}");
+    assert!(!listing.contains("allow "), "{listing}");
+    let problem = status(&server)["problem"].to_string();
+    assert!(problem.contains("no-such-user"), "{problem}");
+    daemon.stop().unwrap();
+}

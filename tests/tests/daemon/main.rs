@@ -14,6 +14,7 @@ mod state;
 mod takeover;
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 use tierwall_tests::kernel::Kernel;
 use tierwall_tests::network::Host;
 use tierwall_tests::server::Server;
@@ -70,6 +71,23 @@ fn edited(from: &str, to: &str) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What it says once that holds.
+fn status_when(server: &Server, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let start = Instant::now();
+    loop {
+        let status = status(server);
+        if holds(&status) {
+            return status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{status}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// What `tierwall status --json` says.

@@ -1,6 +1,6 @@
 //! The role, from the file, from the addresses, or from the last time.
 
-use super::{POLICY, edited, kernel, server, status, stderr};
+use super::{POLICY, edited, kernel, server, status, status_when, stderr, text};
 use serde_json::json;
 use std::fs;
 use tierwall_tests::server::Server;
@@ -66,16 +66,37 @@ fn without_an_address_and_a_last_role_the_default_drop_holds() {
     }
 }
 
+/// Whatever `boot` says, and whether or not warnings are errors.
 #[test]
-fn addresses_in_no_tier_are_an_error() {
-    let server = server(&["10.10.7.7", "2001:db8::7"], &auto_policy());
-    let before = kernel(&server);
-    let output = server.tierwalld(&[]).unwrap();
-    let told = stderr(&output);
-    assert_eq!(output.status.code(), Some(3), "{told}");
-    assert!(told.contains("no tier holds an address of this server"), "{told}");
-    assert!(told.contains("10.10.7.7, 2001:db8::7"), "{told}");
-    assert_eq!(kernel(&server), before);
+fn a_server_in_no_tier_has_the_default_drop_until_its_address_comes() {
+    for (settings, arguments) in [("", &["--strict"][..]), ("boot = \"closed\"\n", &[])] {
+        let policy = format!("{settings}{}", auto_policy());
+        let server = server(&["10.10.7.7", "2001:db8::7"], &policy);
+        let daemon = server.start(arguments).unwrap();
+        let listing = kernel(&server).listing;
+        assert_eq!(listing.matches("policy drop").count(), 3);
+        assert!(listing.contains("allow admin -> * tcp/22"), "{listing}");
+        assert!(!listing.contains("8080"), "{listing}");
+        let before = status(&server);
+        assert_eq!((&before["role"], &before["problem"]), (&json!([]), &json!(null)));
+        let told = text(&server.tierwall(&["status"]).unwrap().stdout);
+        for told in [told, daemon.log()] {
+            assert!(told.contains("this server is in no tier"), "{told}");
+            assert!(told.contains("10.10.7.7, 2001:db8::7"), "{told}");
+        }
+        // Whoever reloads is told as well.
+        let reload = server.tierwall(&["reload"]).unwrap();
+        assert!(reload.status.success(), "{}", stderr(&reload));
+        let told = text(&[reload.stdout, reload.stderr].concat());
+        assert!(told.contains("this server is in no tier"), "{told}");
+
+        let add = ["address", "add", "10.10.1.20/32", "dev", "lo"];
+        server.host().namespace.command("ip", &add).unwrap();
+        let after = status_when(&server, |status| status["role"] == json!(["app"]));
+        assert!(!after["warnings"].to_string().contains("in no tier"), "{after}");
+        assert!(kernel(&server).listing.contains("allow web -> app tcp/8080"));
+        daemon.stop().unwrap();
+    }
 }
 
 #[test]
@@ -93,10 +114,10 @@ fn at_boot_an_address_in_no_tier_may_not_be_the_last_to_come() {
     assert_eq!(status(&server)["role"], json!(["app"]));
     assert_eq!(kernel(&server), before);
     assert!(daemon.log().contains("its last role holds for now"), "{}", daemon.log());
-    // A person is told, and nothing is lost by it.
+    // Nothing is lost by a reload.
     let output = server.tierwall(&["reload"]).unwrap();
-    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(stderr(&output).contains("no tier holds an address"), "{}", stderr(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(status(&server)["role"], json!(["app"]));
     address("10.10.1.20/32");
     assert!(server.tierwall(&["reload"]).unwrap().status.success());
     assert_eq!((status(&server)["role"].clone(), kernel(&server)), (json!(["app"]), before));

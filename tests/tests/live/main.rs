@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod advertised;
 mod clients;
 mod fd_store;
 mod fixture;

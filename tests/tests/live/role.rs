@@ -149,3 +149,45 @@ fn the_last_role_holds_at_a_start_before_the_network_is_up() {
     let adoption = usize::from(keeps_owned_tables());
     assert_eq!(monitor.heard().len(), adoption, "nothing but the adoption");
 }
+
+#[test]
+fn a_tier_whose_address_is_gone_stays_for_a_while_over_a_restart() {
+    let server = server();
+    address(&server, "add", "10.0.0.2");
+    address(&server, "add", "10.0.0.3");
+    let daemon = start(&server);
+    role_becomes(&server, &["app", "db"]);
+    address(&server, "delete", "10.0.0.3");
+    status_when(&server, "the daemon has seen it", |_| {
+        // `role.json` says which tiers are leaving once it was recorded.
+        let record = std::fs::read_to_string(server.state_directory().join("role.json"));
+        record.is_ok_and(|record| record.contains("\"leaving\"") && record.contains("uptime"))
+    });
+    daemon.stop().unwrap();
+    let daemon = start(&server);
+    role_becomes(&server, &["app", "db"]);
+    assert_eq!(chains(&server), [DB, APP]);
+    daemon.stop().unwrap();
+
+    // One that was lost while no daemon ran has its time from the start on.
+    address(&server, "add", "10.0.0.3");
+    let daemon = start(&server);
+    role_becomes(&server, &["app", "db"]);
+    daemon.stop().unwrap();
+    address(&server, "delete", "10.0.0.3");
+    let daemon = start(&server);
+    role_becomes(&server, &["app", "db"]);
+    assert!(daemon.log().contains("its last role holds for now"), "{}", daemon.log());
+    daemon.stop().unwrap();
+
+    // What an edit takes is gone at once, whenever it was made.
+    address(&server, "add", "10.0.0.3");
+    let daemon = start(&server);
+    role_becomes(&server, &["app", "db"]);
+    daemon.stop().unwrap();
+    rename(&server, "tierwall.toml", &POLICY.replace("10.0.0.3", "10.0.0.33"));
+    let daemon = start(&server);
+    role_becomes(&server, &["app"]);
+    assert_eq!(chains(&server), [APP]);
+    daemon.stop().unwrap();
+}

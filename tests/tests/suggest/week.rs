@@ -61,7 +61,7 @@ pub(crate) fn load(text: &str) -> (Policy, BTreeMap<String, Service>) {
 
 pub(crate) fn server(policy: &Policy) -> Server {
     let own = OWN.map(|address| address.parse::<IpAddr>().unwrap());
-    let role = role_of(policy, &own);
+    let role = role_of(policy, &own.map(Into::into));
     Server { role, addresses: own.into_iter().map(Addresses::single).collect() }
 }
 

@@ -6,6 +6,7 @@ use netlink::survey::Survey;
 use netlink::{Features, LegacyTable, Link, Usage};
 use policy::model::{Forward, Modes};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -114,6 +115,9 @@ pub(crate) struct Good {
     pub(crate) has_ipv6: bool,
     /// Warnings, each in a line.
     pub(crate) warnings: Vec<String>,
+    /// The tiers that this server is in only by an address that the network gave it, and that
+    /// address.
+    pub(crate) roles_by_network: Vec<(String, IpAddr)>,
 }
 
 impl Policy {

@@ -135,6 +135,7 @@ ids! {
     PolicyMissing = "policy-missing",
     PolicyBad = "policy-bad",
     PolicyWarnings = "policy-warnings",
+    RoleByNetwork = "role-by-network",
     UnsafePath = "unsafe-path",
     UnsafeState = "unsafe-state",
     Listener = "listener",

@@ -27,6 +27,21 @@ pub(super) fn check(policy: &Policy, file: &str) -> Option<Finding> {
     })
 }
 
+/// Tiers that follow from what somebody else in the network says.
+pub(super) fn check_role(policy: &Policy) -> Option<Finding> {
+    let given = &policy.says()?.roles_by_network;
+    let (_, first) = given.first()?;
+    let what =
+        format!("this server's role follows from an address that the network gave it: {first}");
+    let lines: Vec<String> =
+        given.iter().map(|(tier, address)| format!("{address} puts it into {tier}")).collect();
+    let finding = Finding::note(Id::RoleByNetwork, what).details(shown(&lines)).advice(
+        "where you don't trust every machine on its link, name its tiers in /etc/tierwall/role, one a \
+         line, and write role = { file = \"/etc/tierwall/role\" }",
+    );
+    Some(finding)
+}
+
 fn shown(lines: &[String]) -> Vec<String> {
     let mut shown: Vec<String> = lines.iter().take(SHOWN).cloned().collect();
     if let Some(more) = lines.len().checked_sub(SHOWN).filter(|more| *more > 0) {
@@ -44,6 +59,16 @@ mod tests {
         let finding = check(policy, "t.toml")?;
         let (severity, id) = (finding.severity, finding.id.name());
         Some((format!("{severity} {id}: {}", finding.what), finding.details))
+    }
+
+    #[test]
+    fn a_role_that_others_on_the_link_may_choose_is_told() {
+        let good = |roles_by_network| Policy::Good(Good { roles_by_network, ..Good::default() });
+        assert!(check_role(&good(Vec::new())).is_none());
+        let address = std::net::IpAddr::from([10, 0, 0, 1]);
+        let finding = check_role(&good(vec![("app".into(), address)])).expect("a finding");
+        assert_eq!(finding.details, ["10.0.0.1 puts it into app"]);
+        assert!(finding.advice.contains("{ file = "), "{}", finding.advice);
     }
 
     #[test]

@@ -294,13 +294,14 @@ pub(super) fn load(
     let Some(policy) = policy else {
         return (inputs, Err(BadFiles { problem: diagnostics.render(Style::Plain), closed }));
     };
-    let (server, mut found) = Server::resolve(&policy, so_far, state);
-    sources.illustrate(&mut found);
-    diagnostics.extend(found);
+    let (server, mut unknown_users) = Server::resolve(&policy, so_far, state);
+    sources.illustrate(&mut unknown_users);
+    diagnostics.extend(unknown_users);
     if options.strict {
         diagnostics.deny_warnings();
     }
     if diagnostics.has_errors() {
+        let closed = policy.closed();
         return (inputs, Err(BadFiles { problem: diagnostics.render(Style::Plain), closed }));
     }
     let warnings = lines(&diagnostics);

@@ -99,6 +99,7 @@ impl Engine {
             inputs,
             problem,
             warnings,
+            told_of_role: Vec::new(),
         };
         let policy = engine.members.added_to(&engine.applied);
         let (role, users) = (&engine.server.role, &engine.server.users);
@@ -131,6 +132,7 @@ impl Engine {
                 lost_record_ended(engine.record_end());
             }
         }
+        engine.tell_role();
         // Closed is no good policy.
         if !engine.held && !is_closed {
             engine.memory.policy_is_old(&engine.applied, Changed::Rules);

@@ -117,9 +117,12 @@ kinds! {
     /// The role changed with this server's addresses.
     ROLE_CHANGED "role-changed"
         "9b736f87e8a0409f91872e1703a876dd"
-    /// No tier holds an address of this server; the last role holds.
+    /// A tier holds no address of this server any more; the last role holds for a while.
     ROLE_KEPT "role-kept"
         "bedd05fc21f947bea9fc862d405c268f"
+    /// This server is in no tier, so only built-in traffic and allows of every server pass.
+    IN_NO_TIER "in-no-tier"
+        "ae755518ab4449238f5df5f0fe660607"
     /// A user isn't known now; the last user id holds.
     USER_KEPT "user-kept"
         "32cc2aec702340168493f9918bc649a1"

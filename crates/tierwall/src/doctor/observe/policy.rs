@@ -3,7 +3,10 @@
 use super::super::facts::{Good, Policy};
 use crate::judge::lookup_user;
 use crate::options::Common;
-use policy::{Diagnostics, Input, Options, check_role, load, resolve_users, role_of};
+use crate::own_addresses::own_addresses;
+use policy::{
+    Diagnostics, Input, Options, check_role, load, resolve_users, role_of, roles_by_network,
+};
 use std::collections::BTreeSet;
 
 /// The policy, and what of the file system it depends on.
@@ -18,15 +21,20 @@ pub(super) fn observe(common: &Common) -> (Policy, BTreeSet<Input>) {
         return (Policy::Bad { errors, says: None }, loaded.inputs);
     };
     let mut diagnostics = loaded.diagnostics;
+    let mut by_network = Vec::new();
     // Without an address nothing is known of its role.
-    if let Ok(addresses) = netlink::addresses() {
+    if let Ok(addresses) = own_addresses() {
         let role = role_of(&policy, &addresses);
-        diagnostics.extend(check_role(&policy, &addresses));
+        diagnostics.extend(check_role(&policy, &role, &addresses));
+        by_network = roles_by_network(&policy, &addresses);
         diagnostics.extend(resolve_users(&policy, &role, lookup_user).1);
     }
     let has_ipv6 = policy.tiers.values().any(|tier| !tier.v6.is_empty());
     let warnings = lines(&diagnostics, false);
-    let good = Good { forward: policy.forward, mode: policy.mode, has_ipv6, warnings };
+    let roles_by_network =
+        by_network.into_iter().map(|(tier, address)| (tier.to_owned(), address)).collect();
+    let (forward, mode) = (policy.forward, policy.mode);
+    let good = Good { forward, mode, has_ipv6, warnings, roles_by_network };
     if diagnostics.has_errors() {
         let errors = lines(&diagnostics, true);
         return (Policy::Bad { errors, says: Some(good) }, loaded.inputs);

@@ -6,8 +6,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use nix::sys::stat::Mode;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 use tierwall_tests::kernel::Kernel;
@@ -315,6 +317,78 @@ fn a_file_of_somebody_else() {
     for told in [refused(&server), refused_while_running(spoil)] {
         assert!(told.contains("root"), "{told}");
     }
+}
+
+/// A policy whose list is in a directory of its own.
+fn with_list() -> String {
+    format!(
+        "{TIERS}cdn = {{ file = \"lists/cdn.list\" }}\n{}{}",
+        ALLOW,
+        ALLOW.replace("web", "cdn")
+    )
+}
+
+/// That list, put there by `make`.
+fn put_list(server: &Server, make: impl FnOnce(&Path)) {
+    let lists = server.path("etc/lists");
+    fs::create_dir_all(&lists).unwrap();
+    fs::set_permissions(&lists, Permissions::from_mode(0o755)).unwrap();
+    let list = lists.join("cdn.list");
+    let _ = fs::remove_file(&list);
+    make(&list);
+    server.replace("tierwall.toml", with_list()).unwrap();
+}
+
+#[test]
+fn a_list_that_is_no_file() {
+    let pipe = |list: &Path| nix::unistd::mkfifo(list, Mode::S_IRUSR).unwrap();
+    no_file(pipe, "is a pipe");
+    no_file(|list| symlink("/proc/self/comm", list).unwrap(), "it is in /proc");
+    no_file(|list| symlink("/dev/zero", list).unwrap(), "is a device");
+}
+
+fn no_file(make: impl Fn(&Path), text: &str) {
+    let server = server_with(&[]);
+    put_list(&server, &make);
+    for told in [refused(&server), refused_while_running(|server| put_list(server, &make))] {
+        assert!(told.contains(text) && told.contains("cdn.list"), "{told}");
+    }
+}
+
+#[test]
+fn a_way_that_others_may_change() {
+    let fine = |list: &Path| fs::write(list, "10.0.0.1\n").unwrap();
+    let spoil = |server: &Server| {
+        put_list(server, fine);
+        std::os::unix::fs::chown(server.path("etc/lists"), Some(65534), None).unwrap();
+    };
+    let server = server_with(&[]);
+    spoil(&server);
+    for told in [refused(&server), refused_while_running(spoil)] {
+        assert!(told.contains("lists belongs to user 65534") && told.contains("chown"), "{told}");
+    }
+}
+
+#[test]
+fn the_group_is_told_where_the_errors_are_and_no_more() {
+    let good = format!("{TIERS}{ALLOW}");
+    let server = server_with(&[("tierwall.toml", good.as_bytes())]);
+    let daemon = server.start(&["--group", "daemon"]).unwrap();
+    server.replace("tierwall.toml", format!("{good}name = 7 # sesame\n")).unwrap();
+    let by_root = status_when(&server, |status| status["problem"].is_string());
+    assert!(by_root["problem"].as_str().unwrap().contains("sesame"), "{by_root}");
+    for arguments in [&["status"][..], &["status", "--json"], &["watch", "--polls", "1", "--json"]]
+    {
+        let output = server.tierwall_in_group("daemon", arguments).unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!told.contains("sesame"), "{told}");
+    }
+    let output = server.tierwall_in_group("daemon", &["status"]).unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let place = format!("{}:9:8: error: wrong-type", server.config().display());
+    assert!(told.contains(&place) && told.contains("`tierwall check`"), "{told}");
+    daemon.stop().unwrap();
 }
 
 #[test]

@@ -166,6 +166,12 @@ impl Diagnostic {
         format!("{place}{}: {}", self.severity, self.code)
     }
 
+    /// On one line without its severity, where that is said beside it: `file:line:column: message`.
+    pub fn place_and_message(&self) -> String {
+        let place = self.place.as_ref().map(place).unwrap_or_default();
+        format!("{place}{}", self.message)
+    }
+
     /// Takes out what it quotes of these files.
     fn conceal(&mut self, files: &BTreeSet<Arc<PathBuf>>) {
         let labels = self.place.iter_mut().chain(&mut self.related);

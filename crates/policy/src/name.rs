@@ -97,13 +97,12 @@ pub(crate) fn suggest<'a>(
     if let Some(meant) = closest(name, known.clone()) {
         return Some(format!("did you mean {}?", quote(meant)));
     }
-    let names: Vec<String> = known.into_iter().map(quote).collect();
-    match names.len() {
+    let names: Vec<String> = known.clone().into_iter().take(SHOWN).map(quote).collect();
+    let names = names.join(", ");
+    match known.into_iter().count() {
         0 => None,
-        1..=SHOWN => Some(format!("{kind}: {}", names.join(", "))),
-        _ => {
-            Some(format!("{kind}: {} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN))
-        }
+        1..=SHOWN => Some(format!("{kind}: {names}")),
+        count => Some(format!("{kind}: {names} and {} more", count - SHOWN)),
     }
 }
 

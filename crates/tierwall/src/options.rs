@@ -61,7 +61,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
 
-    /// Read policy files that others than root may write
+    /// Read policy files that others than root may write or replace
     #[arg(long, global = true)]
     pub(crate) insecure_permissions: bool,
 }

@@ -56,12 +56,16 @@ pub(crate) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// How wide a column gets. A cell that is wider moves the rest of its own row alone.
+const WIDEST: usize = 100;
+
 /// Rows of plain cells, as columns two spaces apart, indented by two. The last column isn't
 /// padded.
 pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        let widths = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        widths.filter(|width| *width <= WIDEST).max()
     };
     let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
@@ -90,5 +94,13 @@ mod tests {
         let row = |cells: [&str; 3]| cells.map(String::from).to_vec();
         let text = columns(&[row(["web", "tcp/80", ""]), row(["admin", "any", "x"])]);
         assert_eq!(text, "  web    tcp/80\n  admin  any     x\n");
+    }
+
+    #[test]
+    fn a_cell_of_any_width_is_shown() {
+        let wide = "w".repeat(70_000);
+        let row = |cells: [&str; 2]| cells.map(String::from).to_vec();
+        let text = columns(&[row([&wide, "x"]), row(["web", "x"])]);
+        assert_eq!(text, format!("  {wide}  x\n  web  x\n"));
     }
 }

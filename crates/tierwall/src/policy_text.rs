@@ -109,9 +109,14 @@ pub(crate) struct Original {
 pub(crate) fn read(path: &Path) -> Result<Original, Error> {
     let read = || {
         let path = fs::canonicalize(path)?;
-        let mut file = File::open(&path)?;
+        // A pipe would wait for a writer.
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let mut file = File::options().read(true).custom_flags(flags.bits()).open(&path)?;
         // Before its text: what is written after this differs from it.
         let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         Ok(Original { path, text, metadata })
@@ -193,6 +198,7 @@ mod tests {
     use rustix::fs::{XattrFlags, getxattr, setxattr};
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -214,6 +220,17 @@ mod tests {
         assert!(turn_at_once(&file).expect("asked").is_some());
         assert!(!directory.path().join(LOCK).exists());
         drop(stranger);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let pipe = directory.path().join("tierwall.toml");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
+        for path in [pipe.as_path(), Path::new("/dev/zero"), directory.path()] {
+            let error = read(path).expect_err("no file").told();
+            assert!(error.contains("regular file"), "{error}");
+        }
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn as_text(status: &Status) -> String {
         text.push('\n');
     }
     for warning in &status.warnings {
-        text += &format!("{}\n", styled(WARNING, warning));
+        text += &format!("{} {warning}\n", styled(WARNING, "warning:"));
     }
     text += &styled(
         FAINT,

@@ -79,6 +79,8 @@ struct Daemon {
     queue: Queue,
     /// The state after the last step.
     status: Status,
+    /// What `status` says to the group in place of the problem with the files.
+    places: Option<String>,
     members: Vec<MemberSummary>,
     since: u64,
     events: mpsc::Sender<Event>,
@@ -138,6 +140,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     let since = report::now();
     let mut daemon = Daemon {
         status: status::of(&engine, &options.config, since, &Unwatched::default()),
+        places: None,
         members: Vec::new(),
         engine: None,
         queue: Queue::default(),
@@ -348,6 +351,7 @@ impl Daemon {
         // Who was told of a reload waits to be told of its end, whatever it came to.
         let is_told = std::mem::take(&mut self.reloading) || status != self.status;
         self.status = status;
+        self.places = engine.problem.as_ref().map(|problem| problem.places.clone());
         self.members = engine.members.members.iter().map(MemberSummary::from).collect();
         self.inputs.send_replace(engine.inputs.clone());
         self.denials.note(Present {

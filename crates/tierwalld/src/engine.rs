@@ -24,12 +24,14 @@ use crate::memory::Memory;
 use crate::metrics::{self, Counters};
 use crate::options::Options;
 use crate::pending::Pending;
+use crate::problem::Problem;
 use crate::refusal::{Refusal, digest};
 use crate::report;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
 use confirm::Why;
 use control::{CommitSummary, Connection, Enforcement, Observing, Requester, TableState};
+use files::lines;
 use policy::model::Modes;
 use policy::{Change, Input, ListCache, Policy};
 use settle::observed;
@@ -115,7 +117,7 @@ pub(crate) struct Engine {
     /// Whether an edit has to be confirmed and couldn't be recorded as that.
     unrecorded: bool,
     /// Why the files as they are now can't be applied.
-    pub(crate) problem: Option<String>,
+    pub(crate) problem: Option<Problem>,
     /// What there is to warn of in the files.
     warnings: Vec<String>,
     /// What was said of this server's role last, a line each.
@@ -199,20 +201,19 @@ impl Engine {
 
     /// What there is to warn of: in the files, and of this server's role as it is now.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let role = self.server.role_warnings(&self.applied);
-        let role = role.iter().map(ToString::to_string);
+        let role = lines(&self.server.role_warnings(&self.applied));
         self.warnings.iter().cloned().chain(role).collect()
     }
 
     /// Warns of what is new about this server's role.
     fn tell_role(&mut self) {
         let warnings = self.server.role_warnings(&self.applied);
-        let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        let told = std::mem::replace(&mut self.told_of_role, lines);
-        for warning in warnings.iter().filter(|warning| !told.contains(&warning.to_string())) {
+        let lines = lines(&warnings);
+        let told = std::mem::replace(&mut self.told_of_role, lines.clone());
+        for (warning, line) in warnings.iter().zip(lines).filter(|(_, line)| !told.contains(line)) {
             match warning.code {
                 "no-role" => tracing::error!(target: kind::IN_NO_TIER, "{}", warning.message),
-                _ => tracing::warn!(target: kind::POLICY_WARNING, "{warning}"),
+                _ => tracing::warn!(target: kind::POLICY_WARNING, "{line}"),
             }
         }
     }

@@ -23,6 +23,10 @@ const KEPT: usize = 50;
 /// Lines of each kind remembered of a generation.
 const LINES: usize = 20;
 
+/// The highest number that is believed. No server comes near it; a forged or damaged file may, and
+/// numbers go on from there.
+pub(crate) const HIGHEST: u64 = u64::MAX / 2;
+
 /// The directory in the state directory, and the list in it.
 const DIRECTORY: &str = "history";
 const LIST: &str = "generations.json";
@@ -237,6 +241,9 @@ fn read(directory: &StateDirectory) -> io::Result<VecDeque<Entry>> {
     if !numbers().is_sorted_by(|a, b| a < b) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its numbers don't rise"));
     }
+    if numbers().next_back().is_some_and(|last| last > HIGHEST) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its numbers are too high"));
+    }
     while generations.len() > KEPT {
         generations.pop_front();
     }
@@ -305,6 +312,18 @@ mod tests {
         // One file each, and the list.
         let files = std::fs::read_dir(directory.path().join(DIRECTORY)).expect("readable");
         assert_eq!(files.count(), 50);
+
+        // What somebody forged is no number to go on from.
+        let list = directory.path().join(DIRECTORY).join(LIST);
+        let text = std::fs::read_to_string(&list).expect("readable");
+        let forged = text.replace("\"number\": 60", &format!("\"number\": {}", u64::MAX));
+        std::fs::write(&list, forged).expect("written");
+        let beside = directory.path().join(DIRECTORY).join(format!("policy-{}", u64::MAX));
+        std::fs::write(&beside, "").expect("written");
+        let mut history = History::load(Some(&state));
+        assert_eq!((history.past().len(), history.current()), (0, 60));
+        history.begin(generation(None), &policy(61), None);
+        assert_eq!(history.current(), 61);
 
         std::fs::write(directory.path().join(DIRECTORY).join(LIST), "[{").expect("written");
         let history = History::load(Some(&state));

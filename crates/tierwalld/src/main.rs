@@ -29,6 +29,7 @@ mod options;
 mod pending;
 mod places;
 mod policy_file;
+mod problem;
 mod proof;
 mod recorder;
 mod refusal;

@@ -83,7 +83,8 @@ pub(crate) fn sync(members: &CommandMembers, state: &StateDirectory) -> io::Resu
 
 fn read(state: &StateDirectory, name: &str) -> io::Result<Option<CommandMembers>> {
     let Some(bytes) = state.try_read(name)? else { return Ok(None) };
-    Ok(Some(serde_json::from_slice(&bytes)?))
+    let members: CommandMembers = serde_json::from_slice(&bytes)?;
+    Ok(Some(members.bounded()))
 }
 
 #[cfg(test)]
@@ -128,6 +129,23 @@ mod tests {
         }
         fs::remove_file(&path).expect("removed");
         assert_eq!(load(&state), CommandMembers::default(), "missing is none");
+    }
+
+    #[test]
+    fn a_forged_time_ends() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDirectory::open(directory.path()).expect("opened");
+        let text = |added: u64| {
+            format!(
+                "{{\"members\":[{{\"tier\":\"web\",\"member\":\"10.0.0.7\",\"added\":{added},\
+                 \"until\":{},\"by\":0,\"reason\":null}}]}}",
+                u64::MAX
+            )
+        };
+        for (added, until) in [(7, 7 + 10 * 365 * 86_400), (u64::MAX, u64::MAX)] {
+            fs::write(directory.path().join(FILE), text(added)).expect("written");
+            assert_eq!(load(&state).members[0].until, Some(until));
+        }
     }
 
     #[test]

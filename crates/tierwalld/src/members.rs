@@ -128,6 +128,15 @@ impl From<&CommandMember> for MemberSummary {
 }
 
 impl CommandMembers {
+    /// None of which lasts longer than any can be added for: a forged or damaged record may say
+    /// otherwise, and the kernel counts in milliseconds.
+    pub(crate) fn bounded(mut self) -> Self {
+        for CommandMember { added, until, .. } in &mut self.members {
+            *until = until.map(|until| until.min(added.saturating_add(TIME_MAX)));
+        }
+        self
+    }
+
     /// The policy with these members in its tiers.
     pub(crate) fn added_to(&self, policy: &Policy) -> Policy {
         policy.with_added(self.members.iter().map(|own| AddedMember {

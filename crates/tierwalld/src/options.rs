@@ -57,7 +57,7 @@ pub(crate) struct Options {
     #[arg(long, hide = true)]
     pub(crate) manual: bool,
 
-    /// Read policy files that others than root may write: for tests only
+    /// Read policy files that others than root may write or replace: for tests only
     #[arg(long)]
     pub(crate) insecure_permissions: bool,
 }

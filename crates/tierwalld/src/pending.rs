@@ -10,6 +10,7 @@
 
 use crate::boot;
 use crate::guard::Session;
+use crate::history::HIGHEST;
 use crate::members::CommandMember;
 use crate::policy_file::{self, Unusable};
 use crate::refusal::Refusal;
@@ -119,6 +120,8 @@ pub(crate) enum Damage {
     Record(#[from] serde_json::Error),
     #[error("the record names a time that can't be")]
     Time,
+    #[error("the record names generation {0}, which can't be")]
+    Generation(u64),
     #[error("the policy that waits or the one to go back to can't be used")]
     Policy(#[from] Unusable),
     #[error("the policy that waits or the one to go back to is missing")]
@@ -189,6 +192,9 @@ fn read(state: &StateDirectory) -> Result<Option<(Pending, Policy)>, Damage> {
     let record: Record = serde_json::from_slice(&bytes)?;
     if record.deadline.left() > Duration::from_secs(record.time.seconds().into()) {
         return Err(Damage::Time);
+    }
+    if !(1..=HIGHEST).contains(&record.generation) {
+        return Err(Damage::Generation(record.generation));
     }
     let policy = |name: &str| -> Result<Policy, Damage> {
         Ok(policy_file::load(state, name)?.ok_or(Damage::Missing)?.policy)

@@ -3,6 +3,7 @@
 //! What is put here is found at once, and written when the disk has time for it. Together they take
 //! no more than [`LARGEST`] bytes of the disk: the oldest go first.
 
+use crate::history::HIGHEST;
 use crate::policy_file::{self, Unusable};
 use crate::state::StateDirectory;
 use policy::Policy;
@@ -97,7 +98,8 @@ fn name(number: u64) -> String {
 
 fn numbers(directory: &StateDirectory) -> impl Iterator<Item = u64> {
     let names = directory.names().into_iter();
-    names.filter_map(|name| name.strip_prefix("policy-")?.parse().ok())
+    let numbers = names.filter_map(|name| name.strip_prefix("policy-")?.parse().ok());
+    numbers.filter(|number| *number <= HIGHEST)
 }
 
 /// Removes what is older than generation `first`, and the oldest as long as all take more than

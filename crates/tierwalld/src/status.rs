@@ -41,7 +41,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         last_commit: engine.last_commit.clone(),
         warnings: engine.warnings(),
         waiting: engine.waiting.clone(),
-        problem: engine.problem.clone(),
+        problem: engine.problem.as_ref().map(|problem| problem.told.clone()),
         kernel_problem: engine.trouble.problem().cloned(),
         table: engine.table,
         unwatched: unwatched.lines(),

@@ -90,10 +90,11 @@ fn an_unknown_user_is_warned_of_where_this_server_sends() {
         edited("service = \"tcp/5432\"", "service = \"tcp/5432\"\nuser = \"no-such-user\"");
     let app = server(&["10.10.1.20"], &policy);
     let daemon = app.start(&[]).unwrap();
-    let warning = "warning: this server has no user `no-such-user`";
+    let warning = "this server has no user `no-such-user`";
     let log = daemon.log();
     assert!(log.lines().any(|line| line.contains("WARN") && line.contains(warning)), "{log}");
     let warnings = status(&app)["warnings"].to_string();
+    assert!(!warnings.contains("warning:"), "its severity is said beside it: {warnings}");
     assert!(warnings.contains(warning) && warnings.contains("tierwall.toml:19:8:"), "{warnings}");
     let listing = kernel(&app).listing;
     assert!(!listing.contains("app -> db"), "a rule for nobody:\n{listing}");

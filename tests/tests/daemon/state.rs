@@ -63,6 +63,35 @@ fn one_that_cannot_be_written() {
 }
 
 #[test]
+fn forged_times_and_numbers_are_no_way_to_stop_it() {
+    let server = app_server();
+    let state = server.state_directory();
+    fs::create_dir(state.join("history")).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let member = format!(
+        "{{\"tier\":\"web\",\"member\":\"10.10.9.9\",\"added\":{now},\"until\":{},\"by\":0,\
+         \"reason\":null}}",
+        u64::MAX
+    );
+    let observing = format!("{{\"input\":{0},\"output\":{0}}}", u64::MAX);
+    for (name, text) in [
+        ("members.json", format!("{{\"members\":[{member}]}}")),
+        ("observing.json", observing),
+        (&format!("history/policy-{}", u64::MAX), String::new()),
+    ] {
+        fs::write(state.join(name), text).unwrap();
+    }
+    let daemon = server.start(&[]).unwrap();
+    for arguments in [&["member", "list"][..], &["status"], &["history"], &["reload"]] {
+        let output = server.tierwall(arguments).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let listing = kernel(&server).listing;
+    assert!(listing.contains("allow web -> app tcp/8080") && listing.contains("10.10.9.9"));
+    daemon.stop().unwrap();
+}
+
+#[test]
 fn the_last_good_policy_is_written_only_when_the_files_say_something_else() {
     let server = app_server();
     let daemon = server.start(&[]).unwrap();

@@ -20,12 +20,16 @@ impl Daemon {
     }
 
     pub(super) fn request(&mut self, request: Request, by: Requester, reply: Reply) {
+        let is_root = by.uid == 0;
         let mut asked = Asked { by: Some(by), over: None };
         let work = match request {
             Request::Status => {
                 let denials = denials::summary(&self.denials, report::now());
                 let after_change = self.denials.after_change();
-                let status = Status { denials, after_change, ..self.status_now() };
+                let mut status = Status { denials, after_change, ..self.status_now() };
+                if !is_root {
+                    status.problem = self.places.clone();
+                }
                 let _ = reply.send(Response::Status(Box::new(status)));
                 return;
             }

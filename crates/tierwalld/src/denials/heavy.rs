@@ -7,7 +7,7 @@
 //! makes up more than one part in `capacity` of the packets has a place; and what a key may have
 //! counted before it got its place is at most the weight it started with.
 
-use super::history::{Count, History, KeptHistory, LONGEST};
+use super::history::{Count, History, KeptHistory, LONGEST, MOST, sum};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -124,12 +124,13 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         self.places.clear();
         for KeptEntry { key, history, first, last, uncertain, weight } in kept {
             let (history, first, last) = (history.at(now), first.min(now), last.min(now));
+            let (uncertain, weight) = (uncertain.min(MOST), weight.min(MOST));
             if let Some(index) = self.places.get(&key) {
                 let entry = &mut self.entries[*index as usize];
                 entry.history.merge(&history);
                 (entry.first, entry.last) = (entry.first.min(first), entry.last.max(last));
-                entry.uncertain += uncertain;
-                entry.weight += weight;
+                entry.uncertain = sum(entry.uncertain, uncertain);
+                entry.weight = sum(entry.weight, weight);
             } else if self.entries.len() < self.capacity {
                 self.places.insert(key, self.entries.len() as u32);
                 self.entries.push(Entry { key, history, first, last, uncertain, weight, at: 0 });

@@ -9,6 +9,15 @@ const HOURS: usize = 25;
 /// The longest time that is told apart from all, in seconds.
 pub(crate) const LONGEST: u64 = 24 * 3600;
 
+/// The highest count that is kept, a million packets a second for nine years: sums of what a forged
+/// or damaged file says overflow nothing.
+pub(super) const MOST: u64 = 1 << 48;
+
+/// Two counts together.
+pub(super) fn sum(a: u64, b: u64) -> u64 {
+    a.saturating_add(b).min(MOST)
+}
+
 /// How many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Count {
@@ -54,15 +63,15 @@ impl Slot {
 
 impl Count {
     fn add(&mut self, slot: Slot) {
-        self.connections += u64::from(slot.connections);
-        self.packets += u64::from(slot.packets);
+        self.connections = sum(self.connections, slot.connections.into());
+        self.packets = sum(self.packets, slot.packets.into());
     }
 
     /// Both together.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
-            connections: self.connections + other.connections,
-            packets: self.packets + other.packets,
+            connections: sum(self.connections, other.connections),
+            packets: sum(self.packets, other.packets),
         }
     }
 }
@@ -85,8 +94,7 @@ impl History {
         let connections = u32::from(is_new);
         self.minutes[(self.minute % MINUTES as u64) as usize].add(connections, 1);
         self.hours[(self.minute / 60 % HOURS as u64) as usize].add(connections, 1);
-        self.all.connections += u64::from(is_new);
-        self.all.packets += 1;
+        self.all = self.all.and(Count { connections: is_new.into(), packets: 1 });
     }
 
     /// In all.
@@ -198,7 +206,7 @@ impl KeptHistory {
         let mut history = History {
             minute,
             began: self.began.min(minute),
-            all: Count { connections: self.all.0, packets: self.all.1 },
+            all: Count { connections: self.all.0.min(MOST), packets: self.all.1.min(MOST) },
             ..History::new(0)
         };
         let fill = |slots: &mut [Slot], last: u64, kept: &[(u8, u32, u32)]| {

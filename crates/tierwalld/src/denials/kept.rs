@@ -12,7 +12,7 @@
 use super::book::Book;
 use super::flow::{Flow, Service};
 use super::heavy::{Heavy, KeptEntry};
-use super::history::KeptHistory;
+use super::history::{KeptHistory, MOST};
 use crate::boot;
 use crate::state::StateDirectory;
 use policy::{Fate, Mark};
@@ -195,7 +195,7 @@ fn restore<T, K: Copy + Eq + Hash>(
     key: impl Fn(T) -> Option<K>,
 ) {
     let KeptTable { entries, rest, evicted } = kept;
-    heavy.evicted = evicted;
+    heavy.evicted = evicted.min(MOST);
     heavy.restore(entries.into_iter().filter_map(|entry| entry.with(&key)), rest.at(now), now);
 }
 
@@ -281,6 +281,49 @@ mod tests {
         back.count(&Denial { flow, port: 9 }, 9, earlier + 30, 3);
         assert_eq!(count(&back, earlier + 30 + 2 * LONGEST, Some(60)), 0);
         assert_eq!(count(&back, earlier + 30, None), 6001);
+    }
+
+    /// Every number of a book, as high as it can be: what was forged has a checksum, too.
+    #[test]
+    fn forged_counts_overflow_nothing() {
+        const MAX: u64 = u64::MAX;
+        let history = || {
+            let slots: Vec<(u8, u32, u32)> =
+                (0..=u8::MAX).map(|ago| (ago, u32::MAX, u32::MAX)).collect();
+            serde_json::json!({
+                "minute": MAX, "began": MAX, "all": [MAX, MAX], "minutes": slots, "hours": slots,
+            })
+        };
+        let table = |key: serde_json::Value| {
+            let entry = serde_json::json!({
+                "key": [[0, 0], key], "history": history(), "first": MAX, "last": MAX,
+                "uncertain": MAX, "weight": MAX,
+            });
+            let entries = vec![entry; 3];
+            serde_json::json!({ "entries": entries, "rest": history(), "evicted": MAX })
+        };
+        let address = "10.0.0.1";
+        let service = serde_json::json!([6, 22]);
+        let flow = serde_json::json!({
+            "source": address, "destination": address, "service": service, "user": 0, "interface": 1,
+        });
+        let forged = serde_json::json!({
+            "began": MAX, "boot": null, "changes": [[MAX, MAX]],
+            "totals": [[[0, 0], history()], [[1, 1], history()]],
+            "flows": table(flow), "sources": table(address.into()),
+            "destinations": table(address.into()), "services": table(service),
+            "users": table(0.into()), "generations": table(MAX.into()),
+        });
+        let forged: KeptBook = serde_json::from_value(forged).expect("a book");
+        let mut book = decode(&encode(&forged).expect("encoded"), NOW).expect("readable");
+        for number in 0..10_000u32 {
+            let flow = Flow { source: Ipv4Addr::from_bits(number).into(), ..Flow::example() };
+            book.count(&Denial { flow, port: 7 }, number, NOW + u64::from(number), MAX);
+        }
+        let later = NOW + 10_000;
+        seen(&book, later);
+        let again = decode(&encode(&kept(&book)).expect("encoded"), later).expect("readable");
+        assert_eq!(seen(&again, later).len(), seen(&book, later).len());
     }
 
     #[test]

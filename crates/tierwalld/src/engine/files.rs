@@ -6,11 +6,12 @@ use crate::host::Server;
 use crate::journal::kind;
 use crate::memory::Changed;
 use crate::options::Options;
+use crate::problem::Problem;
 use crate::refusal::digest;
 use crate::state::StateDirectory;
 use control::Enforcement;
 use policy::model::{Ownership, Watch};
-use policy::{ConfirmTime, Diagnostics, ListCache, Loaded, Policy, Style};
+use policy::{ConfirmTime, Diagnostic, Diagnostics, ListCache, Loaded, Policy};
 use std::time::SystemTime;
 use watch::LoadStart;
 
@@ -205,16 +206,17 @@ impl Engine {
     }
 
     /// Notes why the files can't be applied. The old policy stays.
-    pub(super) fn refuse(&mut self, problem: String) -> StepError {
+    pub(super) fn refuse(&mut self, problem: Problem) -> StepError {
+        let told = problem.told.clone();
         if self.problem.as_ref() != Some(&problem) {
-            tracing::error!(target: kind::BAD_POLICY, "the policy files have errors; what was enforced stays\n{problem}");
+            tracing::error!(target: kind::BAD_POLICY, "the policy files have errors; what was enforced stays\n{told}");
         }
-        self.problem = Some(problem.clone());
+        self.problem = Some(problem);
         self.trouble.is_of_edit = false;
         if std::mem::take(&mut self.unrecorded) {
             self.waiting.clear();
         }
-        StepError::BadPolicy(problem)
+        StepError::BadPolicy(told)
     }
 
     pub(super) fn apply(
@@ -269,7 +271,7 @@ impl Engine {
 /// Files that can't be applied.
 pub(super) struct BadFiles {
     /// All that is wrong with them.
-    pub(super) problem: String,
+    pub(super) problem: Problem,
     /// What they want in their place at a boot where no policy ever was good; none where that is
     /// the network as it is.
     pub(super) closed: Option<Policy>,
@@ -292,7 +294,7 @@ pub(super) fn load(
         policy::load_again(&options.config, &load_options, lists, now);
     let inputs = Inputs { inputs, start };
     let Some(policy) = policy else {
-        return (inputs, Err(BadFiles { problem: diagnostics.render(Style::Plain), closed }));
+        return (inputs, Err(BadFiles { problem: Problem::of(&diagnostics), closed }));
     };
     let (server, mut unknown_users) = Server::resolve(&policy, so_far, state);
     sources.illustrate(&mut unknown_users);
@@ -302,12 +304,12 @@ pub(super) fn load(
     }
     if diagnostics.has_errors() {
         let closed = policy.closed();
-        return (inputs, Err(BadFiles { problem: diagnostics.render(Style::Plain), closed }));
+        return (inputs, Err(BadFiles { problem: Problem::of(&diagnostics), closed }));
     }
     let warnings = lines(&diagnostics);
     (inputs, Ok(Candidate { policy, server, warnings }))
 }
 
-pub(super) fn lines(diagnostics: &Diagnostics) -> Vec<String> {
-    diagnostics.iter().map(ToString::to_string).collect()
+pub(super) fn lines(warnings: &Diagnostics) -> Vec<String> {
+    warnings.iter().map(Diagnostic::place_and_message).collect()
 }

@@ -269,7 +269,7 @@ fn begin(
                 );
                 return Ok((Beginning::Closed, of(closed)));
             }
-            (None, None) => return Err(StepError::BadPolicy(problem)),
+            (None, None) => return Err(StepError::BadPolicy(problem.told)),
         },
     };
     Ok((Beginning::Usual, candidate))

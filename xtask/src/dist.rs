@@ -1,9 +1,10 @@
 //! `cargo xtask dist`: the packages, as `dist/tierwall_VERSION_ARCH.deb` and `.rpm`.
 //!
 //! All that differs between them is in `config/debian` and `config/rpm`. What goes into both is
-//! staged below `target/dist`: release programs, and the manual pages and completions that these
+//! staged in the target directory, below `dist`: release programs, and the manual pages and completions that these
 //! print themselves.
 
+use crate::artifacts::{self, Artifact};
 use crate::{needs, notices, run};
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -18,6 +19,14 @@ const SHELLS: [(&str, &str); 3] =
 /// The programs.
 const PROGRAMS: [&str; 2] = ["tierwall", "tierwalld"];
 
+/// The units, in `systemd`.
+const UNITS: [&str; 4] = [
+    "tierwalld.service",
+    "tierwalld-hide.path",
+    "tierwalld-hide.service",
+    "tierwalld-metrics.socket",
+];
+
 /// Both packages.
 pub(crate) struct Packages {
     pub(crate) deb: PathBuf,
@@ -28,12 +37,13 @@ pub(crate) struct Packages {
 pub(crate) fn dist() -> Result<Packages> {
     needs::ensure(&[needs::DEMO, needs::DIST])?;
     let programs = PROGRAMS.map(|name| ["--package", name]);
-    run::succeed(run::cargo(&["build", "--release", "--locked"]).args(programs.as_flattened()))?;
+    let mut build = run::cargo(&["build", "--release", "--locked"]);
+    let built = artifacts::build(build.args(programs.as_flattened()))?;
     let root = run::root();
-    let stage = root.join("target/dist");
+    let stage = artifacts::target()?.join("dist");
     clear(&stage)?;
     let notices = notices::collect(&PROGRAMS)?;
-    let parts = parts(&root, &stage, &notices.text)?;
+    let parts = parts(&root, &stage, &built, &notices.text)?;
     let dist = root.join("dist");
     fs::create_dir_all(&dist)?;
     let place = |package: PathBuf| -> Result<PathBuf> {
@@ -69,16 +79,15 @@ fn clear(directory: &Path) -> Result<()> {
 }
 
 /// What both packages hold, under the names that `config/debian/tierwall.install` knows.
-fn parts(root: &Path, stage: &Path, notices: &str) -> Result<PathBuf> {
+fn parts(root: &Path, stage: &Path, built: &[Artifact], notices: &str) -> Result<PathBuf> {
     let parts = stage.join(format!("tierwall-{}", env!("CARGO_PKG_VERSION")));
     for directory in ["bin", "man", "completions", "etc", "examples"] {
         fs::create_dir_all(parts.join(directory))?;
     }
-    let release = root.join("target/release");
     for program in PROGRAMS {
-        copy(&release.join(program), &parts.join("bin").join(program), 0o755)?;
+        copy(path_of(built, program)?, &parts.join("bin").join(program), 0o755)?;
     }
-    let (tierwall, tierwalld) = (release.join("tierwall"), release.join("tierwalld"));
+    let [tierwall, tierwalld] = PROGRAMS.map(|program| parts.join("bin").join(program));
     let man = parts.join("man");
     run::succeed(Command::new(&tierwall).arg("manual").arg(&man))?;
     let page = run::output(Command::new(tierwalld).arg("--manual"))?;
@@ -105,20 +114,19 @@ fn parts(root: &Path, stage: &Path, notices: &str) -> Result<PathBuf> {
     Ok(parts)
 }
 
+fn path_of<'a>(built: &'a [Artifact], program: &str) -> Result<&'a Path> {
+    let found = built.iter().find(|artifact| artifact.name == program);
+    Ok(&found.with_context(|| format!("cargo made no {program}"))?.path)
+}
+
 fn deb(root: &Path, stage: &Path, parts: &Path) -> Result<PathBuf> {
     let debian = parts.join("debian");
     copy_all(&root.join("config/debian"), &debian)?;
     fs::set_permissions(debian.join("rules"), fs::Permissions::from_mode(0o755))?;
-    copy(
-        &root.join("systemd/tierwalld.service"),
-        &debian.join("tierwall.tierwalld.service"),
-        0o644,
-    )?;
-    copy(
-        &root.join("systemd/tierwalld-metrics.socket"),
-        &debian.join("tierwall.tierwalld-metrics.socket"),
-        0o644,
-    )?;
+    for unit in UNITS {
+        let packaged = debian.join(format!("tierwall.{unit}"));
+        copy(&root.join("systemd").join(unit), &packaged, 0o644)?;
+    }
     copy(&root.join("config/sysusers/tierwall.conf"), &debian.join("tierwall.sysusers"), 0o644)?;
     // The time of the last commit: the same tree gives the same package.
     let date = run::output(run::program("git").args(["log", "-1", "--format=%cD"]))?;
@@ -153,7 +161,7 @@ fn rpm(root: &Path, stage: &Path, parts: &Path, licence: &str) -> Result<PathBuf
         copy(&parts.join(from), &staged.join(to), mode)?;
     }
     let units = staged.join("usr/lib/systemd/system");
-    for unit in ["tierwalld.service", "tierwalld-metrics.socket"] {
+    for unit in UNITS {
         copy(&root.join("systemd").join(unit), &units.join(unit), 0o644)?;
     }
     let sysusers = staged.join("usr/lib/sysusers.d/tierwall.conf");

@@ -12,7 +12,7 @@ mod options;
 mod programs;
 mod report;
 
-use crate::{needs, run};
+use crate::{artifacts, needs, run};
 use anyhow::{Result, ensure};
 use archive::Kernel;
 use options::Options;
@@ -35,7 +35,7 @@ pub(crate) fn kernels(arguments: &[String]) -> Result<ExitCode> {
         "the files of this machine are mounted in the other one, with all rights: run this as root"
     );
     needs::ensure(&[needs::DEMO, needs::TEST, needs::FIREWALLD, needs::KERNELS])?;
-    let directory = run::root().join("target/kernels");
+    let directory = artifacts::target()?.join("kernels");
     fs::create_dir_all(&directory)?;
     // First what may fail for want of a network.
     let kernels: Vec<Kernel> = options

@@ -3,7 +3,7 @@
 //! The files of a machine are made once, by debootstrap from the archive that this machine
 //! installs its own packages from, and stay in `target/machines`.
 
-use crate::{dist, needs, run};
+use crate::{artifacts, dist, needs, run};
 use anyhow::{Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// what Ansible asks of a host, the firewalls that people come from, and what installs the other
 /// package.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,nftables,libnftnl11,libmnl0,procps,iproute2,\
-                        openssh-server,python3,python3-apt,libpam-systemd,firewalld,ufw,rpm";
+                        openssh-server,python3,python3-apt,libpam-systemd,libnss-systemd,firewalld,ufw,rpm";
 
 /// Of those, what is off until a test switches it on.
 const OFF: [&str; 2] = ["firewalld", "ufw"];
@@ -44,7 +44,7 @@ pub(crate) fn check_right() -> Result<()> {
 
 /// A minimal Debian.
 fn base() -> Result<PathBuf> {
-    let directory = run::root().join("target/machines");
+    let directory = artifacts::target()?.join("machines");
     let (base, unfinished) = (directory.join(SUITE), directory.join(format!(".{SUITE}")));
     let made_of = directory.join(format!("{SUITE}.packages"));
     if base.is_dir() && fs::read_to_string(&made_of).is_ok_and(|packages| packages == PACKAGES) {
@@ -53,7 +53,7 @@ fn base() -> Result<PathBuf> {
     if base.exists() {
         fs::remove_dir_all(&base)?;
     }
-    eprintln!("making the files of a Debian {SUITE}, 400 MB in target/machines");
+    eprintln!("making the files of a Debian {SUITE}, 400 MB in {}", directory.display());
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }

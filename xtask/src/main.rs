@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod artifacts;
 mod ci;
 mod dist;
 mod kernels;

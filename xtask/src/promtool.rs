@@ -3,19 +3,19 @@
 //! Debian has it in the package of Prometheus, whose installation starts a server. So the package
 //! is fetched but not installed, and the one program taken out of it.
 
-use crate::{needs, run};
+use crate::{artifacts, needs, run};
 use anyhow::{Context, Result, bail};
 use std::fs;
 
 /// The package that has it, in Debian and others.
 const PACKAGE: &str = "prometheus";
 
-/// Makes sure that the tests find it: installed, or as `target/tools/promtool`.
+/// Makes sure that the tests find it: installed, or as `tools/promtool` in the target directory.
 ///
 /// # Errors
 /// When it is neither there nor can be fetched.
 pub(crate) fn ensure() -> Result<()> {
-    let tools = run::root().join("target/tools");
+    let tools = artifacts::target()?.join("tools");
     if needs::has_program("promtool") || tools.join("promtool").is_file() {
         return Ok(());
     }

@@ -88,7 +88,7 @@ fn download(series: &str, directory: &Path) -> Result<PathBuf> {
         );
     };
     let apt = Apt::new(suite, &directory.join("apt"))?;
-    eprintln!("fetching Linux {series} from {suite}, some 100 MB, into target/kernels");
+    eprintln!("fetching Linux {series} from {suite}, some 100 MB, into {}", directory.display());
     run::succeed(apt.command("apt-get").args(["--quiet", "update"]))?;
     // The package of that name is empty, and depends on that of the newest kernel.
     let shown = run::output(apt.command("apt-cache").args(["show", "linux-image-amd64"]))?;

@@ -1,10 +1,9 @@
 //! The test programs that speak with the kernel.
 
+use crate::artifacts::{self, Artifact};
 use crate::run;
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
-use std::process::Stdio;
 
 /// The packages that have them. What the others do is the same on any kernel.
 const PACKAGES: &[&str] = &["tierwall-netlink", "tierwall-tests", "tierwall-watch", "tierwalld"];
@@ -27,12 +26,11 @@ pub(super) struct Program {
 pub(super) fn build(profile: &str, filters: &[String]) -> Result<Vec<Program>> {
     let profile = format!("--profile={profile}");
     run::succeed(&mut run::cargo(&["build", "--workspace", "--bins", &profile]))?;
-    let mut test = run::cargo(&["test", "--no-run", "--message-format=json", &profile]);
+    let mut test = run::cargo(&["test", "--no-run", &profile]);
     for package in PACKAGES {
         test.args(["--package", package]);
     }
-    // The progress goes on standard error.
-    let all = listed(&run::output(test.stderr(Stdio::inherit()))?)?;
+    let all = programs(artifacts::build(&mut test)?);
     let names: Vec<&str> = all.iter().map(|program| program.name.as_str()).collect();
     if let Some(unknown) = filters.iter().find(|filter| !names.contains(&filter.as_str())) {
         bail!("no test program is called `{unknown}`; there are {}", names.join(" "));
@@ -41,26 +39,20 @@ pub(super) fn build(profile: &str, filters: &[String]) -> Result<Vec<Program>> {
     Ok(all.into_iter().filter(is_wanted).collect())
 }
 
-/// What cargo says of the test programs it made, by their names.
-fn listed(messages: &str) -> Result<Vec<Program>> {
-    let mut programs = Vec::new();
-    for line in messages.lines().filter(|line| line.starts_with('{')) {
-        let message: Value = serde_json::from_str(line)?;
-        let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
-        let (Some(path), Some(name)) = (text("/executable"), text("/target/name")) else {
-            continue;
-        };
-        if message.pointer("/profile/test") != Some(&Value::Bool(true)) || LEFT_OUT.contains(&name)
-        {
-            continue;
-        }
-        let manifest = PathBuf::from(text("/manifest_path").context("a target of no package")?);
-        let directory = manifest.parent().context("a manifest in no directory")?.to_owned();
-        programs.push(Program { name: name.to_owned(), directory, path: path.into() });
-    }
-    ensure!(!programs.is_empty(), "cargo made no test program");
+/// Those that are run, by their names.
+fn programs(artifacts: Vec<Artifact>) -> Vec<Program> {
+    let is_run = |it: &Artifact| it.is_test && !LEFT_OUT.contains(&it.name.as_str());
+    let mut programs: Vec<Program> = artifacts
+        .into_iter()
+        .filter(is_run)
+        .map(|Artifact { name, package, path, is_test: _ }| Program {
+            name,
+            directory: package,
+            path,
+        })
+        .collect();
     programs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(programs)
+    programs
 }
 
 #[cfg(test)]
@@ -69,22 +61,20 @@ mod tests {
 
     #[test]
     fn test_programs_are_told_from_others() {
-        let line = |name: &str, test: bool| {
-            format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/r/tests/Cargo.toml","target":{{"name":"{name}"}},"profile":{{"test":{test}}},"executable":"/r/target/debug/deps/{name}-1"}}"#
-            )
+        let artifact = |name: &str, is_test: bool| Artifact {
+            name: name.to_owned(),
+            is_test,
+            package: "/r/tests".into(),
+            path: format!("/r/target/debug/deps/{name}-1").into(),
         };
-        let messages = [
-            line("traffic", true),
-            line("tierwalld", false),
-            line("machines", true),
-            line("live", true),
-            r#"{"reason":"build-finished","success":true}"#.to_owned(),
-        ];
-        let programs = listed(&messages.join("\n")).unwrap();
+        let programs = programs(vec![
+            artifact("traffic", true),
+            artifact("tierwalld", false),
+            artifact("machines", true),
+            artifact("live", true),
+        ]);
         let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
         assert_eq!(names, ["live", "traffic"]);
         assert_eq!(programs[0].directory, PathBuf::from("/r/tests"));
-        assert!(listed("").is_err());
     }
 }

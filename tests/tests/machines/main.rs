@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ansible;
+mod closed;
 mod firewalls;
 mod journal;
 #[allow(dead_code, reason = "how long a step took is told elsewhere")]

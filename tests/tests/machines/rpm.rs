@@ -10,6 +10,8 @@ use std::process::Command;
 const FILES: &str = "\
 -rw-r--r-- root root /etc/tierwall/tierwall.toml
 -rw-r--r-- root root /usr/lib/systemd/catalog/tierwall.catalog
+-rw-r--r-- root root /usr/lib/systemd/system/tierwalld-hide.path
+-rw-r--r-- root root /usr/lib/systemd/system/tierwalld-hide.service
 -rw-r--r-- root root /usr/lib/systemd/system/tierwalld-metrics.socket
 -rw-r--r-- root root /usr/lib/systemd/system/tierwalld.service
 -rw-r--r-- root root /usr/lib/sysusers.d/tierwall.conf

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-fn installed() -> Site {
+pub(crate) fn installed() -> Site {
     let site = Site::new(&["10.10.1.20"]);
     site.offer(&made("TIERWALL_DEB"), "tierwall.deb");
     site.ok("apt-get install --yes /root/tierwall.deb");
@@ -112,7 +112,7 @@ fn every_feature_works_in_the_sandbox() {
     site.ok(&format!("systemctl enable {SOCKET}"));
     site.ok("systemctl enable --now tierwalld");
     assert!(site.ok("systemctl show -p SystemCallFilter tierwalld").contains("sendmsg"));
-    let units = "tierwalld.service tierwalld-metrics.socket";
+    let units = "tierwalld.service tierwalld-hide.path tierwalld-metrics.socket";
     assert_eq!(site.ok(&format!("systemd-analyze verify --man=no {units}")), "");
 
     // Who the users are, and which tier this server is in.

@@ -11,6 +11,7 @@ mod denial;
 mod generation;
 mod message;
 mod status;
+pub mod takeover;
 
 pub use after_change::{AfterChange, DenialRate, DenialRates, DeniedKind};
 pub use caller::Caller;

@@ -7,6 +7,7 @@ use crate::status::{CommitSummary, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// The version of the messages. It grows when a change is not understood by the other side.
 pub const VERSION: u32 = 1;
@@ -25,6 +26,13 @@ pub enum Request {
     Status,
     /// Take the table away and stay idle.
     Teardown,
+    /// Replace a table that tierwall did not make; answered when the kernel has acknowledged it.
+    Takeover {
+        /// Also where that locks out a session that is guarded.
+        force: bool,
+        /// The one that the request comes over, which is guarded too.
+        connection: Option<Connection>,
+    },
     /// Read the policy files again and apply all of them; answered when the kernel has
     /// acknowledged it.
     Reload(Reload),
@@ -144,6 +152,7 @@ impl Request {
             | Self::Confirm { .. }
             | Self::Rollback(_)
             | Self::Teardown
+            | Self::Takeover { .. }
             | Self::AddMember { .. }
             | Self::PromotedMember { .. }
             | Self::RemoveMember { .. } => false,
@@ -189,6 +198,9 @@ pub struct Done {
     pub changes: Vec<ChangeLine>,
     /// Warnings of the policy, a line each.
     pub warnings: Vec<String>,
+    /// The copy of a table that tierwall did not make and that was replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<PathBuf>,
 }
 
 /// One consequence of a change.

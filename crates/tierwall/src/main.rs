@@ -27,6 +27,7 @@ mod policy_text;
 mod promote;
 mod status;
 mod suggest;
+mod takeover;
 mod teardown;
 mod terminal;
 mod trace;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor::run(common, doctor),
         Command::Edit(edit) => edit::run(common, edit),
         Command::Import(import) => import_command::run(common, import),
+        Command::Takeover(takeover) => takeover::run(common, takeover),
         Command::Teardown => teardown::run(common),
         Command::Completions(completions) => documents::completions(completions),
         Command::Manual(manual) => documents::manual(manual),

@@ -4,13 +4,15 @@ mod changing;
 mod judging;
 mod seeing;
 
-pub(crate) use changing::{Confirm, Diff, Edit, Import, ListMembers, Member, Reload, Rollback};
+pub(crate) use changing::{
+    Confirm, Diff, Edit, Import, ListMembers, Member, Reload, Rollback, Takeover,
+};
 pub(crate) use judging::{
     Check, Explain, Export, Format, Judgement, Matrix, MatrixFormat, Plan, WhoCan,
 };
 pub(crate) use seeing::{By, Denied, Doctor, Suggest, Trace, Watch};
 
-use changing::IMPORT_HELP;
+use changing::{IMPORT_HELP, TAKEOVER_HELP};
 use judging::{EXPLAIN_HELP, MATRIX_HELP, WHO_CAN_HELP};
 use seeing::{SUGGEST_HELP, TRACE_HELP, WATCH_HELP};
 
@@ -130,6 +132,9 @@ pub(crate) enum Command {
     /// Write a policy to start from, out of an existing nftables table
     #[command(after_help = IMPORT_HELP)]
     Import(Import),
+    /// Replace a table `inet filter` that tierwall did not make by the policy, once
+    #[command(after_help = TAKEOVER_HELP)]
+    Takeover(Takeover),
     /// Take the table away: nothing is filtered until the next reload or start
     Teardown,
     /// Print completions for a shell

@@ -90,8 +90,7 @@ impl Planned {
         let Judged { policy, role, .. } = &self.judged;
         let mut lines = Vec::new();
         if self.foreign {
-            let line =
-                "the table was not made by tierwall: only `tierwalld --takeover` replaces it";
+            let line = "the table was not made by tierwall: only `tierwall takeover` replaces it";
             lines.push(styled(WARNING, line));
         }
         lines.extend(self.change.lines(policy, role).iter().map(|line| match line.sign {

@@ -66,6 +66,7 @@ impl DaemonError {
             Self::Step(StepError::Kernel(KernelError::Foreign | KernelError::NotSaved(_))) => {
                 exit::FOREIGN_TABLE
             }
+            Self::Step(StepError::Lockout(_)) => exit::LOCKOUT,
             Self::Step(_) | Self::Other(_) => exit::FAILED,
         }
     }

@@ -38,6 +38,7 @@ use settle::observed;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use watch::LoadStart;
@@ -90,6 +91,8 @@ pub(crate) struct Step {
     pub(crate) commit: Option<CommitSummary>,
     /// What it means.
     pub(crate) change: Change,
+    /// The copy of a foreign table that it replaced.
+    pub(crate) saved: Option<PathBuf>,
 }
 
 /// Who asks for a step, and over which connection. Nobody, for what happens by itself.

@@ -143,6 +143,16 @@ impl Kernel {
         Ok(!takeover && is_foreign(&self.mirrored()?.ruleset))
     }
 
+    /// Whether from now on such a table may be replaced.
+    pub(crate) fn allow_takeover(&mut self, allowed: bool) {
+        self.takeover = allowed;
+    }
+
+    /// Whether the table in the kernel is one that we did not make and that does something.
+    pub(crate) fn has_foreign(&mut self) -> Result<bool, KernelError> {
+        Ok(is_foreign(&self.mirrored()?.ruleset))
+    }
+
     /// Whose table it is that is there, as far as we know.
     pub(crate) fn table(&self) -> Option<TableState> {
         let mirror = self.mirror.as_ref()?;

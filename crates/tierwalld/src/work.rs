@@ -50,6 +50,9 @@ pub(crate) enum Work {
         force: bool,
     },
     Teardown,
+    Takeover {
+        force: bool,
+    },
     Promoted {
         tier: String,
         member: String,
@@ -148,6 +151,7 @@ impl Work {
             | Self::AddMember(_)
             | Self::RemoveMember { .. }
             | Self::Teardown
+            | Self::Takeover { .. }
             | Self::Promoted { .. }
             | Self::Repair(_) => false,
         }
@@ -187,6 +191,7 @@ impl Work {
             Self::Teardown => {
                 return engine.teardown().map_or_else(not_torn_down, Response::TornDown);
             }
+            Self::Takeover { force } => engine.take_over(force),
             Self::Repair(foreign) => engine.repair(&foreign),
             Self::LookAgain => engine.look_again(),
             Self::Expire => engine.end_members(),
@@ -199,7 +204,7 @@ impl Work {
         engine.note(asked, &step);
         match step {
             Err(error) => failed(error),
-            Ok(Step { commit, change }) => {
+            Ok(Step { commit, change, saved }) => {
                 let lines = change.lines(&engine.applied, &engine.server.role);
                 let lines = lines
                     .into_iter()
@@ -207,7 +212,7 @@ impl Work {
                 let warnings = engine.warnings();
                 let pending = engine.pending.as_ref().map(Pending::told);
                 let changes = lines.collect();
-                Response::Done(Box::new(Done { commit, pending, changes, warnings }))
+                Response::Done(Box::new(Done { commit, pending, changes, warnings, saved }))
             }
         }
     }

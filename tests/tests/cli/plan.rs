@@ -126,7 +126,7 @@ fn a_foreign_table_is_noted() {
     let server = app_server();
     nft(&server, FOREIGN);
     let text = run(&server, &["plan"], 0);
-    let note = "the table was not made by tierwall: only `tierwalld --takeover` replaces it";
+    let note = "the table was not made by tierwall: only `tierwall takeover` replaces it";
     assert!(text.starts_with(note), "{text}");
     assert_eq!(json(&server, &["plan", "--detailed-exitcode"], 2)["foreign_table"], true);
 

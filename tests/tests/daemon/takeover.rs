@@ -4,7 +4,10 @@ use super::{app_server, kernel, nft, stderr};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Output;
+use std::time::{Duration, Instant};
 use tierwall_tests::server::Server;
+use tierwall_tests::site::{ADMIN, Site, policy};
 
 /// A hand-written firewall.
 const FOREIGN: &str = r#"
@@ -52,7 +55,7 @@ fn a_foreign_table_stays_until_takeover_is_asked_for() {
     let output = server.tierwalld(&[]).unwrap();
     let told = stderr(&output);
     assert_eq!(output.status.code(), Some(5), "{told}");
-    assert!(told.contains("--takeover") && told.contains("table inet filter"), "{told}");
+    assert!(told.contains("tierwall takeover") && told.contains("table inet filter"), "{told}");
     assert_eq!(kernel(&server), before);
     assert!(!server.runtime_directory().join("control.sock").exists());
     assert_eq!(copies(&server), Vec::<PathBuf>::new());
@@ -147,5 +150,104 @@ fn without_a_copy_there_is_no_takeover() {
         assert!(told.contains("can't save a copy of the foreign table"), "{obstacle}: {told}");
         assert!(told.contains(expected), "{obstacle}: {told}");
         assert_eq!(kernel(&server), before, "{obstacle}");
+    }
+}
+
+/// Asked for by command, the next start replaces the table, once.
+#[test]
+fn the_command_gives_leave_for_one_start() {
+    let server = app_server();
+    let said = |output: &Output| {
+        String::from_utf8([output.stdout.clone(), output.stderr.clone()].concat()).unwrap()
+    };
+    let takeover =
+        |arguments: &[&str]| server.tierwall(&[&["takeover"], arguments].concat()).unwrap();
+    assert!(said(&takeover(&[])).contains("nothing to take over"));
+    nft(&server, DEBIAN_DEFAULT);
+    assert!(said(&takeover(&[])).contains("nothing to take over"));
+    nft(&server, &format!("delete table inet filter\n{FOREIGN}"));
+    let before = kernel(&server);
+
+    // Nobody answers here, so nothing is asked for.
+    let output = takeover(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("1 chain and 4 rules"), "{}", said(&output));
+    assert!(said(&output).contains("--yes"), "{}", said(&output));
+    // Of a policy with errors nothing would take its place.
+    server.replace("tierwall.toml", "role = ").unwrap();
+    assert_eq!(takeover(&["--yes"]).status.code(), Some(3));
+    server.replace("tierwall.toml", super::POLICY).unwrap();
+    assert_eq!(server.tierwalld(&[]).unwrap().status.code(), Some(5));
+    assert_eq!(kernel(&server), before);
+
+    let output = takeover(&["--yes"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("within 10 minutes"), "{}", said(&output));
+    assert_eq!(kernel(&server), before);
+    let daemon = server.start(&[]).unwrap();
+    let after = kernel(&server);
+    assert_eq!(after.generation, before.generation + 1, "replaced in one batch");
+    assert!(after.listing.contains("allow web -> app tcp/8080"), "{}", after.listing);
+    assert_eq!(copies(&server).len(), 1);
+    daemon.stop().unwrap();
+
+    nft(&server, &format!("delete table inet filter\n{FOREIGN}"));
+    let output = server.tierwalld(&[]).unwrap();
+    assert_eq!(output.status.code(), Some(5), "the leave was for one start: {}", stderr(&output));
+}
+
+/// A daemon that met the table while it ran replaces it at once.
+#[test]
+fn the_command_has_a_running_daemon_replace_it() {
+    let server = app_server();
+    server.replace("tierwall.toml", super::edited("\"report\"", "\"repair\"")).unwrap();
+    let daemon = server.start(&[]).unwrap();
+    nft(&server, &format!("delete table inet filter\n{FOREIGN}"));
+    wait_for(|| super::status(&server)["table"] == "foreign");
+    assert!(kernel(&server).listing.contains("by hand"));
+    let output = server.tierwall(&["takeover", "--yes", "--json"]).unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let done: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [copy] = &copies(&server)[..] else { panic!("{:?}", copies(&server)) };
+    assert_eq!(done["saved"], copy.to_str().unwrap());
+    assert!(!kernel(&server).listing.contains("by hand"));
+    wait_for(|| super::status(&server)["table"] == "ours");
+    // It was for that table.
+    nft(&server, &format!("delete table inet filter\n{FOREIGN}"));
+    wait_for(|| super::status(&server)["table"] == "foreign");
+    assert_eq!(copies(&server).len(), 1);
+    daemon.stop().unwrap();
+}
+
+/// Who is in by the table and wouldn't be by the policy keeps it there, unless somebody insists.
+#[test]
+fn a_takeover_that_would_lock_out_a_session_leaves_the_table() {
+    let site = Site::new(&policy("10.0.0.99"));
+    let server = &site.server;
+    let mut session = site.session("admin", 22);
+    nft(server, FOREIGN);
+    let before = kernel(server);
+    for arguments in [&["--takeover"][..], &[]] {
+        if arguments.is_empty() {
+            assert!(server.tierwall(&["takeover", "--yes"]).unwrap().status.success());
+        }
+        let output = server.tierwalld(arguments).unwrap();
+        assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+        assert!(stderr(&output).contains(ADMIN), "{}", stderr(&output));
+        assert_eq!(kernel(server), before, "what filtered goes on to");
+    }
+    assert!(server.tierwall(&["takeover", "--yes", "--force"]).unwrap().status.success());
+    let daemon = server.start(&[]).unwrap();
+    assert!(!kernel(server).listing.contains("by hand"));
+    assert_eq!(site.status()["input"], "enforce");
+    assert!(session.is_alive() && !site.is_let_in("admin"));
+    daemon.stop().unwrap();
+}
+
+fn wait_for(holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it doesn't come to that");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -90,7 +90,7 @@ fn foreign_table(survey: &Survey) -> Option<Finding> {
     Some(
         Finding::error(Id::ForeignTable, format!("there is a table inet {TABLE} that tierwall did not make"))
             .detail("tierwalld doesn't start: it would have to replace it")
-            .advice("`tierwalld --takeover` replaces it, once the policy says what it says, and keeps a copy in the state directory"),
+            .advice("`tierwall import` writes a policy out of it; then `tierwall takeover` has it replaced, with a description saved in the state directory"),
     )
 }
 

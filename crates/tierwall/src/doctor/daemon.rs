@@ -70,7 +70,7 @@ fn told(status: &Status) -> Vec<Finding> {
         (Enforcement::Committed, TableState::Foreign) => findings.push(
             Finding::error(Id::DaemonTable, "another program's table is in the place of tierwalld's")
                 .detail("the policy isn't enforced")
-                .advice("end what makes the table `inet filter`, then `systemctl restart tierwalld`; `--takeover` replaces it"),
+                .advice("end what makes the table `inet filter`, then `systemctl restart tierwalld`; or `tierwall takeover` replaces it"),
         ),
     }
     findings.extend(status.pending.as_ref().map(pending));

@@ -167,3 +167,25 @@ pub(crate) struct Import {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 }
+
+pub(super) const TAKEOVER_HELP: &str = "\
+The table goes on filtering until the policy does: both happen in one batch. A description of it is \
+saved in the daemon's state directory first. If tierwalld doesn't run, its next start within ten \
+minutes replaces the table. If the policy would lock out an open session on a guarded service, the \
+table stays.
+
+Example:
+  tierwall import -o /etc/tierwall/tierwall.toml
+  tierwall takeover
+  systemctl enable --now tierwalld";
+
+#[derive(Debug, Args)]
+pub(crate) struct Takeover {
+    /// Replace it without a question
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+
+    /// Replace it even if that locks out an open session on a guarded service
+    #[arg(long)]
+    pub(crate) force: bool,
+}

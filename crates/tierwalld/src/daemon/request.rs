@@ -81,6 +81,10 @@ impl Daemon {
             Request::History => Work::History,
             Request::Difference { from, to } => Work::Difference { from, to },
             Request::Teardown => Work::Teardown,
+            Request::Takeover { force, connection } => {
+                asked.over = connection;
+                Work::Takeover { force }
+            }
             Request::AddMember { tier, member, seconds, reason } => {
                 let added = report::now();
                 let until = seconds.map(|seconds| added.saturating_add(seconds));

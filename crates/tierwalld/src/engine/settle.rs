@@ -20,6 +20,7 @@ use control::{ChangeLine, Confirmation, Enforcement, Generation, HeldBack};
 use netlink::Adopted;
 use policy::model::{Mode, Modes};
 use policy::{Host, Policy, Sign, compile};
+use ruleset::Ruleset;
 use std::io;
 
 /// Steps that bring the kernel to what the files say.
@@ -131,7 +132,9 @@ impl Engine {
             tracing::error!(target: kind::REFUSED, reason, "refused: {why}");
         }
         self.refused = Some(why.clone());
-        if !self.held || reason == "reload" || self.kernel.standing()?.input_drops {
+        // A table of others goes on filtering: one that only observes would open what it closes.
+        let is_closed = self.kernel.standing()?.input_drops || self.kernel.has_foreign()?;
+        if !self.held || reason == "reload" || is_closed {
             return Err(StepError::Lockout(why));
         }
         let mut policy = self.members.added_to(&self.applied);
@@ -182,7 +185,9 @@ impl Engine {
         if sessions.is_empty() || self.kernel.is_foreign()? {
             return Ok(None);
         }
-        let previous = self.kernel.mirror()?;
+        // Who gets in by a table of others isn't known: whoever is in counts.
+        let (none, is_foreign) = (Ruleset::default(), self.kernel.has_foreign()?);
+        let previous = if is_foreign { &none } else { self.kernel.mirror()? };
         let (role, users) = (&self.server.role, &self.server.users);
         let after = compile(policy, Host { role, users, previous: Some(previous) });
         let lockout = guard::lockout(&sessions, (&self.enforced, previous), &after);
@@ -260,7 +265,7 @@ impl Engine {
             self.last_commit.clone_from(&commit);
             self.drift = None;
         }
-        Step { commit, change: settled.change }
+        Step { commit, change: settled.change, saved: settled.saved }
     }
 
     /// The policy of the files as it is in the kernel: one that is held back observes.

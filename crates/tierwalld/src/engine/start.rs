@@ -18,6 +18,7 @@ use crate::observing;
 use crate::options::Options;
 use crate::pending::{self, Damage, Found, Pending};
 use crate::refusal::{Refusal, digest};
+use crate::report;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
 use control::{Enforcement, HeldBack, TableState};
@@ -45,7 +46,12 @@ impl Engine {
     /// # Errors
     /// When the files are bad and there is no last good policy, or the kernel refuses. Nothing was
     /// changed then.
-    pub(crate) fn start(options: Options, kernel: Kernel) -> Result<Self, StepError> {
+    pub(crate) fn start(options: Options, mut kernel: Kernel) -> Result<Self, StepError> {
+        let (runtime, user) = (options.runtime_directory.clone(), nix::unistd::geteuid().as_raw());
+        let leave = control::takeover::leave(&runtime, user, report::now());
+        kernel.allow_takeover(options.takeover || leave.is_some());
+        // What somebody insisted on is this replacement.
+        let force = leave.is_some_and(|leave| leave.force) && kernel.has_foreign()?;
         let state = StateDirectory::open(&options.state_directory)
             .inspect_err(|error| {
                 let path = options.state_directory.display();
@@ -108,7 +114,7 @@ impl Engine {
         engine.kernel.recognise(compile, engine.state.as_ref())?;
         match beginning {
             Beginning::Usual | Beginning::Closed => {
-                engine.start_usual()?;
+                engine.start_usual(force)?;
                 if engine.state.as_ref().is_some_and(pending::is_recorded) {
                     // There was no way back, and what is kept from now on is none.
                     lost_record_ended(engine.forget_record());
@@ -141,13 +147,20 @@ impl Engine {
                 engine.remember_policy();
             }
         }
+        // Leave is for one start, and one that failed is tried again.
+        engine.kernel.allow_takeover(engine.options.takeover);
+        if let Err(error) = control::takeover::withdraw_leave(&runtime) {
+            tracing::warn!(target: kind::NOT_RECORDED, %error, "can't withdraw the leave to replace a foreign table");
+        }
         Ok(engine)
     }
 
-    fn start_usual(&mut self) -> Result<(), StepError> {
+    fn start_usual(&mut self, force: bool) -> Result<(), StepError> {
         // A last good policy that was refused itself, over a table that somebody took away, is
         // nothing to go on with: whoever is here now is asked for again.
         let mut is_last = false;
+        // Leave to replace a table of others is for what the files say, asked for anew.
+        let is_takeover = self.kernel.has_foreign()?;
         if let Some(refusal) = &self.refusal
             && let Some(last) = self.state.as_ref().and_then(last_good::load)
         {
@@ -158,8 +171,8 @@ impl Engine {
         }
         // Files with errors don't say that what was held back isn't wanted any more.
         let holds_back = self.problem.is_some();
-        let first = match self.refused_before().filter(|_| !is_last) {
-            None => self.settle("start", Terms { holds_back, ..Terms::default() }),
+        let first = match self.refused_before().filter(|_| !is_last && !is_takeover) {
+            None => self.settle("start", Terms { force, holds_back, ..Terms::default() }),
             Some(why) => match self.start_with_the_last(why) {
                 Ok(()) => return Ok(()),
                 Err(StepError::Lockout(why)) => self.hold("start", why),
@@ -167,7 +180,7 @@ impl Engine {
             },
         };
         match first {
-            Err(StepError::Lockout(why)) => self.start_with_the_last(why),
+            Err(StepError::Lockout(why)) if !is_takeover => self.start_with_the_last(why),
             step => step.map(drop),
         }
     }

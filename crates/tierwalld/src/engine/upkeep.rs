@@ -54,6 +54,14 @@ impl Engine {
         Ok(step)
     }
 
+    /// Replaces a table that somebody else made by what is applied, since somebody asked for it.
+    pub(crate) fn take_over(&mut self, force: bool) -> Result<Step, StepError> {
+        self.kernel.allow_takeover(true);
+        let step = self.settle("takeover", Terms::force(force));
+        self.kernel.allow_takeover(self.options.takeover);
+        step
+    }
+
     /// Tries again what the kernel failed, or what couldn't be recorded.
     pub(crate) fn retry(&mut self) -> Result<Step, StepError> {
         if self.enforcement == Enforcement::TornDown {

@@ -10,8 +10,8 @@ pub(crate) enum KernelError {
     /// There is a table of that name that we didn't make.
     #[error(
         "there is a table inet {TABLE} that tierwall did not make; it stays as it is\n  \
-         hint: keep it with `nft list table inet {TABLE} > FILE`; start once with --takeover to \
-         replace it (a description is saved in the state directory first)"
+         hint: `tierwall import` writes a policy out of it, `tierwall takeover` has it replaced \
+         (a description is saved in the state directory first)"
     )]
     Foreign,
     /// The saved copy of a foreign table couldn't be written, so it wasn't replaced.

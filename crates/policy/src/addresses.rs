@@ -89,7 +89,8 @@ impl From<Member> for Addresses {
 
 impl FromIterator<Self> for Addresses {
     fn from_iter<I: IntoIterator<Item = Self>>(all: I) -> Self {
-        all.into_iter().fold(Self::default(), |all, more| all.union(&more))
+        let (v4, v6) = all.into_iter().map(|Self { v4, v6 }| (v4, v6)).unzip();
+        Self { v4: AddressSet::union_of(v4), v6: AddressSet::union_of(v6) }
     }
 }
 

@@ -2,9 +2,9 @@
 //! now and couldn't before, and the other way round.
 
 use crate::model::{Allow, Policy};
-use crate::reach::{Direction, Opening, Reach, tier_of_set};
+use crate::reach::{Direction, Opening, Reach, set_of_tier, tier_of_set};
 use crate::role::Role;
-use ruleset::{Address, AddressSet, Elements, Operation, Plan, Ruleset, TimedSet};
+use ruleset::{Address, AddressSet, Elements, Family, Operation, Plan, Ruleset, TimedSet};
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -20,7 +20,8 @@ pub struct Change {
     pub before: Reach,
     /// What passes after.
     pub after: Reach,
-    /// Addresses that tiers gain and lose; tiers without a change are missing.
+    /// Addresses that tiers gain and lose; tiers without a change are missing. Under `*` stand those of
+    /// tiers that have no set of their own, since only `"*"` means them here.
     pub members: BTreeMap<String, Members>,
 }
 
@@ -98,6 +99,7 @@ impl Change {
         self.gained().for_each(|opening| say(Sign::More, opening.gained(&allows, role)));
         self.lost().for_each(|opening| say(Sign::Less, opening.lost(role)));
         for (tier, Members { gained, lost }) in &self.members {
+            let tier = if tier == "*" { "\"*\"" } else { tier };
             if !gained.is_empty() {
                 say(Sign::More, format!("{tier} gains {gained}"));
             }
@@ -173,7 +175,7 @@ fn members(before: &Ruleset, plan: &Plan) -> BTreeMap<String, Members> {
             _ => continue,
         };
         let Some(tier) = tier_of_set(set) else { continue };
-        if made(&format!("{tier}_v4")) {
+        if made(&set_of_tier(tier, Family::V4)) {
             continue;
         }
         if let Some(elements) = elements {
@@ -184,7 +186,17 @@ fn members(before: &Ruleset, plan: &Plan) -> BTreeMap<String, Members> {
         let members = Members { gained: added.without(&deleted), lost: deleted.without(&added) };
         (tier.to_owned(), members)
     });
-    tiers.filter(|(_, members)| *members != Members::default()).collect()
+    let mut tiers: BTreeMap<String, Members> = tiers.collect();
+    // Of every server only what no tier says that has a set of its own.
+    if let Some(Members { mut gained, mut lost }) = tiers.remove("*") {
+        for of_tier in tiers.values() {
+            gained = gained.without(&of_tier.gained);
+            lost = lost.without(&of_tier.lost);
+        }
+        tiers.insert("*".to_owned(), Members { gained, lost });
+    }
+    tiers.retain(|_, members| *members != Members::default());
+    tiers
 }
 
 fn ranges<A: Address>(set: &TimedSet<A>) -> AddressSet<A> {

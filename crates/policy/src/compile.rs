@@ -8,20 +8,24 @@
 //!   is thus written once, however many ports it opens, and keeps its handle when others change.
 //! - A map for each transport protocol (`input_tcp`) leads from the destination port to the chain of
 //!   the allow that holds there, or to a chain that jumps to each of several. What a new flow
-//!   costs doesn't depend on how many allows there are.
+//!   costs doesn't depend on how many allows there are, as long as few of their ranges overlap.
 //! - Every tier named on this server has a set for each family (`web_v4`, `web_v6`), so that a change of
-//!   members never changes a rule.
+//!   members never changes a rule. So has `"*"`, of which all tiers are part (`every.server_v4`).
 
 mod allow;
 mod base;
 mod dispatch;
 mod labels;
 mod names;
+mod segments;
+mod size;
 mod tiers;
 
 pub use base::LOG_GROUP;
 pub(crate) use labels::BUILT_IN;
 pub use labels::Labels;
+pub use size::check_size;
+pub(crate) use tiers::{EVERY_SERVER, set_name};
 
 use crate::model::{Allow, Endpoint, Mode, Policy, User};
 use crate::role::Role;
@@ -51,6 +55,7 @@ pub fn compile(policy: &Policy, host: Host<'_>) -> Ruleset {
         table: Table::new(),
         tier_sets: BTreeMap::new(),
         counted: BTreeSet::new(),
+        short_cuts: dispatch::SHORT_CUTS,
     };
     for side in [Side::Input, Side::Output] {
         let mode = match side {
@@ -120,10 +125,12 @@ struct Compiler<'a> {
     host: Host<'a>,
     labels: &'a Labels,
     table: Table,
-    /// The sets of the tiers named so far.
+    /// The sets of the tiers named so far, and of `"*"`.
     tier_sets: BTreeMap<(&'a str, Family), Vec<String>>,
     /// The allows that have their counter, by index: one for both sides.
     counted: BTreeSet<usize>,
+    /// How many elements of tiers may still be in maps from peers to allows.
+    short_cuts: usize,
 }
 
 impl<'a> Compiler<'a> {
@@ -149,21 +156,31 @@ impl<'a> Compiler<'a> {
         free(self.table.add_set(name, set));
     }
 
-    /// The allows of which this server is one side.
+    /// The allows of which this server is one side, and that it can act on.
     fn active(&self, side: Side) -> impl Iterator<Item = Active<'a>> + use<'a> {
         let host = self.host;
-        self.policy.allows.iter().enumerate().filter_map(move |(index, allow)| {
-            let (own, peer) = match side {
-                Side::Input => (&allow.to, &allow.from),
-                Side::Output => (&allow.from, &allow.to),
-            };
-            let concerned = own.every_server || !own.tiers.is_disjoint(&host.role.tiers);
-            let sendable = side == Side::Input
+        active(self.policy, host.role, side).filter(move |Active { allow, .. }| {
+            side == Side::Input
                 || allow.users.is_empty()
-                || allow.users.iter().any(|user| uid(user, host.users).is_some());
-            (concerned && sendable).then_some(Active { index, allow, peer })
+                || allow.users.iter().any(|user| uid(user, host.users).is_some())
         })
     }
+}
+
+/// The allows of which a server of this role is one side.
+fn active<'a>(
+    policy: &'a Policy,
+    role: &'a Role,
+    side: Side,
+) -> impl Iterator<Item = Active<'a>> + use<'a> {
+    policy.allows.iter().enumerate().filter_map(move |(index, allow)| {
+        let (own, peer) = match side {
+            Side::Input => (&allow.to, &allow.from),
+            Side::Output => (&allow.from, &allow.to),
+        };
+        let is_concerned = own.every_server || !own.tiers.is_disjoint(&role.tiers);
+        is_concerned.then_some(Active { index, allow, peer })
+    })
 }
 
 /// A name that is taken would give one allow's peers what another opens. Names are made so that none

@@ -62,11 +62,12 @@ mod user;
 mod wait;
 mod wanted;
 mod way;
+mod world;
 
 pub use added::AddedMember;
 pub use change::{Addresses, Change, Line, Sign};
 pub use compile::LOG_GROUP;
-pub use compile::{Host, Labels, compile};
+pub use compile::{Host, Labels, check_size, compile};
 pub use confirm::{ConfirmTime, ConfirmTimeError};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity, is_invisible};
 pub use include::{Input, InputKind};

@@ -2,7 +2,8 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::model::{Allow, Endpoint, Policy, RoleSetting, Service, Tier};
-use ruleset::{Address, AddressSet};
+use crate::world;
+use ruleset::{Address, AddressSet, Transport};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,6 +13,8 @@ pub(crate) fn lint(policy: &Policy) -> Diagnostics {
     empty_tiers(policy, &mut diagnostics);
     unused_tiers(policy, &mut diagnostics);
     covered_allows(policy, &mut diagnostics);
+    world::lint(policy, &mut diagnostics);
+    udp_lite(policy, &mut diagnostics);
     diagnostics
 }
 
@@ -50,6 +53,23 @@ fn unused_tiers(policy: &Policy, diagnostics: &mut Diagnostics) {
         let diagnostic = Diagnostic::warning("unused-tier", label, message)
             .hint("name it in an allow, or remove it".to_owned());
         diagnostics.push(diagnostic);
+    }
+}
+
+/// An allow of UDP-Lite. Before rules see them, connection tracking judges its packets' checksums, and
+/// finds those wrong that came over a network (measured on Linux 6.18): all of them are invalid.
+fn udp_lite(policy: &Policy, diagnostics: &mut Diagnostics) {
+    let opens = |allow: &&Allow| {
+        allow.service.ports.contains_key(&Transport::UdpLite)
+            || allow.service.protocols.contains(&Transport::UdpLite.protocol())
+    };
+    for allow in policy.allows.iter().filter(opens) {
+        let message = "UDP-Lite from other hosts is dropped as invalid, whatever this allow opens";
+        let hint = "connection tracking refuses its checksums: use UDP, or set the sysctl \
+                    net.netfilter.nf_conntrack_checksum=0";
+        let label = Label::at(allow.location.clone(), "");
+        let diagnostic = Diagnostic::warning("udp-lite", label, message);
+        diagnostics.push(diagnostic.hint(hint.to_owned()));
     }
 }
 

@@ -37,17 +37,10 @@ impl From<Members> for Sets {
 }
 
 impl Sets {
-    /// The members of all parts: of neighbours first, so that many large parts cost no more than
-    /// sorting them.
-    pub(crate) fn union(mut parts: Vec<Self>) -> Self {
-        while parts.len() > 1 {
-            let pairs = parts.chunks(2).map(|pair| match pair {
-                [a, b] => Self { v4: a.v4.union(&b.v4), v6: a.v6.union(&b.v6) },
-                rest => rest.first().cloned().unwrap_or_default(),
-            });
-            parts = pairs.collect();
-        }
-        parts.pop().unwrap_or_default()
+    /// The members of all parts.
+    pub(crate) fn union(parts: Vec<Self>) -> Self {
+        let (v4, v6) = parts.into_iter().map(|Self { v4, v6 }| (v4, v6)).unzip();
+        Self { v4: AddressSet::union_of(v4), v6: AddressSet::union_of(v6) }
     }
 }
 

@@ -5,10 +5,12 @@
 //! included, so that a change can be told in the words of the policy although the policy behind
 //! the old state is gone.
 
+use crate::compile::{EVERY_SERVER, set_name};
+use crate::name::is_name;
 use crate::protocol;
 use ruleset::{
     Address, AddressSet, Base, Elements, Family, Field, Interval, KeyType, Policy, Rule, Ruleset,
-    Statement, Table, Transport, Value, Verdict,
+    Statement, Table, Transport, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -94,7 +96,7 @@ impl Reach {
 }
 
 /// The services that lead to one chain.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Services {
     any: bool,
     protocols: BTreeSet<u128>,
@@ -102,7 +104,7 @@ struct Services {
 }
 
 impl Services {
-    /// In the words of the policy file, segments of one range joined again.
+    /// In the words of the policy file.
     fn names(&self) -> impl Iterator<Item = String> {
         let mut names: Vec<String> = Vec::new();
         if self.any {
@@ -110,47 +112,90 @@ impl Services {
         }
         names.extend(self.protocols.iter().map(|protocol| protocol::name(*protocol as u8)));
         for (transport, segments) in &self.ports {
-            let mut joined: Vec<Interval> = Vec::new();
-            for segment in segments {
-                match joined.last_mut() {
-                    Some(last) if last.last + 1 == segment.first => last.last = segment.last,
-                    _ => joined.push(*segment),
+            names.extend(joined(segments).iter().map(|Interval { first, last }| {
+                match first == last {
+                    true => format!("{transport}/{first}"),
+                    false => format!("{transport}/{first}-{last}"),
                 }
-            }
-            names.extend(joined.iter().map(|Interval { first, last }| match first == last {
-                true => format!("{transport}/{first}"),
-                false => format!("{transport}/{first}-{last}"),
             }));
         }
         names.into_iter()
     }
+
+    fn add(&mut self, field: Field, interval: Interval) {
+        match field {
+            Field::Dport(transport) => {
+                self.ports.entry(transport).or_default().insert(interval);
+            }
+            _ => {
+                self.protocols.insert(interval.first);
+            }
+        }
+    }
+
+    /// Adds what leads to a chain that leads here.
+    fn extend(&mut self, from: &Self) {
+        let Self { any, protocols, ports } = from;
+        self.any |= any;
+        self.protocols.extend(protocols);
+        for (transport, segments) in ports {
+            self.ports.entry(*transport).or_default().extend(joined(segments));
+        }
+    }
+}
+
+/// Segments with those that touch made one.
+fn joined(segments: &BTreeSet<Interval>) -> Vec<Interval> {
+    let mut joined: Vec<Interval> = Vec::new();
+    for segment in segments {
+        match joined.last_mut() {
+            Some(last) if segment.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(segment.last);
+            }
+            _ => joined.push(*segment),
+        }
+    }
+    joined
 }
 
 /// The allow chains of a side, with the services that lead there.
 fn services(table: &Table, direction: Direction) -> BTreeMap<String, Services> {
-    let mut services: BTreeMap<String, Services> = BTreeMap::new();
+    /// Allows are two jumps away at most; a table that isn't ours may have a circle.
+    const DEEPEST: usize = 16;
+    let mut reached: BTreeMap<String, Services> = BTreeMap::new();
     let side = direction.chain();
     for (field, interval, target) in dispatched(table, side) {
-        for chain in allow_chains(table, &target) {
-            let services = services.entry(chain).or_default();
-            match field {
-                Field::Dport(transport) => {
-                    services.ports.entry(transport).or_default().insert(interval);
-                }
-                _ => {
-                    services.protocols.insert(interval.first);
-                }
-            }
-        }
+        reached.entry(target).or_default().add(field, interval);
     }
     // What the base chain jumps to without a condition holds for every service.
     let base = table.chains.get(side).map_or(&[][..], |chain| &chain.rules);
     for rule in base.iter().filter(|rule| rule.statements.len() == 1) {
-        for chain in rule.targets().flat_map(|target| allow_chains(table, target)) {
-            services.entry(chain).or_default().any = true;
+        for target in rule.targets() {
+            reached.entry(target.to_owned()).or_default().any = true;
         }
     }
+    let mut services: BTreeMap<String, Services> = BTreeMap::new();
+    for _ in 0..DEEPEST {
+        let mut next: BTreeMap<String, Services> = BTreeMap::new();
+        for (chain, by) in std::mem::take(&mut reached) {
+            if is_allow_chain(&chain) {
+                services.entry(chain).or_default().extend(&by);
+                continue;
+            }
+            for target in targets(table, &chain) {
+                next.entry(target).or_default().extend(&by);
+            }
+        }
+        reached = next;
+    }
     services
+}
+
+/// Where a chain that is shared leads: to those of its allows, and to others that are shared.
+fn targets(table: &Table, chain: &str) -> BTreeSet<String> {
+    let rules = table.chains.get(chain).map_or(&[][..], |chain| &chain.rules);
+    let by_peer = dispatched(table, chain).into_iter().map(|(_, _, chain)| chain);
+    rules.iter().flat_map(Rule::targets).map(String::from).chain(by_peer).collect()
 }
 
 /// Every element of the maps that the chain dispatches by.
@@ -162,25 +207,11 @@ fn dispatched(table: &Table, chain: &str) -> Vec<(Field, Interval, String)> {
         Some((field, verdicts))
     });
     maps.flat_map(|(field, verdicts)| {
-        verdicts.iter().filter_map(|(interval, verdict)| match verdict {
-            Verdict::Jump(target) | Verdict::Goto(target) => {
-                Some((*field, *interval, target.clone()))
-            }
-            Verdict::Accept | Verdict::Drop | Verdict::Return => None,
+        verdicts.iter().filter_map(|(interval, verdict)| {
+            Some((*field, *interval, verdict.target()?.to_owned()))
         })
     })
     .collect()
-}
-
-/// The chains of allows behind `target`: itself, or those that a shared chain leads to.
-fn allow_chains(table: &Table, target: &str) -> BTreeSet<String> {
-    if is_allow_chain(target) {
-        return BTreeSet::from([target.to_owned()]);
-    }
-    let rules = table.chains.get(target).map_or(&[][..], |chain| &chain.rules);
-    let jumps = rules.iter().flat_map(Rule::targets).map(String::from);
-    let by_peer = dispatched(table, target).into_iter().map(|(_, _, chain)| chain);
-    jumps.chain(by_peer).filter(|chain| is_allow_chain(chain)).collect()
 }
 
 fn is_allow_chain(name: &str) -> bool {
@@ -188,7 +219,17 @@ fn is_allow_chain(name: &str) -> bool {
 }
 
 /// Who passes an allow's chain: peer, users, comment, each once though both families have rules.
+///
+/// Of one for every server only that is told, not the large tiers that are asked by themselves.
 fn peers(table: &Table, chain: &str) -> BTreeSet<(String, Vec<u32>, String)> {
+    let mut peers = peers_by_rule(table, chain);
+    if peers.iter().any(|(peer, _, _)| peer == "*") {
+        peers.retain(|(peer, _, _)| !is_name(peer));
+    }
+    peers
+}
+
+fn peers_by_rule(table: &Table, chain: &str) -> BTreeSet<(String, Vec<u32>, String)> {
     let rules = table.chains.get(chain).map_or(&[][..], |chain| &chain.rules);
     let own = if chain.starts_with("in.") { Field::Saddr } else { Field::Daddr };
     rules
@@ -257,10 +298,18 @@ fn users(table: &Table, statement: &Statement) -> Option<Vec<u32>> {
     }
 }
 
-/// The tier whose set this is; none for sets of other kinds.
+/// The tier whose set this is, or `*` of the set of every server; none for sets of other kinds.
 pub fn tier_of_set(set: &str) -> Option<&str> {
     let stem = set.strip_suffix("_hosts").or_else(|| set.strip_suffix("_timed")).unwrap_or(set);
     let tier = stem.strip_suffix("_v4").or_else(|| stem.strip_suffix("_v6"))?;
+    if tier == EVERY_SERVER {
+        return Some("*");
+    }
     // Dots stand only in names that are not tiers'.
     (!tier.contains('.')).then_some(tier)
+}
+
+/// The set that holds a tier, or every server, in a table where there is one.
+pub(crate) fn set_of_tier(tier: &str, family: Family) -> String {
+    set_name(if tier == "*" { EVERY_SERVER } else { tier }, family)
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use tierwall_policy::{
     AsError, Diagnostics, HostAddress, Input, InputKind, Loaded, Origin, Policy, Role, Style,
-    load_text, resolve_users, role_of,
+    check_size, load_text, resolve_users, role_of,
 };
 
 const TIERS: &str = r#"
@@ -265,4 +265,40 @@ fn a_role_of_a_file() {
     let told = check_role(&policy, &addresses(&["10.9.9.9"]));
     let told: Vec<String> = told.iter().map(ToString::to_string).collect();
     assert!(told[0].contains("role:1:1: warning: the tier `app` holds no address"), "{told:?}");
+}
+
+/// A policy of an allow from and to all of so many tiers, of which the server is in each.
+fn product(tiers: usize) -> Loaded {
+    let names: Vec<String> = (0..tiers).map(|index| format!("\"t{index}\"")).collect();
+    let mut text = String::from("[tiers]\n");
+    for (index, name) in names.iter().enumerate() {
+        text +=
+            &format!("{name} = [\"10.0.0.1\", \"10.{}.{}.0/24\"]\n", 1 + index / 250, index % 250);
+    }
+    let names = names.join(", ");
+    text += "[[allow]]\nfrom = \"t0\"\nto = \"t1\"\nservice = \"tcp/22\"\n";
+    text += &format!(
+        "[[allow]]\nname = \"all\"\nfrom = [{names}]\nto = [{names}]\nservice = \"tcp/80\"\n"
+    );
+    load_text(Path::new("tierwall.toml"), text, &OPTIONS)
+}
+
+#[test]
+fn more_rules_than_a_table_can_have_are_an_error_at_the_widest_allow() {
+    let loaded = product(400);
+    let policy = loaded.policy.as_ref().expect("a policy");
+    let all = role_of(policy, &addresses(&["10.0.0.1"]));
+    let found = check_size(policy, &all);
+    assert!(found.has_errors());
+    let shown = shown(&loaded, found);
+    // The line itself is long.
+    let lines: Vec<&str> = shown.lines().filter(|line| !line.contains("= [")).collect();
+    insta::assert_snapshot!("too-many-rules", lines.join("\n"));
+    // A server in one of the tiers has few.
+    let one = role_of(policy, &addresses(&["10.1.3.1"]));
+    assert!(check_size(policy, &one).is_empty());
+
+    let loaded = product(100);
+    let policy = loaded.policy.as_ref().expect("a policy");
+    assert!(check_size(policy, &role_of(policy, &addresses(&["10.0.0.1"]))).is_empty());
 }

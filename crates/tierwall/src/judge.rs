@@ -6,7 +6,8 @@ use crate::output::{print_json, tell};
 use crate::own_addresses::own_addresses;
 use policy::model::{Service, User};
 use policy::{
-    Diagnostics, Host, Loaded, Policy, Role, Style, check_role, compile, resolve_users, role_of,
+    Diagnostics, Host, Loaded, Policy, Role, Style, check_role, check_size, compile, resolve_users,
+    role_of,
 };
 use ruleset::Ruleset;
 use serde_json::json;
@@ -71,6 +72,9 @@ fn judge_loaded(common: &Common, judgement: &Judgement, loaded: Loaded) -> Resul
             (role, users)
         }
     };
+    let mut size = check_size(&policy, &role);
+    sources.illustrate(&mut size);
+    diagnostics.extend(size);
     if judgement.strict {
         diagnostics.deny_warnings();
     }

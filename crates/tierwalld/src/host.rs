@@ -5,7 +5,9 @@ use crate::last_role::{self, LastRole};
 use crate::pending;
 use crate::state::StateDirectory;
 use nix::unistd::User;
-use policy::{Diagnostics, HostAddress, Origin, Policy, Role, check_role, resolve_users, role_of};
+use policy::{
+    Diagnostics, HostAddress, Origin, Policy, Role, check_role, check_size, resolve_users, role_of,
+};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -125,7 +127,9 @@ impl Server {
         };
         let (users, unknown) = resolve_users(policy, &role, lookup);
         let users_due = due_again(!unknown.is_empty() || is_away.get());
-        (Self { role, role_is_old, addresses, users, leaving, users_due }, unknown)
+        let mut diagnostics = unknown;
+        diagnostics.extend(check_size(policy, &role));
+        (Self { role, role_is_old, addresses, users, leaving, users_due }, diagnostics)
     }
 
     /// What there is to say of its role under `policy`, as its addresses are now. It is never an

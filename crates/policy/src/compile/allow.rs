@@ -46,14 +46,13 @@ impl<'a> Compiler<'a> {
         let mut matches = Vec::new();
         matches.extend(self.literals(side.peer(Family::V4), chain, &peer.v4, Elements::Ipv4));
         matches.extend(self.literals(side.peer(Family::V6), chain, &peer.v6, Elements::Ipv6));
-        let policy = self.policy;
-        let tiers: Vec<&String> = match peer.every_server {
-            true => policy.tiers.keys().collect(),
-            false => peer.tiers.iter().collect(),
-        };
-        for tier in tiers {
+        for family in Family::BOTH.into_iter().filter(|_| peer.every_server) {
+            let lookups = self.every_server_lookups(side.peer(family), family);
+            matches.extend(lookups.into_iter().map(|lookup| (Some(family), Some(lookup))));
+        }
+        for tier in peer.tiers.iter().filter(|_| !peer.every_server) {
             for family in Family::BOTH {
-                let lookups = self.tier_lookups(|family| side.peer(family), family, tier);
+                let lookups = self.tier_lookups(side.peer(family), family, tier);
                 matches.extend(lookups.into_iter().map(|lookup| (Some(family), Some(lookup))));
             }
         }
@@ -110,7 +109,9 @@ impl<'a> Compiler<'a> {
             return vec![None];
         };
         let own = allow.allow.to.tiers.intersection(&self.host.role.tiers);
-        own.flat_map(|tier| self.tier_lookups(Field::Daddr, family, tier)).map(Some).collect()
+        own.flat_map(|tier| self.tier_lookups(Field::Daddr(family), family, tier))
+            .map(Some)
+            .collect()
     }
 
     /// The match on the sending user, where the allow is for some users only.

@@ -1,19 +1,22 @@
 //! From a service to the chains of the allows that hold there, by one map lookup.
 //!
 //! Port ranges of different allows may overlap: the ports are cut into disjoint segments, on each
-//! of which the same allows hold. A segment of one allow leads straight to its chain; one of
-//! several leads to a chain that jumps to each. Whole protocols and `any` are asked after the
+//! of which the same allows hold ([`segments`]). A segment of one allow leads straight to its chain;
+//! one of several leads to a chain that jumps to each, or to the chains of the blocks of ports that
+//! hold them. Whole protocols and `any` are asked after the
 //! ports, since an accept there must not hide a counter of a closer allow.
 
+use super::segments::{Group, Part, Range, Segment, segments};
 use super::{Active, Compiler, Side};
 use ruleset::{
     Address, AddressRange, AddressSet, Elements, Family, Field, Interval, KeyType, Rule, Set,
     SetSpec, Statement, Transport, Verdict,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Comment of the rules that look in a map. Allows' comments all begin with `allow`.
 const BY_PORT: &str = "dispatch by port";
+const BY_BLOCK: &str = "dispatch by block of ports";
 const BY_PROTOCOL: &str = "dispatch by protocol";
 const BY_PEER: &str = "dispatch by peer";
 
@@ -25,6 +28,10 @@ const MANY_TIERS: usize = 4;
 const LARGE_TIER: usize = 256;
 const LARGE_MAP: usize = 4096;
 
+/// How many elements of tiers all those maps of a table hold. A tier may be in as many maps as there
+/// are services.
+pub(super) const SHORT_CUTS: usize = 65_536;
+
 /// The rules of a base chain that lead to the allows.
 pub(super) struct Dispatch {
     /// By port, then by protocol.
@@ -33,27 +40,24 @@ pub(super) struct Dispatch {
     pub(super) any: Option<Rule>,
 }
 
-/// Positions in the list of active allows.
-type Group = BTreeSet<usize>;
-
 impl Compiler<'_> {
     pub(super) fn dispatch(&mut self, side: Side, active: &[Active<'_>]) -> Dispatch {
-        let mut targets = Targets { side, active, chains: BTreeMap::new() };
+        let mut targets =
+            Targets { side, active, chains: BTreeMap::new(), blocks: BTreeMap::new() };
         let mut services = Vec::new();
         for transport in Transport::ALL {
-            let segments = segments(transport, active);
-            if segments.is_empty() {
+            let ranges: Vec<Range> = ranges(transport, active).collect();
+            if ranges.is_empty() {
                 continue;
             }
-            let elements = segments.into_iter().map(|(first, last, group)| {
-                let name = || format!("{}_{transport}_{first}", side.name());
-                let chain = targets.chain(self, group, name);
-                (Interval { first: first.into(), last: last.into() }, Verdict::Jump(chain))
+            let name = format!("{}_{transport}", side.name());
+            let elements = segments(&ranges).into_iter().map(|segment| {
+                let ports = Interval { first: segment.first.into(), last: segment.last.into() };
+                (ports, Verdict::Jump(targets.segment(self, transport, segment)))
             });
             let elements = elements.collect();
-            let map = format!("{}_{transport}", side.name());
-            self.add_map(&map, KeyType::Port, elements);
-            let statement = Statement::dispatch(Field::Dport(transport), map);
+            self.add_map(&name, KeyType::Port, elements);
+            let statement = Statement::dispatch(Field::Dport(transport), name);
             services.push(Rule::new(BY_PORT, vec![statement]));
         }
 
@@ -66,7 +70,7 @@ impl Compiler<'_> {
         if !protocols.is_empty() {
             let elements = protocols.into_iter().map(|(protocol, group)| {
                 let name = || format!("{}_protocol_{protocol}", side.name());
-                let chain = targets.chain(self, group, name);
+                let chain = targets.chain(self, &group, name);
                 (Interval::single(protocol.into()), Verdict::Jump(chain))
             });
             let elements = elements.collect();
@@ -85,7 +89,7 @@ impl Compiler<'_> {
                 _ => "dispatch of any service",
             };
             let comment = comment.to_owned();
-            let chain = targets.chain(self, group, || format!("{}_any", side.name()));
+            let chain = targets.chain(self, &group, || format!("{}_any", side.name()));
             Rule::new(comment, vec![Statement::jump(chain)])
         });
         Dispatch { services, any }
@@ -102,38 +106,15 @@ impl Compiler<'_> {
     }
 }
 
-/// The disjoint port ranges of `transport` on which the same allows hold, ascending.
-fn segments(transport: Transport, active: &[Active<'_>]) -> Vec<(u16, u16, Group)> {
-    // At each port, which allows begin and which end before it.
-    let mut edges: BTreeMap<u32, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
-    for (position, allow) in active.iter().enumerate() {
-        for range in allow.allow.service.ports.get(&transport).into_iter().flatten() {
-            edges.entry((*range.start()).into()).or_default().0.push(position);
-            edges.entry(u32::from(*range.end()) + 1).or_default().1.push(position);
-        }
-    }
-    let mut segments: Vec<(u16, u16, Group)> = Vec::new();
-    let mut open = Group::new();
-    let mut since = 0;
-    for (port, (begin, end)) in edges {
-        if !open.is_empty() {
-            segments.push((since as u16, (port - 1) as u16, open.clone()));
-        }
-        end.iter().for_each(|position| {
-            open.remove(position);
-        });
-        open.extend(begin);
-        since = port;
-    }
-    // An allow that ends where it begins again leaves two segments with the same allows.
-    segments.dedup_by(|next, kept| {
-        let joined = kept.2 == next.2 && u32::from(kept.1) + 1 == u32::from(next.0);
-        if joined {
-            kept.1 = next.1;
-        }
-        joined
-    });
-    segments
+/// The port ranges of `transport`, each with the position of its allow.
+fn ranges<'a>(
+    transport: Transport,
+    active: &'a [Active<'_>],
+) -> impl Iterator<Item = Range> + use<'a> {
+    active.iter().enumerate().flat_map(move |(position, allow)| {
+        let ranges = allow.allow.service.ports.get(&transport).into_iter().flatten();
+        ranges.map(move |range| (range.clone(), position))
+    })
 }
 
 /// The chains made so far for groups of allows: equal groups share one.
@@ -141,17 +122,57 @@ struct Targets<'a> {
     side: Side,
     active: &'a [Active<'a>],
     chains: BTreeMap<Group, String>,
+    /// Those of blocks of ports.
+    blocks: BTreeMap<(Transport, (u16, u16)), String>,
 }
 
 impl Targets<'_> {
+    /// The chain that leads to every allow of a segment of the map of `transport`.
+    fn segment(
+        &mut self,
+        compiler: &mut Compiler<'_>,
+        transport: Transport,
+        segment: Segment,
+    ) -> String {
+        let side = self.side.name();
+        let name = |ports: &str| format!("{side}_{transport}_{ports}");
+        let own_name = name(&segment.first.to_string());
+        let mut rules = Vec::new();
+        for Part { block, group } in segment.parts {
+            let known = block.and_then(|block| self.blocks.get(&(transport, block)));
+            let chain = match (known, block) {
+                (Some(chain), _) => chain.clone(),
+                (None, Some(block)) => {
+                    let name = name(&format!("{}-{}", block.0, block.1));
+                    let chain = self.chain(compiler, &group, || name);
+                    self.blocks.insert((transport, block), chain.clone());
+                    chain
+                }
+                (None, None) => return self.chain(compiler, &group, || own_name),
+            };
+            let comment = match group.first() {
+                Some(only) if group.len() == 1 => compiler.labels.comment(self.active[*only].index),
+                _ => BY_BLOCK,
+            };
+            rules.push((comment.to_owned(), chain));
+        }
+        if let [(_, only)] = &rules[..] {
+            return only.clone();
+        }
+        let rules = rules.into_iter();
+        let rules = rules.map(|(comment, chain)| Rule::new(comment, vec![Statement::jump(chain)]));
+        compiler.add_chain(&own_name, None, rules.collect());
+        own_name
+    }
+
     /// The chain that leads to every allow of `group`, called `name` if one has to be made.
     fn chain(
         &mut self,
         compiler: &mut Compiler<'_>,
-        group: Group,
+        group: &Group,
         name: impl FnOnce() -> String,
     ) -> String {
-        if let Some(known) = self.chains.get(&group) {
+        if let Some(known) = self.chains.get(group) {
             return known.clone();
         }
         let own_chain = |position: &usize| {
@@ -162,7 +183,7 @@ impl Targets<'_> {
             _ => {
                 let name = name();
                 let mut rules = Vec::new();
-                let by_peer = self.peer_maps(compiler, &group, &name, &mut rules);
+                let by_peer = self.peer_maps(compiler, group, &name, &mut rules);
                 rules.extend(group.difference(&by_peer).map(|position| {
                     let comment = compiler.labels.comment(self.active[*position].index);
                     Rule::new(comment, vec![Statement::jump(own_chain(position))])
@@ -171,7 +192,7 @@ impl Targets<'_> {
                 name
             }
         };
-        self.chains.insert(group, chain.clone());
+        self.chains.insert(group.clone(), chain.clone());
         chain
     }
 
@@ -222,8 +243,9 @@ impl Targets<'_> {
                 let chain = chain(compiler, position);
                 for tier in &peer(&position).tiers {
                     let members = &compiler.policy.tiers[tier];
-                    occupy_free(&mut v4, &members.v4, &chain);
-                    occupy_free(&mut v6, &members.v6, &chain);
+                    let left = &mut compiler.short_cuts;
+                    occupy_free(&mut v4, &members.v4, &chain, left);
+                    occupy_free(&mut v6, &members.v6, &chain, left);
                 }
             }
         }
@@ -262,13 +284,15 @@ fn occupy<A: Address>(taken: &mut BTreeMap<Interval, Verdict>, set: &AddressSet<
     taken.extend(elements.map(|range| (range, Verdict::Jump(chain.to_owned()))));
 }
 
-/// Adds what of `set` isn't taken, or nothing where that would make the map slow to change.
+/// Adds what of `set` isn't taken, or nothing where that would make the map slow to change or
+/// exceed what is `left` for all maps.
 fn occupy_free<A: Address>(
     taken: &mut BTreeMap<Interval, Verdict>,
     set: &AddressSet<A>,
     chain: &str,
+    left: &mut usize,
 ) {
-    if set.len() > LARGE_TIER || taken.len() + set.len() > LARGE_MAP {
+    if set.len() > LARGE_TIER || taken.len() + set.len() > LARGE_MAP || set.len() > *left {
         return;
     }
     let mut free = Vec::new();
@@ -285,6 +309,7 @@ fn occupy_free<A: Address>(
         }
         free.extend(first.map(|first| Interval { first, last: range.last }));
     }
+    *left = left.saturating_sub(free.len());
     taken.extend(free.into_iter().map(|range| (range, Verdict::Jump(chain.to_owned()))));
 }
 
@@ -311,8 +336,9 @@ mod tests {
         fn what_is_taken_stays_and_the_rest_is_added(literal in set(), tier in set(), last in set()) {
             let mut taken = BTreeMap::new();
             occupy(&mut taken, &literal, "literal");
-            occupy_free(&mut taken, &tier, "tier");
-            occupy_free(&mut taken, &last, "last");
+            let mut left = usize::MAX;
+            occupy_free(&mut taken, &tier, "tier", &mut left);
+            occupy_free(&mut taken, &last, "last", &mut left);
             let holder = |address: Ipv4Addr| {
                 let key = u128::from(address.to_bits());
                 let mut holders = taken.iter().filter(|(range, _)| (range.first..=range.last).contains(&key));

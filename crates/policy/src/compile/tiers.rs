@@ -1,7 +1,15 @@
-//! The sets of a tier: what an auditor lists, and what rules look in.
+//! The sets of a tier, and of all tiers together: what an auditor lists, and what rules look in.
 
 use super::Compiler;
-use ruleset::{Address, AddressSet, Elements, Family, KeyType, Set, SetSpec, Statement};
+use crate::model::Tier;
+use ruleset::{
+    Address, AddressSet, Elements, Family, Field, KeyType, Set, SetSpec, Statement, TimedSet,
+};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// What the sets of `"*"` are called, where a tier's have its name. It has a dot, which no tier's
+/// name has.
+pub(crate) const EVERY_SERVER: &str = "every.server";
 
 /// Above this many elements a tier's single addresses move to a hash set of their own, where a
 /// change costs the same at any size: an interval set rebuilds itself at every commit.
@@ -11,50 +19,114 @@ const LARGE: usize = 10_000;
 /// edit.
 const NO_LONGER_LARGE: usize = 8_000;
 
+/// A tier's members of one family, and the sets that hold such.
+struct Members<A> {
+    of: fn(&Tier) -> &AddressSet<A>,
+    timed: fn(&Tier) -> &TimedSet<A>,
+    elements: fn(AddressSet<A>) -> Elements,
+    timed_set: fn(TimedSet<A>) -> Set,
+}
+
+const V4: Members<Ipv4Addr> = Members {
+    of: |tier| &tier.v4,
+    timed: |tier| &tier.timed.v4,
+    elements: Elements::Ipv4,
+    timed_set: Set::timed_ipv4,
+};
+
+const V6: Members<Ipv6Addr> = Members {
+    of: |tier| &tier.v6,
+    timed: |tier| &tier.timed.v6,
+    elements: Elements::Ipv6,
+    timed_set: Set::timed_ipv6,
+};
+
 impl<'a> Compiler<'a> {
     /// The ways in which `field` can be in `tier`, as a statement each: one lookup, or more where
     /// the tier is large or has members for a time. Makes the sets on first use.
     pub(super) fn tier_lookups(
         &mut self,
-        field: impl Fn(Family) -> ruleset::Field,
+        field: Field,
         family: Family,
         tier: &'a str,
     ) -> Vec<Statement> {
-        let sets = match self.tier_sets.get(&(tier, family)) {
-            Some(sets) => sets,
-            None => {
-                let sets = self.add_tier(tier, family);
-                self.tier_sets.entry((tier, family)).or_insert(sets)
-            }
-        };
-        sets.iter().map(|set| Statement::lookup(field(family), set)).collect()
+        lookups(field, &self.sets_of(family, tier))
     }
 
-    /// Makes the sets that hold a tier, and returns their names.
-    fn add_tier(&mut self, tier: &str, family: Family) -> Vec<String> {
-        let name = match family {
-            Family::V4 => format!("{tier}_v4"),
-            Family::V6 => format!("{tier}_v6"),
+    /// The same of `"*"`: the members of all tiers in one set, so that an allow from everybody has as
+    /// many rules whatever the number of tiers. A large tier isn't in it, for the set's sake, and is
+    /// asked by itself.
+    pub(super) fn every_server_lookups(&mut self, field: Field, family: Family) -> Vec<Statement> {
+        let sets = match self.tier_sets.get(&(EVERY_SERVER, family)) {
+            Some(sets) => sets.clone(),
+            None => {
+                let sets = match family {
+                    Family::V4 => self.add_every_server(family, &V4),
+                    Family::V6 => self.add_every_server(family, &V6),
+                };
+                self.tier_sets.insert((EVERY_SERVER, family), sets.clone());
+                sets
+            }
         };
-        let members = &self.policy.tiers[tier];
-        let mut sets = match family {
-            Family::V4 => self.add_tier_sets(&name, &members.v4, family, Elements::Ipv4),
-            Family::V6 => self.add_tier_sets(&name, &members.v6, family, Elements::Ipv6),
+        lookups(field, &sets)
+    }
+
+    /// The names of the sets that hold a tier.
+    fn sets_of(&mut self, family: Family, tier: &'a str) -> Vec<String> {
+        if let Some(sets) = self.tier_sets.get(&(tier, family)) {
+            return sets.clone();
+        }
+        let sets = match family {
+            Family::V4 => self.add_tier(tier, family, &V4),
+            Family::V6 => self.add_tier(tier, family, &V6),
         };
-        sets.extend(self.timed_set(&name, family, tier));
+        self.tier_sets.insert((tier, family), sets.clone());
         sets
     }
 
-    /// The set of the tier's members that end by themselves: a set of their own, since a set with
-    /// timeouts is stored in a slower way. It is there from the first such member on, so that a
-    /// tier that never has any pays nothing, and stays, so that the next one changes no rule.
-    fn timed_set(&mut self, name: &str, family: Family, tier: &str) -> Option<String> {
+    fn add_tier<A: Address>(
+        &mut self,
+        name: &str,
+        family: Family,
+        members: &Members<A>,
+    ) -> Vec<String> {
+        let tier = &self.policy.tiers[name];
+        let (of_tier, timed) = ((members.of)(tier), (members.timed)(tier).clone());
+        let name = set_name(name, family);
+        let mut sets = self.add_tier_sets(&name, of_tier, family, members.elements);
+        sets.extend(self.timed_set(&name, (members.timed_set)(timed)));
+        sets
+    }
+
+    fn add_every_server<A: Address>(
+        &mut self,
+        family: Family,
+        members: &Members<A>,
+    ) -> Vec<String> {
+        let (mut together, mut timed, mut large) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, tier) in &self.policy.tiers {
+            let of_tier = (members.of)(tier);
+            if of_tier.len() > self.border(&set_name(name, family)) {
+                large.push(name);
+                continue;
+            }
+            together.push(of_tier.clone());
+            let of_tier = (members.timed)(tier).elements();
+            timed.extend(of_tier.filter_map(|(range, lifetime)| Some((*range, *lifetime?))));
+        }
+        let name = set_name(EVERY_SERVER, family);
+        let together = AddressSet::union_of(together);
+        let mut sets = self.add_tier_sets(&name, &together, family, members.elements);
+        sets.extend(self.timed_set(&name, (members.timed_set)(TimedSet::new(timed))));
+        sets.extend(large.into_iter().flat_map(|tier| self.sets_of(family, tier)));
+        sets
+    }
+
+    /// Adds the set of members that end by themselves: a set of their own, since a set with timeouts
+    /// is stored in a slower way. It is there from the first such member on, so that a tier that
+    /// never has any pays nothing, and stays, so that the next one changes no rule.
+    fn timed_set(&mut self, name: &str, set: Set) -> Option<String> {
         let name = format!("{name}_timed");
-        let timed = &self.policy.tiers[tier].timed;
-        let set = match family {
-            Family::V4 => Set::timed_ipv4(timed.v4.clone()),
-            Family::V6 => Set::timed_ipv6(timed.v6.clone()),
-        };
         let table = self.host.previous.and_then(|previous| previous.table.as_ref());
         let was_there = table.is_some_and(|table| table.sets.contains_key(&name));
         if set.elements.is_empty() && !was_there {
@@ -62,6 +134,17 @@ impl<'a> Compiler<'a> {
         }
         self.add_set(&name, set);
         Some(name)
+    }
+
+    /// The size of the hash set that a tier had so far; none if its elements are in one set.
+    fn previous_hosts(&self, name: &str) -> Option<u32> {
+        let table = self.host.previous?.table.as_ref()?;
+        table.sets.get(&hosts_name(name))?.spec.size
+    }
+
+    /// Above how many elements a tier is large.
+    fn border(&self, name: &str) -> usize {
+        if self.previous_hosts(name).is_some() { NO_LONGER_LARGE } else { LARGE }
     }
 
     fn add_tier_sets<A: Address>(
@@ -72,13 +155,7 @@ impl<'a> Compiler<'a> {
         elements: fn(AddressSet<A>) -> Elements,
     ) -> Vec<String> {
         let key = KeyType::Address(family);
-        let hosts = hosts_name(name);
-        let previous = self
-            .host
-            .previous
-            .and_then(|ruleset| ruleset.table.as_ref()?.sets.get(&hosts))
-            .and_then(|set| set.spec.size);
-        let border = if previous.is_some() { NO_LONGER_LARGE } else { LARGE };
+        let border = self.border(name);
         let (singles, ranges) = match members.len() > border {
             true => members.split_singles(),
             false => (AddressSet::default(), members.clone()),
@@ -88,9 +165,23 @@ impl<'a> Compiler<'a> {
         if members.len() <= border {
             return vec![name.to_owned()];
         }
-        let spec = SetSpec::exact(key, Some(hosts_size(singles.len(), previous)));
+        let hosts = hosts_name(name);
+        let size = hosts_size(singles.len(), self.previous_hosts(name));
+        let spec = SetSpec::exact(key, Some(size));
         self.add_set(&hosts, Set { spec, elements: elements(singles) });
         vec![name.to_owned(), hosts]
+    }
+}
+
+fn lookups(field: Field, sets: &[String]) -> Vec<Statement> {
+    sets.iter().map(|set| Statement::lookup(field, set)).collect()
+}
+
+/// The set of a tier, or of [`EVERY_SERVER`].
+pub(crate) fn set_name(tier: &str, family: Family) -> String {
+    match family {
+        Family::V4 => format!("{tier}_v4"),
+        Family::V6 => format!("{tier}_v6"),
     }
 }
 

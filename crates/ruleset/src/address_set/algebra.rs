@@ -79,6 +79,19 @@ impl<A: Address> AddressSet<A> {
         }
     }
 
+    /// The addresses of all `parts`: of neighbours first, so that many large parts cost no more than
+    /// sorting them.
+    pub fn union_of(mut parts: Vec<Self>) -> Self {
+        while parts.len() > 1 {
+            let pairs = parts.chunks(2).map(|pair| match pair {
+                [a, b] => a.union(b),
+                rest => rest.first().cloned().unwrap_or_default(),
+            });
+            parts = pairs.collect();
+        }
+        parts.pop().unwrap_or_default()
+    }
+
     /// The addresses of this set that are not in `other`.
     pub fn minus(&self, other: &Self) -> Self {
         let (mut own, mut cuts) = (Cursor::new(&self.chunks), Cursor::new(&other.chunks));

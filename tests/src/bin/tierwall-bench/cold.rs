@@ -113,7 +113,8 @@ fn group(bench: &Bench, list: &List, name: String) -> Result<Group> {
     Ok(Group::new(title, Unit::Milliseconds, rows))
 }
 
-fn until_ready(server: &Server) -> Result<f64> {
+/// Milliseconds from the start of a daemon until it enforces.
+pub(crate) fn until_ready(server: &Server) -> Result<f64> {
     let daemon = server.start(&[])?;
     Ok(daemon.ready_after.as_secs_f64() * 1e3)
 }

@@ -29,6 +29,7 @@ mod report;
 mod restart;
 mod rules;
 mod scrape;
+mod shapes;
 mod site;
 mod stall;
 mod statistics;
@@ -52,8 +53,9 @@ usage: cargo xtask bench [--json] [--quick] [--write] [CASE…]
 type Measure = fn(&Bench) -> Result<Vec<Group>>;
 
 /// What can be measured; each alone where its name is an argument.
-const CASES: [(&str, Measure); 13] = [
+const CASES: [(&str, Measure); 14] = [
     ("cold-start", cold::measure),
+    ("shapes", shapes::measure),
     ("list-change", change::measure),
     ("command", command::measure),
     ("restart", restart::measure),

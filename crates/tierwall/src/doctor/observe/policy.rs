@@ -5,7 +5,8 @@ use crate::judge::lookup_user;
 use crate::options::Common;
 use crate::own_addresses::own_addresses;
 use policy::{
-    Diagnostics, Input, Options, check_role, load, resolve_users, role_of, roles_by_network,
+    Diagnostics, Input, Options, check_role, check_size, load, resolve_users, role_of,
+    roles_by_network,
 };
 use std::collections::BTreeSet;
 
@@ -28,6 +29,7 @@ pub(super) fn observe(common: &Common) -> (Policy, BTreeSet<Input>) {
         diagnostics.extend(check_role(&policy, &role, &addresses));
         by_network = roles_by_network(&policy, &addresses);
         diagnostics.extend(resolve_users(&policy, &role, lookup_user).1);
+        diagnostics.extend(check_size(&policy, &role));
     }
     let has_ipv6 = policy.tiers.values().any(|tier| !tier.v6.is_empty());
     let warnings = lines(&diagnostics, false);

@@ -1,0 +1,272 @@
+//! Small policies that could become large tables: what they compile to grows with what is written.
+
+mod common;
+
+use common::OPTIONS;
+use ruleset::evaluate::{Outcome, Packet};
+use ruleset::{Elements, Hook, Operation, Ruleset, Table, Transport};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use tierwall_policy::{Change, Direction, Host, Labels, Policy, Reach, Role, compile, load_text};
+
+const APP: &str = "10.250.0.1";
+
+/// A server of `app`, and `tiers` others of one network each.
+fn tiers(tiers: u32) -> String {
+    let mut text = format!("[tiers]\napp = [\"{APP}\"]\n");
+    for index in 0..tiers {
+        writeln!(text, "t{index} = [\"{}\"]", network(index)).expect("a string takes all");
+    }
+    text
+}
+
+fn network(index: u32) -> String {
+    format!("10.{}.{}.0/24", index / 250, index % 250)
+}
+
+/// A member of a tier.
+fn member(index: u32) -> IpAddr {
+    Ipv4Addr::new(10, (index / 250) as u8, (index % 250) as u8, 7).into()
+}
+
+fn allow(text: &mut String, from: &str, service: &str) {
+    write!(text, "[[allow]]\nfrom = \"{from}\"\nto = \"app\"\nservice = \"{service}\"\n")
+        .expect("a string takes all");
+}
+
+fn everywhere(tiers_: u32, allows: u32) -> String {
+    let mut text = tiers(tiers_);
+    (0..allows).for_each(|index| allow(&mut text, "*", &format!("tcp/{}", 10_000 + index)));
+    text
+}
+
+fn nested(allows: u32) -> String {
+    let mut text = tiers(allows);
+    for index in 0..allows {
+        let service = format!("tcp/{}-{}", 20_000 + index, 40_000 - index);
+        allow(&mut text, &format!("t{index}"), &service);
+    }
+    text
+}
+
+fn steps(allows: u32) -> String {
+    let mut text = tiers(allows);
+    for index in 0..allows {
+        let service = format!("tcp/{}-{}", 20_000 + index, 21_000 + index);
+        allow(&mut text, &format!("t{index}"), &service);
+    }
+    text
+}
+
+fn policy(text: &str) -> Policy {
+    let loaded = load_text(Path::new("tierwall.toml"), text, &OPTIONS);
+    loaded.policy.unwrap_or_else(|| panic!("{}", loaded.diagnostics))
+}
+
+fn compiled(policy: &Policy, previous: Option<&Ruleset>) -> Ruleset {
+    let role = Role { tiers: ["app".to_owned()].into(), auto: true };
+    compile(policy, Host { role: &role, users: &BTreeMap::new(), previous })
+}
+
+/// How many rules and elements there are.
+fn size(table: &Table) -> (usize, usize) {
+    let rules = table.chains.values().map(|chain| chain.rules.len()).sum();
+    (rules, table.sets.values().map(|set| set.elements.len()).sum())
+}
+
+fn is_open(table: &Table, from: IpAddr, port: u16) -> bool {
+    let to = SocketAddr::new(APP.parse().expect("an address"), port);
+    let from = SocketAddr::new(from, 40_000);
+    let packet = Packet::opening(Hook::Input, Transport::Tcp, from, to);
+    table.evaluate(&packet).outcome == Outcome::Accept
+}
+
+#[test]
+fn every_server_is_one_set_however_many_tiers_there_are() {
+    let policy = policy(&everywhere(1000, 300));
+    let ruleset = compiled(&policy, None);
+    let table = ruleset.table.as_ref().expect("a table");
+    let (rules, elements) = size(table);
+    assert!(rules <= 300 * 4 + 200 && elements <= 1000 + 300 + 200, "{rules}, {elements}");
+    for peer in [0, 499, 999] {
+        assert!(is_open(table, member(peer), 10_000) && is_open(table, member(peer), 10_299));
+        assert!(!is_open(table, member(peer), 10_300));
+    }
+    assert!(!is_open(table, member(1000), 10_000));
+    let peers: Vec<String> = Reach::of(&ruleset)
+        .openings
+        .into_iter()
+        .filter(|opening| opening.direction == Direction::Input)
+        .map(|opening| opening.peer)
+        .collect();
+    assert_eq!(peers, vec!["*"; 300]);
+}
+
+#[test]
+fn the_set_of_every_server_is_made_only_if_it_is_used() {
+    let mut text = tiers(3);
+    allow(&mut text, "t1", "tcp/80");
+    let table = compiled(&policy(&text), None).table.expect("a table");
+    assert!(!table.sets.keys().any(|name| name.starts_with("every.server")));
+    assert!(!table.sets.contains_key("t2_v4"));
+}
+
+#[test]
+fn a_member_of_every_server_is_an_element() {
+    let text = everywhere(20, 5);
+    let before = compiled(&policy(&text), None);
+    // One that lies in another tier, too.
+    let text = text.replace("t3 = [", "t3 = [\"192.0.2.1\", \"10.0.4.9\", ");
+    let after = compiled(&policy(&text), Some(&before));
+    let plan = before.diff(&after);
+    assert_eq!(plan.to_string(), "add element inet filter every.server_v4 { 192.0.2.1 }\n");
+    assert!(plan.is_elements_only());
+    let (new, role) = (policy(&text), Role::default());
+    let lines = Change::of(&before, &plan, &after).lines(&new, &role);
+    let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(lines, ["\"*\" gains 192.0.2.1"]);
+}
+
+#[test]
+fn a_large_tier_is_asked_by_itself() {
+    let mut large: Vec<String> = (0..10_001u32)
+        .map(|index| Ipv4Addr::from_bits(0xac10_0000 + 2 * index).to_string())
+        .collect();
+    let text = |large: &[String]| {
+        let tier = format!("[tiers]\nlarge = [\"{}\"]\n", large.join("\", \""));
+        everywhere(3, 2).replace("[tiers]\n", &tier)
+    };
+    let ruleset = compiled(&policy(&text(&large)), None);
+    let table = ruleset.table.as_ref().expect("a table");
+    // `app`, and three networks that touch.
+    assert_eq!(table.sets["every.server_v4"].elements.len(), 2);
+    assert_eq!(table.sets["large_v4_hosts"].elements.len(), 10_001);
+    let member: IpAddr = "172.16.0.2".parse().expect("an address");
+    assert!(is_open(table, member, 10_000));
+    assert!(!is_open(table, "172.16.0.3".parse().expect("an address"), 10_000));
+    // It isn't told apart: it is a part of every server.
+    let told = Reach::of(&ruleset).openings;
+    let mut accepted = told.iter().filter(|opening| opening.direction == Direction::Input);
+    assert!(accepted.all(|opening| opening.peer == "*"));
+
+    // Members come and go as elements until it is far from large.
+    large.truncate(9000);
+    let fewer = compiled(&policy(&text(&large)), Some(&ruleset));
+    assert!(ruleset.diff(&fewer).is_elements_only());
+    large.truncate(7000);
+    let small = compiled(&policy(&text(&large)), Some(&fewer));
+    let plan = fewer.diff(&small);
+    assert_eq!(plan.apply(&fewer).as_ref(), Ok(&small));
+    let sets = &small.table.as_ref().expect("a table").sets;
+    assert!(!sets.contains_key("large_v4") && sets["every.server_v4"].elements.len() == 7002);
+}
+
+#[test]
+fn ranges_that_overlap_share_their_chains() {
+    for shape in [nested, steps] {
+        let sizes = [100, 1000].map(|allows| {
+            let (rules, elements) =
+                size(compiled(&policy(&shape(allows)), None).table.as_ref().expect("a table"));
+            println!("{allows} allows: {rules} rules, {elements} elements");
+            assert!(rules <= 60 * allows as usize + 200, "{rules} rules of {allows} allows");
+            rules
+        });
+        assert!(sizes[1] < 30 * sizes[0], "{sizes:?}");
+    }
+}
+
+#[test]
+fn ranges_that_share_their_chains_open_what_they_say() {
+    const ALLOWS: u32 = 400;
+    for shape in [nested, steps] {
+        let policy = policy(&shape(ALLOWS));
+        let ruleset = compiled(&policy, None);
+        let table = ruleset.table.as_ref().expect("a table");
+        assert!(
+            table
+                .chains
+                .values()
+                .flat_map(|chain| &chain.rules)
+                .any(|rule| { rule.comment == "dispatch by block of ports" })
+        );
+        let range =
+            |index: u32| policy.allows[index as usize].service.ports[&Transport::Tcp][0].clone();
+        for index in (0..ALLOWS).step_by(7) {
+            let (first, last) = (*range(index).start(), *range(index).end());
+            for port in [first - 1, first, first + 1, 20_500, 30_000, last - 1, last, last + 1] {
+                let is_allowed = range(index).contains(&port);
+                assert_eq!(is_open(table, member(index), port), is_allowed, "{index} on {port}");
+            }
+        }
+        // Each allow opens one range, whole.
+        let reach = Reach::of(&ruleset);
+        let labels = Labels::of(&policy.allows);
+        let expected = (0..ALLOWS).map(|index| {
+            let service = format!("tcp/{}-{}", range(index).start(), range(index).end());
+            (labels.comment(index as usize).to_owned(), service)
+        });
+        let mut expected: Vec<_> = expected.collect();
+        expected.sort();
+        let opened = reach.openings.into_iter().filter(|o| o.direction == Direction::Input);
+        let mut opened: Vec<_> = opened.map(|opening| (opening.comment, opening.service)).collect();
+        opened.sort();
+        assert_eq!(opened, expected);
+    }
+}
+
+/// A block holds the same allows whatever others there are.
+#[test]
+fn an_allow_that_goes_leaves_the_chains_of_others_alone() {
+    let text = steps(1000);
+    let before = compiled(&policy(&text), None);
+    let (head, _) = text.rsplit_once("[[allow]]").expect("an allow");
+    let after = compiled(&policy(head), Some(&before));
+    let plan = before.diff(&after);
+    assert_eq!(plan.apply(&before).as_ref(), Ok(&after));
+    let rules = |operation: &&Operation| {
+        matches!(operation, Operation::InsertRule { .. } | Operation::DeleteRule { .. })
+    };
+    let touched = plan.operations.iter().filter(rules).count();
+    assert!(touched < 200, "{touched} rules");
+    let own = |operation: &Operation| match operation {
+        Operation::InsertRule { chain, .. } | Operation::DeleteRule { chain, .. } => {
+            chain.starts_with("in.") && chain != "in.t999.app.tcp/20999-21999"
+        }
+        _ => false,
+    };
+    assert!(!plan.operations.iter().any(own), "{plan}");
+}
+
+/// Of allows of many tiers on one service, what is looked up by address is a short cut that may
+/// leave some out.
+#[test]
+fn short_cuts_have_a_bound() {
+    let mut text = String::from("[tiers]\napp = [\"10.250.0.1\"]\n");
+    for tier in 0..4u32 {
+        let members: Vec<String> = (0..200u32)
+            .map(|index| {
+                format!("\"{}\"", Ipv4Addr::from_bits(0x0a00_0000 + (tier << 16) + 2 * index))
+            })
+            .collect();
+        writeln!(text, "t{tier} = [{}]", members.join(", ")).expect("a string takes all");
+    }
+    for port in 0..300 {
+        for tier in 0..4 {
+            allow(&mut text, &format!("t{tier}"), &format!("tcp/{}", 1000 + port));
+        }
+    }
+    let table = compiled(&policy(&text), None).table.expect("a table");
+    let maps = table.sets.iter().filter(|(name, _)| name.contains(".peers_"));
+    let short: usize = maps
+        .map(|(_, set)| match &set.elements {
+            Elements::Verdicts(verdicts) => verdicts.len(),
+            _ => 0,
+        })
+        .sum();
+    assert!((60_000..=65_536).contains(&short), "{short}");
+    let member: IpAddr = "10.3.1.142".parse().expect("an address");
+    assert!(is_open(&table, member, 1000) && is_open(&table, member, 1299));
+    assert!(!is_open(&table, member, 1300));
+}

@@ -44,6 +44,8 @@ const OUTSIDE_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0x9000, 0, 0, 0, 0, 0, 0, 1),
 ];
 
+/// The server's link-local address, to which DHCPv6 answers go, and another one.
+pub(crate) const OWN_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x98);
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x99);
 
 /// A packet and who sends it.
@@ -317,12 +319,15 @@ impl<'r> Exchanges<'r> {
     /// A client's, or nearly so.
     fn dhcp(&mut self, is_v4: bool) -> Sending {
         let path = self.random.pick(&[In, Out]);
-        let (mut source, target) = self.ends(path, is_v4);
+        let (mut source, mut target) = self.ends(path, is_v4);
         let (server, client) = if is_v4 { (67, 68) } else { (547, 546) };
         let (from, to) = if path == In { (server, client) } else { (client, server) };
         let (from, to) = if self.random.percent(10) { (to, from) } else { (from, to) };
-        if !is_v4 && from != to && self.random.percent(70) && (from == server) == (path == In) {
-            source = LINK_LOCAL.into();
+        if !is_v4 && self.random.percent(70) {
+            match path {
+                In => target = OWN_LINK_LOCAL.into(),
+                _ => source = LINK_LOCAL.into(),
+            }
         }
         let packet = Packet::between(path, source, target, udp(from, to));
         self.sending(packet)

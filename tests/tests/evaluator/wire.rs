@@ -12,7 +12,7 @@
 //! let out, a packet socket at the other end does. All of it passes one processor's queues in the
 //! order in which it was sent, so that after the answer to a ping nothing is still under way.
 
-use crate::exchange::{ESP, EXPERIMENTAL, GRE, OWN_V4, OWN_V6, Sending, USERS};
+use crate::exchange::{ESP, EXPERIMENTAL, GRE, OWN_LINK_LOCAL, OWN_V4, OWN_V6, Sending, USERS};
 use crate::kernel::Kernel;
 use crate::packet::{
     DCCP, ICMP, ICMPV6, Mark, Packet, Path, RST, SCTP, TCP, UDP, UDPLITE, icmp, icmpv6,
@@ -30,7 +30,7 @@ use ruleset::Reject;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tierwall_tests::namespace::Namespace;
@@ -83,6 +83,8 @@ pub(crate) struct Wire {
     ears: Vec<(u8, UdpSocket)>,
     /// Hears everything that comes to everybody else.
     tap: OwnedFd,
+    /// Everybody else's interface to the server.
+    link: u32,
 }
 
 /// What keeps the test's own questions out of the way: no redirects, no answers held back, no
@@ -134,6 +136,7 @@ impl Wire {
         }
         OWN_V4.iter().for_each(|own| batch += &format!("address add {own}/32 dev eth0\n"));
         OWN_V6.iter().for_each(|own| batch += &format!("address add {own}/128 dev eth0 nodad\n"));
+        batch += &format!("address add {OWN_LINK_LOCAL}/128 dev eth0 nodad\n");
         batch += "route add 0.0.0.0/0 dev eth0\nroute add ::/0 dev eth0\n\
                   route add 172.16.0.0/24 dev eth1\nroute add fd01::/64 dev eth1\n";
         server.command_with_input("ip", &["-batch", "-"], &batch).unwrap();
@@ -155,6 +158,7 @@ impl Wire {
             users: users.into(),
             ears: server.run(ears),
             tap: others.run(tap),
+            link: others.run(|| nix::net::if_::if_nametoindex("eth0")).unwrap(),
             kernel,
         };
         wire.wait_for_links();
@@ -230,7 +234,13 @@ impl Wire {
 
     /// Whether the packet is denied, the counters say.
     fn send_raw(&self, sender: &Socket, packet: &Packet, mark: Mark) {
-        let sent = sender.send_to(&packet.bytes(mark), &SocketAddr::new(packet.target, 0).into());
+        let target = match packet.target {
+            IpAddr::V6(target) if target == OWN_LINK_LOCAL => {
+                SocketAddrV6::new(target, 0, 0, self.link).into()
+            }
+            target => SocketAddr::new(target, 0),
+        };
+        let sent = sender.send_to(&packet.bytes(mark), &target.into());
         if let Err(error) = sent {
             let denied = matches!(packet.path, Path::Out | Path::Within)
                 && error.kind() == ErrorKind::PermissionDenied;

@@ -125,8 +125,12 @@ fn t15_dhcpv6_passes_for_a_client() {
     let servers = "ff02::1:2";
     let steps = [
         send(In, LINK_LOCAL, udp(547, 546)).passes(),
+        // A server answers from whatever address it has.
+        send(In, LINK_LOCAL, udp(547, 546)).from("2001:db8::9").passes(),
+        send(In, LINK_LOCAL, udp(547, 546)).from(STRANGERS[1]).passes(),
+        // What goes to another address may have come through a router.
         send(In, V6, udp(547, 546)).denied(),
-        send(In, LINK_LOCAL, udp(547, 546)).from("2001:db8::9").denied(),
+        send(In, LINK_LOCAL, udp(547, 546)).addressed_to("fd00::1").denied(),
         send(In, LINK_LOCAL, udp(547, 545)).denied(),
         send(In, LINK_LOCAL, udp(545, 546)).denied(),
         send(Out, LINK_LOCAL, udp(546, 547)).to(servers).passes_and_comes_back_denied(),

@@ -307,7 +307,8 @@ fn accept_icmp(what: &str, family: Family, kind: u128) -> Rule {
 }
 
 /// DHCP (RFC 2131) and DHCPv6 (RFC 8415) as a client. Answers come from a server the request was
-/// not addressed to, so they are not established.
+/// not addressed to, so they are not established. A DHCPv6 client asks from its link-local address,
+/// and the answer goes there; it may come from any address that the server has.
 fn dhcp_client(side: Side) -> [Rule; 2] {
     let ports = |source, destination| {
         [
@@ -316,11 +317,11 @@ fn dhcp_client(side: Side) -> [Rule; 2] {
         ]
     };
     let accept = [Statement::Verdict(Verdict::Accept)];
-    let (v4, v6) = match side {
-        Side::Input => (ports(67, 68), ports(547, 546)),
-        Side::Output => (ports(68, 67), ports(546, 547)),
+    let (v4, v6, client) = match side {
+        Side::Input => (ports(67, 68), ports(547, 546), Field::Daddr(Family::V6)),
+        Side::Output => (ports(68, 67), ports(546, 547), Field::Saddr(Family::V6)),
     };
-    let link_local = Statement::Match { field: Field::Saddr(Family::V6), value: LINK_LOCAL };
+    let link_local = Statement::Match { field: client, value: LINK_LOCAL };
     let v6: Vec<Statement> = std::iter::once(link_local).chain(v6).chain(accept.clone()).collect();
     [built_in("DHCP client", v4.into_iter().chain(accept)), built_in("DHCPv6 client", v6)]
 }

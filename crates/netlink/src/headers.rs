@@ -11,15 +11,14 @@ const ICMPV6: u8 = 58;
 /// Protocols whose header begins with the source and the destination port.
 const WITH_PORTS: [u8; 5] = [TCP, 17, 33, 132, 136];
 
-/// IPv6 extension headers (IANA).
+/// IPv6 extension headers (IANA) that nf_tables looks through for `meta l4proto` and ports
+/// (kernel `ipv6_find_hdr`, as `nft_set_pktinfo_ipv6` asks it). An authentication header and a
+/// mobility header are protocols to it: no rule sees what is behind them.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
-const MOBILITY: u8 = 135;
-const EXTENSIONS: [u8; 6] =
-    [HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS, MOBILITY];
+const EXTENSIONS: [u8; 4] = [HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS];
 
 /// Where in a TCP header its flags are.
 const TCP_FLAGS: usize = 13;
@@ -31,7 +30,8 @@ pub struct Headers {
     pub source: IpAddr,
     /// Where it goes to.
     pub destination: IpAddr,
-    /// The protocol behind all extension headers, or the last header that could be read.
+    /// The protocol, as rules see it: behind the extension headers that the kernel looks through,
+    /// or the last header that could be read.
     pub protocol: u8,
     /// Source and destination port, of protocols that have any.
     pub ports: Option<(u16, u16)>,
@@ -125,10 +125,7 @@ fn ipv6(packet: &[u8]) -> Option<Split<'_>> {
     // Each turn takes eight bytes at least.
     while let Some([following, length, ..]) = rest.first_chunk::<8>().copied() {
         let (is_first, length) = match next {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => {
-                (true, 8 + 8 * usize::from(length))
-            }
-            AUTHENTICATION => (true, 8 + 4 * usize::from(length)),
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => (true, 8 + 8 * usize::from(length)),
             FRAGMENT => (u16::from_be_bytes([rest[2], rest[3]]) & 0xfff8 == 0, 8),
             _ => break,
         };
@@ -187,6 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn what_no_rule_sees_is_not_read() {
+        // The kernel judges these by their own numbers; there is a segment behind each.
+        for (protocol, header) in [
+            (
+                51,
+                [6, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].as_slice(),
+            ),
+            (135, [6, 0, 5, 0, 0, 0, 0, 0].as_slice()),
+            (59, [].as_slice()),
+        ] {
+            let packet = packet6(protocol, &[header, &SYN].concat());
+            let headers = Headers::read(&packet).expect("a packet");
+            assert_eq!((headers.protocol, headers.ports), (protocol, None));
+            assert_eq!(headers.tcp_flags, None);
+            let (network, transport) = packet.split_at(40);
+            assert_eq!(Headers::read_parts(network, transport), Some(headers));
+        }
+    }
+
+    #[test]
     fn headers_in_two_parts_are_those_in_one() {
         for packet in [packet4(6, &SYN), packet6(6, &SYN)] {
             let (network, transport) = packet.split_at(packet.len() - SYN.len());
@@ -219,7 +236,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(
             first in prop::sample::select(vec![0x45u8, 0x4f, 0x40, 0x60, 0x6f, 0]),
-            next in prop::sample::select(vec![0u8, 6, 43, 44, 51, 60, 135, 58, 1]),
+            next in prop::sample::select(vec![0u8, 6, 43, 44, 51, 59, 60, 135, 58, 1]),
             rest in prop::collection::vec(any::<u8>(), 0..160),
         ) {
             let mut packet = vec![first];

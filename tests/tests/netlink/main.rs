@@ -6,6 +6,7 @@ mod events;
 mod features;
 mod fixture;
 mod foreign;
+mod headers;
 mod large;
 mod ownership;
 mod packet_log;

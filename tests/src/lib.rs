@@ -36,6 +36,7 @@ pub mod namespace;
 pub mod network;
 pub mod probe;
 pub mod scenario;
+pub mod second_reader;
 pub mod server;
 pub mod service;
 pub mod site;

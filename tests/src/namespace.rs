@@ -5,8 +5,12 @@
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -97,6 +101,31 @@ impl Namespace {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Makes connection tracking forget every connection, as a full table or a flush does.
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN, and without the kernel's `nf_conntrack_netlink`.
+    pub fn forget_connections(&self) -> Result<()> {
+        // `IPCTNL_MSG_CT_DELETE` without a tuple: all of them. Header, then `nfgenmsg`.
+        let kind: u16 = 1 << 8 | 2;
+        let flags: u16 = 1 | 4;
+        let mut message = 20_u32.to_ne_bytes().to_vec();
+        message.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
+        message.extend([0; 12]);
+        self.run(|| {
+            let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkNetFilter);
+            let netlink = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+            send(netlink.as_raw_fd(), &message, MsgFlags::empty())?;
+            let mut answer = [0; 4096];
+            let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+            anyhow::ensure!(
+                length >= 20 && answer[16..20] == [0; 4],
+                "connections are not forgotten"
+            );
+            Ok(())
+        })
     }
 
     /// Sets a kernel parameter of this namespace: `net.ipv4.conf.all.rp_filter`.

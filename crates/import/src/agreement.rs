@@ -12,7 +12,7 @@ use ruleset::listing::{
     Domain, ListedBase, ListedChain, ListedElement, ListedRule, ListedSet, ListedTable, Operand,
     Refusal, Selector, Step, TableFamily, Value, VerdictMap,
 };
-use ruleset::{Family, Hook, States, Transport, Verdict};
+use ruleset::{Family, Hook, Transport, Verdict};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -349,16 +349,12 @@ fn any_packet() -> impl Strategy<Value = (Packet, Rest)> {
         |((is_input, family, peer), (protocol, client, port, user), is_below_limit, has_mark)| {
             let (own, peer) = (address(family, OWN), address(family, peer));
             let packet = Packet {
-                hook: if is_input { Hook::Input } else { Hook::Output },
-                interface: 2,
-                source: if is_input { peer } else { own },
-                destination: if is_input { own } else { peer },
-                protocol,
                 ports: Transport::of_protocol(protocol).map(|_| (client, port)),
-                icmp_type: None,
-                hop_limit: 64,
-                state: States::NEW,
                 user: (!is_input).then_some(user),
+                ..match is_input {
+                    true => Packet::first(Hook::Input, peer, own, protocol),
+                    false => Packet::first(Hook::Output, own, peer, protocol),
+                }
             };
             (packet, Rest { is_below_limit, has_mark })
         },

@@ -3,8 +3,8 @@
 use crate::lower::load;
 use proptest::prelude::*;
 use ruleset::{
-    AddressRange, AddressSet, Elements, Family, Field, Interval, KeyType, Lifetime, Limit, Log,
-    LogTarget, Reject, SetSpec, Statement, States, TimedSet, Transport, Value, Verdict,
+    AddressRange, AddressSet, Elements, Family, Field, Flags, Interval, KeyType, Lifetime, Limit,
+    Log, LogTarget, Reject, SetSpec, Statement, States, TimedSet, Transport, Value, Verdict,
 };
 
 fn family() -> impl Strategy<Value = Family> {
@@ -19,6 +19,12 @@ fn any_field() -> impl Strategy<Value = Field> {
         Just(Field::L4Proto),
         Just(Field::SkUid),
         Just(Field::HopLimit),
+        Just(Field::NfProto),
+        Just(Field::PacketType),
+        Just(Field::IifKind),
+        Just(Field::SourceType),
+        Just(Field::CtDirection),
+        Just(Field::SocketWildcard),
         family().prop_map(Field::Saddr),
         family().prop_map(Field::Daddr),
         transport().prop_map(Field::Sport),
@@ -43,7 +49,11 @@ fn any_match() -> impl Strategy<Value = Statement> {
             Statement::Match { field, value: Value::Prefix { address, length } }
         },
     );
-    prop_oneof![number, prefix, any::<u32>().prop_map(|m| Statement::states(States(m)))]
+    let flags = any::<[u8; 2]>().prop_map(|[set, mask]| {
+        let value = Value::Flags(Flags { set: set & mask, mask });
+        Statement::Match { field: Field::TcpFlags, value }
+    });
+    prop_oneof![number, prefix, flags, any::<u32>().prop_map(|m| Statement::states(States(m)))]
 }
 
 fn any_limit() -> impl Strategy<Value = Limit> {

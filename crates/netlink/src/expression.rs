@@ -16,6 +16,10 @@ pub(crate) enum Expression {
     Meta(u32),
     /// Load connection tracking data (`NFT_CT_…`).
     Conntrack(u32),
+    /// Load what the routing tables say of the source address (`fib saddr type`).
+    SourceType,
+    /// Load data of the socket that the packet is for (`NFT_SOCKET_…`).
+    Socket(u32),
     /// Load bytes of the packet.
     Payload(Payload),
     /// And the register with a mask.
@@ -57,6 +61,8 @@ pub(crate) struct Payload {
 pub(crate) mod name {
     pub(crate) const META: &str = "meta";
     pub(crate) const CT: &str = "ct";
+    pub(crate) const FIB: &str = "fib";
+    pub(crate) const SOCKET: &str = "socket";
     pub(crate) const PAYLOAD: &str = "payload";
     pub(crate) const BITWISE: &str = "bitwise";
     pub(crate) const CMP: &str = "cmp";
@@ -117,6 +123,8 @@ fn recognise(name: &str, data: &[u8]) -> Option<Expression> {
     match name {
         name::META => meta(&table),
         name::CT => conntrack(&table),
+        name::FIB => source_type(&table),
+        name::SOCKET => socket(&table),
         name::PAYLOAD => payload(&table),
         name::BITWISE => mask(&table),
         name::CMP => compare(&table),
@@ -157,6 +165,20 @@ fn conntrack(fields: &Fields<'_>) -> Option<Expression> {
     is_register(fields, NFTA_CT_DREG)?;
     let key = number(fields, NFTA_CT_KEY)?;
     fields.only(&[NFTA_CT_DREG, NFTA_CT_KEY]).then_some(Expression::Conntrack(key))
+}
+
+fn source_type(fields: &Fields<'_>) -> Option<Expression> {
+    is_register(fields, NFTA_FIB_DREG)?;
+    let plain = number(fields, NFTA_FIB_RESULT)? == NFT_FIB_RESULT_ADDRTYPE
+        && number(fields, NFTA_FIB_FLAGS)? == NFTA_FIB_F_SADDR
+        && fields.only(&[NFTA_FIB_DREG, NFTA_FIB_RESULT, NFTA_FIB_FLAGS]);
+    plain.then_some(Expression::SourceType)
+}
+
+fn socket(fields: &Fields<'_>) -> Option<Expression> {
+    is_register(fields, NFTA_SOCKET_DREG)?;
+    let key = number(fields, NFTA_SOCKET_KEY)?;
+    fields.only(&[NFTA_SOCKET_KEY, NFTA_SOCKET_DREG]).then_some(Expression::Socket(key))
 }
 
 fn payload(fields: &Fields<'_>) -> Option<Expression> {

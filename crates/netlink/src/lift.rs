@@ -12,7 +12,7 @@
 use crate::expression::{Decoded, Expression, Payload};
 use crate::lower::{Context, Dependency, Load, PORT_PAIR, load};
 use crate::uapi::*;
-use ruleset::{Family, Field, Reject, Statement, States, Transport, Value};
+use ruleset::{Family, Field, Flags, Reject, Statement, States, Transport, Value};
 
 /// At most a family and a protocol, of two expressions each.
 const LONGEST_DEPENDENCIES: usize = 4;
@@ -38,11 +38,6 @@ pub(crate) fn lift(decoded: Vec<Decoded>) -> Vec<Statement> {
                 length
             }
             None => {
-                if let [load, compare, ..] = rest {
-                    Dependency::of(load, compare)
-                        .into_iter()
-                        .for_each(|dependency| context.learn(dependency));
-                }
                 statements.extend(raw.next().map(Statement::Opaque));
                 1
             }
@@ -123,10 +118,19 @@ fn field(expressions: &[Expression], context: &Context) -> Option<(Vec<Statement
             let mask = u32::from_ne_bytes(mask.as_slice().try_into().ok()?);
             (*bytes == load.bytes(0)).then_some((Statement::states(States(mask)), 2))?
         }
+        [Expression::Mask(mask), Expression::Compare { equal: true, bytes }, ..]
+            if field == Field::TcpFlags =>
+        {
+            let (&[mask], &[set]) = (mask.as_slice(), bytes.as_slice()) else { return None };
+            let value = Value::Flags(Flags { set, mask });
+            (set & !mask == 0).then_some((Statement::Match { field, value }, 2))?
+        }
         [Expression::Mask(mask), Expression::Compare { equal: true, bytes }, ..] if whole => {
             (prefix(field, &load, mask, bytes)?, 2)
         }
-        [Expression::Compare { equal: true, bytes }, ..] if field != Field::CtState => {
+        [Expression::Compare { equal: true, bytes }, ..]
+            if !matches!(field, Field::CtState | Field::TcpFlags) =>
+        {
             (equal(field, &load, loaded, bytes)?, 1)
         }
         _ => return None,
@@ -143,6 +147,12 @@ fn field_of(loaded: &Expression, context: &Context) -> Option<Field> {
         Expression::Meta(NFT_META_OIF) => Some(Field::Oif),
         Expression::Meta(NFT_META_SKUID) => Some(Field::SkUid),
         Expression::Meta(NFT_META_L4PROTO) => Some(Field::L4Proto),
+        Expression::Meta(NFT_META_NFPROTO) => Some(Field::NfProto),
+        Expression::Meta(NFT_META_PKTTYPE) => Some(Field::PacketType),
+        Expression::Meta(NFT_META_IIFKIND) => Some(Field::IifKind),
+        Expression::Conntrack(NFT_CT_DIRECTION) => Some(Field::CtDirection),
+        Expression::SourceType => Some(Field::SourceType),
+        Expression::Socket(NFT_SOCKET_WILDCARD) => Some(Field::SocketWildcard),
         Expression::Payload(Payload { base: NFT_PAYLOAD_NETWORK_HEADER, offset, length }) => {
             match (context.family?, offset, length) {
                 (Family::V4, 12, 1..=4) => Some(Field::Saddr(Family::V4)),
@@ -159,6 +169,7 @@ fn field_of(loaded: &Expression, context: &Context) -> Option<Field> {
                 (2, 2, _) => transport().map(Field::Dport),
                 (0, 1, 1) => Some(Field::IcmpType(Family::V4)),
                 (0, 1, 58) => Some(Field::IcmpType(Family::V6)),
+                (13, 1, 6) => Some(Field::TcpFlags),
                 _ => None,
             }
         }
@@ -251,17 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn a_match_that_no_statement_stands_for_stays_opaque_and_is_still_learned() {
+    fn a_family_that_stands_alone_is_read_and_learned() {
         let mut expressions = Dependency::Family(Family::V4).expressions().to_vec();
         expressions.extend(lower(&[Statement::states(States::NEW)]).expect("can be lowered"));
         expressions.push(load(Field::Saddr(Family::V4)).expression);
         expressions.push(Expression::Lookup("web_v4".into()));
         expressions.push(Expression::Unknown);
         let statements = lift(decoded(expressions));
-        assert!(matches!(statements[..2], [Statement::Opaque(_), Statement::Opaque(_)]));
-        assert_eq!(statements[2], Statement::states(States::NEW));
-        assert_eq!(statements[3], Statement::lookup(Field::Saddr(Family::V4), "web_v4"));
-        assert!(matches!(statements[4], Statement::Opaque(_)));
+        assert_eq!(statements[0], Statement::matches(Field::NfProto, 2));
+        assert_eq!(statements[1], Statement::states(States::NEW));
+        assert_eq!(statements[2], Statement::lookup(Field::Saddr(Family::V4), "web_v4"));
+        assert!(matches!(statements[3], Statement::Opaque(_)));
     }
 
     #[test]
@@ -274,6 +285,8 @@ mod tests {
     fn values_that_do_not_fit_are_refused() {
         let prefix =
             |field, length| Statement::Match { field, value: Value::Prefix { address: 0, length } };
+        let flags =
+            |field, set, mask| Statement::Match { field, value: Value::Flags(Flags { set, mask }) };
         for statement in [
             port(65536),
             Statement::matches(Field::L4Proto, 256),
@@ -282,6 +295,9 @@ mod tests {
             prefix(Field::Saddr(Family::V4), 0),
             prefix(Field::Saddr(Family::V4), 32),
             prefix(Field::Dport(Transport::Tcp), 8),
+            Statement::matches(Field::TcpFlags, 2),
+            flags(Field::TcpFlags, 2, 16),
+            flags(Field::L4Proto, 2, 2),
             Statement::Opaque(Opaque { name: "masq".into(), data: Vec::new() }),
         ] {
             assert!(lower(std::slice::from_ref(&statement)).is_err(), "{statement:?}");
@@ -295,6 +311,10 @@ mod tests {
             prop_assert!(read.iter().all(|s| !matches!(s, Statement::Opaque(_))), "{read:?}");
             // A protocol match that the next statement implies is absorbed by it; nothing else is.
             let absorbed = |pair: &[Statement]| match &pair[0] {
+                Statement::Match { field: Field::NfProto, .. } => {
+                    let missing = Context::default().missing(&pair[1]);
+                    missing.iter().any(|one| matches!(one, Dependency::Family(_)))
+                }
                 Statement::Match { field: Field::L4Proto, value: Value::Number(protocol) } => {
                     Context::default().missing(&pair[1]).ends_with(
                         &[Dependency::Protocol(*protocol as u8)])

@@ -8,10 +8,12 @@
 
 use crate::expression::{Expression, Payload};
 use crate::uapi::*;
-use ruleset::{Family, Field, Reject, Statement, States, Transport, Value};
+use ruleset::{Family, Field, Flags, Reject, Statement, States, Transport, Value};
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+/// `IFNAMSIZ`
+const IFKIND_LENGTH: usize = 16;
 
 /// How a field gets into the register.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub(crate) fn key_number(bytes: &[u8], host_order: bool) -> u128 {
 /// How `field` is loaded.
 pub(crate) fn load(field: Field) -> Load {
     let host = |expression| Load { expression, length: 4, host_order: true };
+    let byte = |expression| Load { expression, length: 1, host_order: false };
     let packet = |base, offset, length: u32| Load {
         expression: Expression::Payload(Payload { base, offset, length }),
         length: length as usize,
@@ -70,9 +73,15 @@ pub(crate) fn load(field: Field) -> Load {
         Field::Iif => host(Expression::Meta(NFT_META_IIF)),
         Field::Oif => host(Expression::Meta(NFT_META_OIF)),
         Field::SkUid => host(Expression::Meta(NFT_META_SKUID)),
-        Field::L4Proto => {
-            Load { expression: Expression::Meta(NFT_META_L4PROTO), length: 1, host_order: false }
+        Field::L4Proto => byte(Expression::Meta(NFT_META_L4PROTO)),
+        Field::NfProto => byte(Expression::Meta(NFT_META_NFPROTO)),
+        Field::PacketType => byte(Expression::Meta(NFT_META_PKTTYPE)),
+        Field::IifKind => {
+            Load { length: IFKIND_LENGTH, ..byte(Expression::Meta(NFT_META_IIFKIND)) }
         }
+        Field::SourceType => host(Expression::SourceType),
+        Field::CtDirection => byte(Expression::Conntrack(NFT_CT_DIRECTION)),
+        Field::SocketWildcard => byte(Expression::Socket(NFT_SOCKET_WILDCARD)),
         Field::Saddr(Family::V4) => network(12, 4),
         Field::Daddr(Family::V4) => network(16, 4),
         Field::Saddr(Family::V6) => network(8, 16),
@@ -81,6 +90,7 @@ pub(crate) fn load(field: Field) -> Load {
         Field::Sport(_) => transport(0, 2),
         Field::Dport(_) => transport(2, 2),
         Field::IcmpType(_) => transport(0, 1),
+        Field::TcpFlags => transport(13, 1),
     }
 }
 
@@ -151,7 +161,18 @@ impl Context {
 
     fn missing_for(&self, field: Field) -> Vec<Dependency> {
         match field {
-            Field::CtState | Field::Iif | Field::Oif | Field::L4Proto | Field::SkUid => Vec::new(),
+            Field::CtState
+            | Field::Iif
+            | Field::Oif
+            | Field::L4Proto
+            | Field::SkUid
+            | Field::NfProto
+            | Field::PacketType
+            | Field::IifKind
+            | Field::SourceType
+            | Field::CtDirection
+            | Field::SocketWildcard => Vec::new(),
+            Field::TcpFlags => self.protocol_unless_known(Transport::Tcp.protocol()),
             Field::Saddr(family) | Field::Daddr(family) => self.family_unless_known(family),
             Field::HopLimit => self.family_unless_known(Family::V6),
             Field::Sport(transport) | Field::Dport(transport) => {
@@ -182,12 +203,18 @@ impl Context {
         }
     }
 
-    /// Takes note of what an explicit `meta l4proto` makes sure of.
+    /// Takes note of what an explicit `meta l4proto` or `meta nfproto` makes sure of.
     pub(crate) fn note(&mut self, statement: &Statement) {
-        if let Statement::Match { field: Field::L4Proto, value: Value::Number(protocol) } =
-            statement
-        {
-            self.protocol = u8::try_from(*protocol).ok();
+        let Statement::Match { field, value: Value::Number(number) } = statement else { return };
+        match field {
+            Field::L4Proto => self.protocol = u8::try_from(*number).ok(),
+            Field::NfProto => {
+                let is = |family: &u8| u128::from(*family) == *number;
+                let known = [(NFPROTO_IPV4, Family::V4), (NFPROTO_IPV6, Family::V6)];
+                let family = known.into_iter().find(|(number, _)| is(number));
+                self.family = family.map(|(_, family)| family);
+            }
+            _ => {}
         }
     }
 }
@@ -278,7 +305,12 @@ fn lower_match(
             expressions.push(Expression::Mask(mask.to_ne_bytes().to_vec()));
             expressions.push(Expression::Compare { equal: false, bytes: zero });
         }
-        Value::Number(number) if field != Field::CtState => {
+        Value::Flags(Flags { set, mask }) if field == Field::TcpFlags && set & !mask == 0 => {
+            expressions.push(load.expression);
+            expressions.push(Expression::Mask(vec![mask]));
+            expressions.push(Expression::Compare { equal: true, bytes: vec![set] });
+        }
+        Value::Number(number) if !matches!(field, Field::CtState | Field::TcpFlags) => {
             if load.length < 16 && number >> (8 * load.length) != 0 {
                 return Err(format!("{number} is too large for {field}"));
             }

@@ -9,11 +9,16 @@
 //! - A map for each transport protocol (`input_tcp`) leads from the destination port to the chain of
 //!   the allow that holds there, or to a chain that jumps to each of several. What a new flow
 //!   costs doesn't depend on how many allows there are, as long as few of their ranges overlap.
+//! - Copies of these stand below a prefix: `again.` for packets of connections that connection
+//!   tracking forgot, `asked.` for UDP whose user is asked in each packet.
 //! - Every tier named on this server has a set for each family (`web_v4`, `web_v6`), so that a change of
 //!   members never changes a rule. So has `"*"`, of which all tiers are part (`every.server_v4`).
 
+mod again;
 mod allow;
+mod asked;
 mod base;
+mod copies;
 mod dispatch;
 mod labels;
 mod names;
@@ -21,6 +26,7 @@ mod segments;
 mod size;
 mod tiers;
 
+pub(crate) use asked::{PORTS as ASKED_PORTS, PREFIX as ASKED};
 pub use base::LOG_GROUP;
 pub(crate) use labels::BUILT_IN;
 pub use labels::Labels;
@@ -29,6 +35,7 @@ pub(crate) use tiers::{EVERY_SERVER, set_name};
 
 use crate::model::{Allow, Endpoint, Mode, Policy, User};
 use crate::role::Role;
+use dispatch::Dispatch;
 use ruleset::{Base, Chain, Family, Field, Hook, NameTaken, Rule, Ruleset, Set, Table};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,14 +64,16 @@ pub fn compile(policy: &Policy, host: Host<'_>) -> Ruleset {
         counted: BTreeSet::new(),
         short_cuts: dispatch::SHORT_CUTS,
     };
-    for side in [Side::Input, Side::Output] {
-        let mode = match side {
-            Side::Input => policy.mode.input,
-            Side::Output => policy.mode.output,
-        };
-        if mode != Mode::Off {
-            compiler.side(side, mode);
-        }
+    let (input, output) = (policy.mode.input, policy.mode.output);
+    let accepted = (input != Mode::Off).then(|| compiler.side(Side::Input));
+    let opened = (output != Mode::Off).then(|| compiler.side(Side::Output));
+    if let Some(accepted) = &accepted {
+        let again = compiler.again(Side::Input, (output, opened.as_ref()));
+        compiler.base_chain(Side::Input, input, accepted, again);
+    }
+    if let Some(opened) = &opened {
+        let again = compiler.again(Side::Output, (input, accepted.as_ref()));
+        compiler.base_chain(Side::Output, output, opened, again);
     }
     compiler.forward();
     Ruleset { table: Some(compiler.table) }
@@ -134,7 +143,8 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn side(&mut self, side: Side, mode: Mode) {
+    /// The chains of a side's allows, and what leads to them.
+    fn side(&mut self, side: Side) -> Dispatch {
         let mut active: Vec<Active<'a>> = self.active(side).collect();
         // Not in the order of the file: moving an allow there must not move a rule.
         active.sort_by_key(|allow| self.labels.slug(allow.index));
@@ -144,8 +154,7 @@ impl<'a> Compiler<'a> {
             }
             self.allow_chain(side, *allow);
         }
-        let dispatch = self.dispatch(side, &active);
-        self.base_chain(side, mode, dispatch);
+        self.dispatch(side, &active)
     }
 
     fn add_chain(&mut self, name: &str, base: Option<Base>, rules: Vec<Rule>) {
@@ -178,8 +187,7 @@ fn active<'a>(
             Side::Input => (&allow.to, &allow.from),
             Side::Output => (&allow.from, &allow.to),
         };
-        let is_concerned = own.every_server || !own.tiers.is_disjoint(&role.tiers);
-        is_concerned.then_some(Active { index, allow, peer })
+        concerns(own, role).then_some(Active { index, allow, peer })
     })
 }
 
@@ -189,6 +197,11 @@ fn free(added: Result<(), NameTaken>) {
     if let Err(taken) = added {
         panic!("a fault in the compiler: {taken}");
     }
+}
+
+/// Whether one side of an allow is a server of this role.
+fn concerns(own: &Endpoint, role: &Role) -> bool {
+    own.every_server || !own.tiers.is_disjoint(&role.tiers)
 }
 
 fn uid(user: &User, users: &BTreeMap<String, u32>) -> Option<u32> {

@@ -281,6 +281,7 @@ fn literal(field: Field, value: Value) -> String {
         Value::Prefix { address: network, length } => format!("{}/{length}", address(network)),
         Value::Number(number) => address(number),
         Value::States(states) => states.to_string(),
+        Value::Flags(flags) => flags.to_string(),
     }
 }
 

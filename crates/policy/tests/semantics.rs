@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use ruleset::evaluate::{Outcome, Packet};
-use ruleset::{AddressRange, AddressSet, Hook, Operation, Ruleset, States, Transport};
+use ruleset::{AddressRange, AddressSet, Hook, Operation, Ruleset, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -147,17 +147,13 @@ fn packet() -> impl Strategy<Value = Packet> {
     let protocol = select(vec![6u8, 6, 6, 17, 17, 132, 47, 50]);
     let user = select(vec![None, Some(33), Some(1000), Some(1001), Some(7)]);
     (select(vec![Hook::Input, Hook::Output]), addresses, protocol, 1u16..45, user).prop_map(
-        |(hook, (from, to, ipv4), protocol, port, user)| Packet {
-            hook,
-            interface: 2,
-            source: if ipv4 { v4(from).into() } else { v6(from).into() },
-            destination: if ipv4 { v4(to).into() } else { v6(to).into() },
-            protocol,
-            ports: Transport::of_protocol(protocol).map(|_| (40_000, port)),
-            icmp_type: None,
-            hop_limit: 64,
-            state: States::NEW,
-            user: user.filter(|_| hook == Hook::Output),
+        |(hook, (from, to, ipv4), protocol, port, user)| {
+            let address = |host| if ipv4 { IpAddr::from(v4(host)) } else { v6(host).into() };
+            Packet {
+                ports: Transport::of_protocol(protocol).map(|_| (40_000, port)),
+                user: user.filter(|_| hook == Hook::Output),
+                ..Packet::first(hook, address(from), address(to), protocol)
+            }
         },
     )
 }

@@ -6,6 +6,7 @@
 //! out, since nobody can tell. For the same reason no element has expired: who wants to know drops
 //! those first ([`Table::expire`]).
 
+use crate::known::{Flags, LOCAL, PACKET_HOST, VRF};
 use crate::statement::{Family, Field, Reject, Statement, States, Transport, Value, Verdict};
 use crate::table::{Elements, Hook, Interval, Policy, Table};
 use std::net::{IpAddr, SocketAddr};
@@ -40,11 +41,54 @@ pub struct Packet {
     pub hop_limit: u8,
     /// The state of its connection.
     pub state: States,
-    /// The user whose socket sent it; output only.
+    /// The user whose socket sent it, or on input the user of the connection's socket, which the
+    /// kernel knows beforehand of TCP only (`net.ipv4.tcp_early_demux`).
     pub user: Option<u32>,
+    /// Whether the side that didn't begin the connection sent it.
+    pub is_reply: bool,
+    /// The flags of a TCP segment ([`Flags`]); of other protocols they mean nothing.
+    pub tcp_flags: u8,
+    /// Whether the source is an address of this server; it matters on input only.
+    pub is_from_own: bool,
+    /// Whether it came in by a VRF, the device of a routing table.
+    pub is_in_vrf: bool,
+    /// What the socket is bound to that it is for; input only.
+    pub socket: Option<Binding>,
+}
+
+/// What a socket is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// To a local address, as that of every connection is.
+    Address,
+    /// To a port of all addresses.
+    Wildcard,
 }
 
 impl Packet {
+    /// The first packet between two addresses, seen at `hook`, without ports: what a field says
+    /// where nothing else is known. Of TCP it opens a connection. It takes some interface that isn't
+    /// `lo`; tables of ours don't tell those apart.
+    pub fn first(hook: Hook, source: IpAddr, destination: IpAddr, protocol: u8) -> Self {
+        Self {
+            hook,
+            interface: LOOPBACK + 1,
+            source,
+            destination,
+            protocol,
+            ports: None,
+            icmp_type: None,
+            hop_limit: HOP_LIMIT,
+            state: States::NEW,
+            user: None,
+            is_reply: false,
+            tcp_flags: Flags::SYN,
+            is_from_own: false,
+            is_in_vrf: false,
+            socket: None,
+        }
+    }
+
     /// The first packet of a new connection from `source` to `destination`, seen at `hook`. A
     /// dual-stack socket's view of an IPv4 address (`::ffff:10.0.0.1`) is taken for that address.
     /// Between addresses that are the same, or of which one is a loopback address, it takes `lo`,
@@ -59,16 +103,9 @@ impl Packet {
         let (source, destination) = (source.ip().to_canonical(), destination.ip().to_canonical());
         let within = source == destination || source.is_loopback() || destination.is_loopback();
         Self {
-            hook,
             interface: if within { LOOPBACK } else { LOOPBACK + 1 },
-            source,
-            destination,
-            protocol: transport.protocol(),
             ports: Some(ports),
-            icmp_type: None,
-            hop_limit: HOP_LIMIT,
-            state: States::NEW,
-            user: None,
+            ..Self::first(hook, source, destination, transport.protocol())
         }
     }
 }
@@ -262,7 +299,10 @@ impl<'a> Walk<'a, '_> {
                 let network = |number: u128| number.checked_shr(host_bits).unwrap_or(0);
                 self.packet.field(field).is_some_and(|own| network(own) == network(address))
             }
-            (_, Value::States(_)) => false,
+            (Field::TcpFlags, Value::Flags(Flags { set, mask })) => {
+                self.packet.field(field).is_some_and(|own| own & u128::from(mask) == set.into())
+            }
+            (_, Value::States(_) | Value::Flags(_)) => false,
         }
     }
 }
@@ -292,7 +332,32 @@ impl Packet {
                 self.icmp_type.filter(|_| self.protocol == protocol).map(u128::from)
             }
             Field::HopLimit => self.source.is_ipv6().then_some(self.hop_limit.into()),
+            Field::NfProto => Some(if self.source.is_ipv6() { 10 } else { 2 }),
+            Field::PacketType => Some(packet_type(self.destination)),
+            Field::IifKind => (self.hook != Hook::Output && self.is_in_vrf).then_some(VRF),
+            Field::SourceType => Some(if self.is_from_own { LOCAL } else { UNICAST }),
+            Field::CtDirection => {
+                let is_tracked = !self.state.intersects(States::UNTRACKED_OR_INVALID);
+                is_tracked.then_some(self.is_reply.into())
+            }
+            Field::TcpFlags => (self.protocol == 6).then_some(self.tcp_flags.into()),
+            Field::SocketWildcard => {
+                let socket = self.socket.filter(|_| self.hook == Hook::Input);
+                socket.map(|binding| u128::from(binding == Binding::Wildcard))
+            }
         }
+    }
+}
+
+/// `RTN_UNICAST`
+const UNICAST: u128 = 1;
+
+/// By the destination alone: to the address of a subnet's broadcast it would be another.
+fn packet_type(destination: IpAddr) -> u128 {
+    match destination {
+        IpAddr::V4(address) if address.is_broadcast() => 1,
+        address if address.is_multicast() => 2,
+        _ => PACKET_HOST,
     }
 }
 

@@ -9,6 +9,7 @@
 
 use crate::address::Address;
 use crate::address_set::AddressSet;
+use crate::known::Flags;
 use crate::statement::{Family, Field, LogTarget, Reject, Statement, Value, Verdict};
 use crate::table::{Base, Chain, Elements, Hook, Interval, KeyType, Policy, Set, SetSpec, Table};
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -271,6 +272,13 @@ impl Encoder {
             Field::Dport(transport) => [8, transport.protocol()],
             Field::IcmpType(family) => [9, family_tag(family)],
             Field::HopLimit => [10, 0],
+            Field::NfProto => [11, 0],
+            Field::PacketType => [12, 0],
+            Field::IifKind => [13, 0],
+            Field::SourceType => [14, 0],
+            Field::CtDirection => [15, 0],
+            Field::TcpFlags => [16, 0],
+            Field::SocketWildcard => [17, 0],
         });
     }
 
@@ -289,6 +297,7 @@ impl Encoder {
                 self.tag(2);
                 self.number(states.0);
             }
+            Value::Flags(Flags { set, mask }) => self.bytes(&[3, set, mask]),
         }
     }
 

@@ -3,7 +3,8 @@
 
 use crate::address::{Address, AddressRange};
 use crate::address_set::AddressSet;
-use crate::render::icmp_type_name;
+use crate::known::Flags;
+use crate::render::{icmp_type_name, interface_kind, named_number};
 use crate::statement::{
     Family, Field, Limit, LogTarget, Reject, Statement, Value as MatchValue, Verdict,
 };
@@ -201,7 +202,13 @@ fn statement(statement: &Statement) -> Value {
     match statement {
         Statement::Match { field, value } => {
             let op = if matches!(value, MatchValue::States(_)) { "in" } else { "==" };
-            json!({ "match": { "op": op, "left": left(*field), "right": right(*field, *value) } })
+            let left = match value {
+                MatchValue::Flags(Flags { mask, .. }) => {
+                    json!({ "&": [left(*field), flags(*mask)] })
+                }
+                _ => left(*field),
+            };
+            json!({ "match": { "op": op, "left": left, "right": right(*field, *value) } })
         }
         Statement::Lookup { field, set } => {
             json!({ "match": { "op": "==", "left": left(*field), "right": format!("@{set}") } })
@@ -241,6 +248,16 @@ fn statement(statement: &Statement) -> Value {
     }
 }
 
+/// One by its name, several as a list of names.
+fn flags(flags: u8) -> Value {
+    let names: Vec<&str> = Flags::names(flags).collect();
+    match names[..] {
+        [] => json!(0),
+        [name] => json!(name),
+        _ => json!(names),
+    }
+}
+
 fn left(field: Field) -> Value {
     let payload = |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
     match field {
@@ -258,6 +275,13 @@ fn left(field: Field) -> Value {
         Field::IcmpType(Family::V4) => payload("icmp", "type"),
         Field::IcmpType(Family::V6) => payload("icmpv6", "type"),
         Field::HopLimit => payload("ip6", "hoplimit"),
+        Field::NfProto => json!({ "meta": { "key": "nfproto" } }),
+        Field::PacketType => json!({ "meta": { "key": "pkttype" } }),
+        Field::IifKind => json!({ "meta": { "key": "iifkind" } }),
+        Field::SourceType => json!({ "fib": { "result": "type", "flags": ["saddr"] } }),
+        Field::CtDirection => json!({ "ct": { "key": "direction" } }),
+        Field::TcpFlags => payload("tcp", "flags"),
+        Field::SocketWildcard => json!({ "socket": { "key": "wildcard" } }),
     }
 }
 
@@ -280,12 +304,17 @@ fn right(field: Field, value: MatchValue) -> Value {
             };
             json!({ "prefix": { "addr": address, "len": length } })
         }
+        (_, MatchValue::Flags(Flags { set, .. })) => flags(set),
         (Field::Iif | Field::Oif, MatchValue::Number(1)) => json!("lo"),
+        (Field::IifKind, MatchValue::Number(kind)) => json!(interface_kind(kind)),
         (Field::IcmpType(family), MatchValue::Number(kind)) => match icmp_type_name(family, kind) {
             Some(name) => json!(name),
             None => number(kind),
         },
-        (_, MatchValue::Number(value)) => number(value),
+        (field, MatchValue::Number(value)) => match named_number(field, value) {
+            Some(name) => json!(name),
+            None => number(value),
+        },
         (_, MatchValue::Prefix { address, length }) => {
             json!({ "prefix": { "addr": number(address), "len": length } })
         }

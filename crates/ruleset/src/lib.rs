@@ -12,6 +12,7 @@ mod diff;
 pub mod evaluate;
 mod fingerprint;
 mod json;
+pub mod known;
 pub mod listing;
 mod plan;
 mod render;
@@ -21,6 +22,7 @@ mod timed;
 
 pub use address::{Address, AddressRange};
 pub use address_set::AddressSet;
+pub use known::Flags;
 pub use plan::{ApplyError, ElementCount, Operation, Plan, Summary};
 pub use statement::{
     Family, Field, Limit, Log, LogTarget, Opaque, Reject, Statement, States, Transport, Value,

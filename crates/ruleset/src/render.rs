@@ -316,6 +316,7 @@ impl Display for ValueOf {
         let Self(field, value) = self;
         match *value {
             Value::States(states) => states.fmt(f),
+            Value::Flags(flags) => flags.fmt(f),
             Value::Number(number) => match field {
                 Field::Saddr(family) | Field::Daddr(family) => address(*family, number).fmt(f),
                 Field::Iif | Field::Oif if number == 1 => f.write_str("\"lo\""),
@@ -327,7 +328,11 @@ impl Display for ValueOf {
                     Some(name) => f.write_str(name),
                     None => number.fmt(f),
                 },
-                _ => number.fmt(f),
+                field => match named_number(*field, number) {
+                    Some(name) => f.write_str(name),
+                    None if *field == Field::IifKind => Quoted(&interface_kind(number)).fmt(f),
+                    None => number.fmt(f),
+                },
             },
             Value::Prefix { address: number, length } => match field {
                 Field::Saddr(family) | Field::Daddr(family) => {
@@ -388,6 +393,33 @@ pub(crate) fn icmp_type_name(family: Family, number: u128) -> Option<&'static st
         (Family::V6, 143) => "mld2-listener-report",
         _ => return None,
     })
+}
+
+/// Numbers of the kernel's own that `nft` has a word for.
+pub(crate) fn named_number(field: Field, number: u128) -> Option<&'static str> {
+    Some(match (field, number) {
+        (Field::NfProto, 2) => "ipv4",
+        (Field::NfProto, 10) => "ipv6",
+        (Field::PacketType, 0) => "host",
+        (Field::PacketType, 1) => "broadcast",
+        (Field::PacketType, 2) => "multicast",
+        (Field::PacketType, 3) => "other",
+        (Field::SourceType, 1) => "unicast",
+        (Field::SourceType, 2) => "local",
+        (Field::SourceType, 3) => "broadcast",
+        (Field::SourceType, 4) => "anycast",
+        (Field::SourceType, 5) => "multicast",
+        (Field::CtDirection, 0) => "original",
+        (Field::CtDirection, 1) => "reply",
+        _ => return None,
+    })
+}
+
+/// A kind of interface, in 16 bytes with zeros at the end.
+pub(crate) fn interface_kind(number: u128) -> String {
+    let bytes = number.to_be_bytes();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// A quoted string. `nft` has no escapes: what would end the string is left out.

@@ -5,6 +5,7 @@
 //! doesn't know there arrives here as [`Statement::Opaque`], so that nothing in the kernel's table
 //! goes unseen.
 
+use crate::known::Flags;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -105,6 +106,22 @@ pub enum Field {
     IcmpType(Family),
     /// `ip6 hoplimit`.
     HopLimit,
+    /// `meta nfproto`: the family, by the kernel's number.
+    NfProto,
+    /// `meta pkttype`: to this host alone, to a group, or to everybody on the link.
+    PacketType,
+    /// `meta iifkind`: the kind of the interface that it came in by, as `ip link` names it, in 16
+    /// bytes. No match where the interface has none, as hardware.
+    IifKind,
+    /// `fib saddr type`: what the source address is to this server.
+    SourceType,
+    /// `ct direction`: whether the side that began the connection sent it.
+    CtDirection,
+    /// `tcp flags`, always tested against a mask ([`Value::Flags`]).
+    TcpFlags,
+    /// `socket wildcard`: whether the socket that it is for is bound to no address; no match where
+    /// there is no socket.
+    SocketWildcard,
 }
 
 impl fmt::Display for Field {
@@ -124,6 +141,13 @@ impl fmt::Display for Field {
             Self::IcmpType(Family::V4) => "icmp type",
             Self::IcmpType(Family::V6) => "icmpv6 type",
             Self::HopLimit => "ip6 hoplimit",
+            Self::NfProto => "meta nfproto",
+            Self::PacketType => "meta pkttype",
+            Self::IifKind => "meta iifkind",
+            Self::SourceType => "fib saddr type",
+            Self::CtDirection => "ct direction",
+            Self::TcpFlags => "tcp flags",
+            Self::SocketWildcard => "socket wildcard",
         })
     }
 }
@@ -144,6 +168,8 @@ impl States {
     pub const NEW: Self = Self(8);
     /// `NF_CT_STATE_UNTRACKED_BIT`
     pub const UNTRACKED: Self = Self(64);
+    /// Of no connection.
+    pub const UNTRACKED_OR_INVALID: Self = Self(Self::UNTRACKED.0 | Self::INVALID.0);
 
     const NAMES: [(Self, &'static str); 5] = [
         (Self::INVALID, "invalid"),
@@ -188,6 +214,8 @@ pub enum Value {
     },
     /// One of these states; for [`Field::CtState`] only.
     States(States),
+    /// Of the flags in the mask just these; for [`Field::TcpFlags`] only.
+    Flags(Flags),
 }
 
 /// What happens to the packet.

@@ -7,7 +7,7 @@ use crate::options::{Common, Judgement, Plan};
 use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled};
 use crate::status::now;
 use control::MemberSummary;
-use policy::{AddedMember, Change, Opening, Reach, Sign};
+use policy::{AddedMember, Change, Opening, Reach, Sign, ended_flows};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -82,7 +82,10 @@ impl Planned {
         let plan = found.ruleset.diff(&wanted);
         let change = Change::of(&found.ruleset, &plan, &wanted);
         let is_lost = change.members.values().any(|members| !members.lost.is_empty());
-        let notes = members.err().filter(|_| is_lost).as_ref().map(unknown).into_iter().collect();
+        let mut notes: Vec<String> =
+            members.err().filter(|_| is_lost).as_ref().map(unknown).into_iter().collect();
+        let ended = ended_flows(&found.ruleset, &wanted);
+        notes.extend(ended.iter().map(ToString::to_string));
         Ok(Self { judged, plan, change, foreign, notes })
     }
 

@@ -90,6 +90,11 @@ impl<'r> Exchanges<'r> {
                 Some(sending) => vec![sending],
                 None => vec![self.single(is_v4)],
             },
+            13 => match (0..4).find_map(|_| self.forgotten(is_v4)) {
+                Some(sending) => vec![sending],
+                None => vec![self.single(is_v4)],
+            },
+            14 => (0..8).find_map(|_| self.flow(is_v4)).unwrap_or_else(|| vec![self.single(is_v4)]),
             _ => vec![self.single(is_v4)],
         }
     }
@@ -167,6 +172,10 @@ impl<'r> Exchanges<'r> {
             // Programs with the right to may send from any address.
             source = self.stranger(is_v4);
         }
+        // Of IPv4 the kernel drops these by itself.
+        if path == In && !is_v4 && self.random.percent(5) {
+            source = self.own(is_v4);
+        }
         let between = |content| Packet::between(path, source, target, content);
         let kind = self.random.below(100);
         if (70..85).contains(&kind) {
@@ -224,6 +233,35 @@ impl<'r> Exchanges<'r> {
         let is_common = [TCP, UDP].contains(&packet.protocol());
         let socket = path == Out && is_common && self.random.percent(60);
         Some(Sending { packet, user: aim.user, socket, about: None })
+    }
+
+    /// What goes the other way than what an allow names: within a connection that nobody knows.
+    fn forgotten(&mut self, is_v4: bool) -> Option<Sending> {
+        let (path, back) = self.random.pick(&[(In, Out), (Out, In)]);
+        let port = self.number();
+        let aim = Aim::random(self.random, (self.policy, self.role), (path, is_v4), port)?;
+        let own = self.own(is_v4);
+        let there = Packet::between(path, own, aim.peer, aim.content);
+        let (from, to) = there.ports().filter(|_| !is_own(aim.peer))?;
+        let content = match there.protocol() {
+            TCP => tcp(to, from, if self.random.percent(80) { ACK } else { SYN }),
+            UDP => udp(to, from),
+            _ => return None,
+        };
+        let (source, target) = if back == In { (aim.peer, own) } else { (own, aim.peer) };
+        Some(self.sending(Packet::between(back, source, target, content)))
+    }
+
+    /// A datagram that an allow names, its answer, and the same from another user perhaps.
+    fn flow(&mut self, is_v4: bool) -> Option<Exchange> {
+        let port = self.number();
+        let aim = Aim::random(self.random, (self.policy, self.role), (Out, is_v4), port)?;
+        let own = self.own(is_v4);
+        let first = Packet::between(Out, own, aim.peer, aim.content);
+        let (from, to) = first.ports().filter(|_| first.protocol() == UDP && !is_own(aim.peer))?;
+        let answer = Packet::between(In, aim.peer, own, udp(to, from));
+        let sending = Sending { user: aim.user, ..self.sending(first.clone()) };
+        Some(vec![sending, self.sending(answer), self.sending(first)])
     }
 
     fn portless(&mut self, is_v4: bool) -> Content {
@@ -334,7 +372,7 @@ impl<'r> Exchanges<'r> {
     }
 }
 
-fn is_own(address: IpAddr) -> bool {
+pub(crate) fn is_own(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => OWN_V4.contains(&address),
         IpAddr::V6(address) => OWN_V6.contains(&address),

@@ -213,7 +213,13 @@ impl Stage<'_> {
                 By::Allow(allow) => {
                     let line = scene.text.lines().nth(allow.location.line - 1);
                     let index = scene.policy.allows.iter().position(|other| other == allow);
-                    line == Some("[[allow]]") && counted(&[&labels.counter(index.unwrap())])
+                    // An established flow that is asked for its user was counted when it began.
+                    let is_asked = prediction.state == States::ESTABLISHED;
+                    let is_counted = match is_asked {
+                        true => ruling.counters.is_empty(),
+                        false => counted(&[&labels.counter(index.unwrap())]),
+                    };
+                    line == Some("[[allow]]") && is_counted
                 }
                 By::Closing => counted(&["denied.", "would-deny."]),
                 By::BuiltIn(name) => match ruling.is_denied() || ruling.would_be_denied() {
@@ -241,6 +247,17 @@ fn told(sending: &Sending, prediction: &Prediction<'_>, fate: Fate) -> String {
     )
 }
 
+/// Whether an allow is told of that names the port the packet comes from and not that it goes to.
+fn is_again(sending: &Sending, ruling: &policy::judge::Ruling<'_>) -> bool {
+    let By::Allow(allow) = ruling.by else { return false };
+    let names = |port: u16| {
+        let transport = ruleset::Transport::of_protocol(sending.packet.protocol());
+        let ranges = transport.and_then(|transport| allow.service.ports.get(&transport));
+        ranges.is_some_and(|ranges| ranges.iter().any(|range| range.contains(&port)))
+    };
+    sending.packet.ports().is_some_and(|(from, to)| names(from) && !names(to))
+}
+
 /// How often something was there to be seen: a test of nothing would pass too.
 #[derive(Debug, Default)]
 struct Tally {
@@ -248,6 +265,11 @@ struct Tally {
     /// By what gave the last verdict.
     by_allow: usize,
     by_allow_of_users: usize,
+    /// On output, of flows that were established.
+    asked: usize,
+    asked_in_vain: usize,
+    /// What goes against the direction of the allow that lets it through.
+    again: usize,
     by_built_in: usize,
     by_closing: usize,
     unfiltered: usize,
@@ -283,6 +305,10 @@ impl Tally {
             By::Closing => self.by_closing += 1,
             By::Unfiltered => self.unfiltered += 1,
         }
+        let is_established = prediction.state == States::ESTABLISHED;
+        self.asked += usize::from(is_established && matches!(ruling.by, By::Allow(_)));
+        self.asked_in_vain += usize::from(is_established && ruling.is_denied());
+        self.again += usize::from(is_again(sending, ruling));
         match prediction.fate {
             Fate::Delivered => self.observed += usize::from(ruling.would_be_denied()),
             Fate::Refused(Reject::TcpReset) => self.reset += 1,
@@ -310,6 +336,9 @@ impl Tally {
         let counts = [
             self.by_allow / 10,
             self.by_allow_of_users,
+            self.asked,
+            5 * self.asked_in_vain,
+            2 * self.again,
             self.by_built_in / 10,
             self.by_closing / 10,
             self.unfiltered,

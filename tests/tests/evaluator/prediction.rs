@@ -1,7 +1,7 @@
 //! What the evaluator says of a packet, with what follows from it: what is delivered, what comes
 //! back, and what counts.
 
-use crate::exchange::Sending;
+use crate::exchange::{Sending, is_own};
 use crate::packet::{ICMP, ICMPV6, Packet, Path, RST, TCP};
 use crate::tracking::Tracking;
 use policy::judge::{Judge, Ruling};
@@ -41,7 +41,10 @@ impl<'a> Prediction<'a> {
             Path::Through => &[Hook::Forward],
         };
         let user = |hook: &Hook| (*hook == Hook::Output).then_some(*user);
-        let rulings = pass(judge, hooks, |hook| seen(packet, *hook, state, user(hook)));
+        let is_reply = tracking.is_reply(packet);
+        let seen_at =
+            |hook: &Hook| evaluate::Packet { is_reply, ..seen(packet, *hook, state, user(hook)) };
+        let rulings = pass(judge, hooks, seen_at);
         let mut answer = Vec::new();
         let fate = match rulings.last().map(|ruling| ruling.outcome) {
             None | Some(Outcome::Accept) => {
@@ -121,16 +124,15 @@ pub(crate) fn seen(
     let protocol = packet.protocol();
     let is_icmp = [ICMP, ICMPV6].contains(&protocol);
     evaluate::Packet {
-        hook,
         interface: if packet.path == Path::Within { LOOPBACK } else { LOOPBACK + 1 },
-        source: packet.source,
-        destination: packet.target,
-        protocol,
         ports: packet.ports(),
         icmp_type: is_icmp.then(|| packet.content.header[0]),
         hop_limit: packet.hop_limit,
         state,
         user,
+        is_from_own: is_own(packet.source),
+        tcp_flags: flags(packet),
+        ..evaluate::Packet::first(hook, packet.source, packet.target, protocol)
     }
 }
 
@@ -139,15 +141,9 @@ pub(crate) fn seen(
 fn error_about(packet: &Packet) -> evaluate::Packet {
     let (protocol, kind) = if packet.source.is_ipv4() { (ICMP, 3) } else { (ICMPV6, 1) };
     evaluate::Packet {
-        hook: Hook::Output,
         interface: if packet.path == Path::In { LOOPBACK + 1 } else { LOOPBACK },
-        source: packet.target,
-        destination: packet.source,
-        protocol,
-        ports: None,
         icmp_type: Some(kind),
-        hop_limit: 64,
         state: States::INVALID,
-        user: None,
+        ..evaluate::Packet::first(Hook::Output, packet.target, packet.source, protocol)
     }
 }

@@ -86,6 +86,12 @@ impl Tracking {
         }
     }
 
+    /// Whether the packet goes against the direction in which its connection began.
+    pub(crate) fn is_reply(&self, packet: &Packet) -> bool {
+        let tuple = Tuple::of(packet);
+        !self.connections.contains_key(&tuple) && self.connections.contains_key(&tuple.reversed())
+    }
+
     /// A packet in that state got through: from now on its connection is known.
     pub(crate) fn passed(&mut self, packet: &Packet, state: States) {
         if state == States::NEW && ![ICMP, ICMPV6].contains(&packet.protocol()) {

@@ -22,8 +22,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recv, recvfrom,
-    setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+    sockopt,
 };
 use nix::unistd::{Pid, Uid, setfsuid};
 use ruleset::Reject;
@@ -190,20 +190,7 @@ impl Wire {
 
     /// Forgets every connection of the server, so that an exchange can be repeated.
     pub(crate) fn forget_connections(&self) {
-        // `IPCTNL_MSG_CT_DELETE` without a tuple: all of them. Header, then `nfgenmsg`.
-        let kind: u16 = 1 << 8 | 2;
-        let flags: u16 = 1 | 4;
-        let mut message = 20_u32.to_ne_bytes().to_vec();
-        message.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
-        message.extend([0; 12]);
-        self.kernel.namespace.run(|| {
-            let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkNetFilter);
-            let netlink = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
-            nix::sys::socket::send(netlink.as_raw_fd(), &message, MsgFlags::empty()).unwrap();
-            let mut answer = [0; 4096];
-            let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
-            assert!(length >= 20 && answer[16..20] == [0; 4], "connections are not forgotten");
-        });
+        self.kernel.namespace.forget_connections().unwrap();
     }
 
     /// Sends the packets of one round and says what became of each.

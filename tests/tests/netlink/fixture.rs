@@ -1,9 +1,10 @@
 //! A table with every kind of statement, set and verdict, and the plan that makes a table.
 
 use netlink::{Connection, Handles, Hold, KernelTable};
+use ruleset::known;
 use ruleset::{
-    AddressRange, AddressSet, Base, Chain, Elements, Family, Field, Hook, Interval, KeyType, Limit,
-    Log, LogTarget, Operation, Plan, Policy, Reject, Rule, Ruleset, Set, SetSpec, Statement,
+    AddressRange, AddressSet, Base, Chain, Elements, Family, Field, Flags, Hook, Interval, KeyType,
+    Limit, Log, LogTarget, Operation, Plan, Policy, Reject, Rule, Ruleset, Set, SetSpec, Statement,
     States, Table, TimedSet, Transport, Value, Verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,6 +196,10 @@ fn prefix(field: Field, address: u128, length: u8) -> Statement {
     Statement::Match { field, value: Value::Prefix { address, length } }
 }
 
+fn flags(set: u8, mask: u8) -> Statement {
+    Statement::Match { field: Field::TcpFlags, value: Value::Flags(Flags { set, mask }) }
+}
+
 fn over(field: Field, set: &str, rate: u64) -> Statement {
     Statement::Over { field, set: set.into(), limit: Limit { rate, burst: 7 } }
 }
@@ -245,6 +250,23 @@ fn matches() -> Vec<Vec<Statement>> {
             Statement::matches(Field::HopLimit, 255),
         ],
         vec![Statement::matches(Field::L4Proto, 6), Statement::states(States::NEW), tcp(8080)],
+        vec![
+            Statement::matches(Field::NfProto, known::NFPROTO_IPV6),
+            Statement::matches(Field::PacketType, known::PACKET_HOST),
+            Statement::matches(Field::SourceType, known::LOCAL),
+        ],
+        vec![Statement::matches(Field::IifKind, known::VRF)],
+        vec![
+            Statement::states(States::ESTABLISHED),
+            Statement::matches(Field::CtDirection, known::ORIGINAL),
+            Statement::lookup(Field::Dport(Transport::Udp), "ports"),
+        ],
+        vec![
+            flags(Flags::ACK, Flags::SYN | Flags::RST | Flags::ACK),
+            Statement::matches(Field::SocketWildcard, 0),
+            Statement::matches(Field::Sport(Transport::Tcp), 80),
+        ],
+        vec![flags(Flags::SYN, Flags::FIN | Flags::SYN | Flags::RST | Flags::ACK)],
         vec![Statement::Limit(Limit { rate: 10, burst: 5 })],
         vec![Statement::Limit(Limit { rate: 1000, burst: 20 })],
         vec![over(Field::Saddr(V4), "input.logged_v4", 100)],

@@ -1,8 +1,8 @@
 //! Changes that a reader must notice: one at a time, all over a table and all over a listing.
 
 use ruleset::{
-    Address, AddressRange, AddressSet, Elements, Family, Field, Interval, Policy, Reject, Rule,
-    Ruleset, Statement, Table, Value, Verdict,
+    Address, AddressRange, AddressSet, Elements, Family, Field, Flags, Interval, Policy, Reject,
+    Rule, Ruleset, Statement, Table, Value, Verdict,
 };
 use serde_json::Value as Json;
 
@@ -119,9 +119,12 @@ fn others(statement: &Statement) -> Vec<Statement> {
     match statement {
         Statement::Match { field, value } => {
             let value = match *value {
+                // A text that ends with the first zero.
+                Value::Number(kind) if *field == Field::IifKind => Value::Number(kind ^ 2 << 120),
                 Value::Number(number) => Value::Number(number ^ 2),
                 Value::Prefix { address, length } => Value::Prefix { address, length: length + 1 },
                 Value::States(states) => Value::States(ruleset::States(states.0 ^ 8)),
+                Value::Flags(Flags { set, mask }) => Value::Flags(Flags { set, mask: mask ^ 8 }),
             };
             vec![Statement::Match { field: *field, value }]
         }

@@ -9,8 +9,8 @@ use policy::judge::Judge;
 use policy::model::{Mode, Modes, Policy, Service};
 use policy::suggest::{Count, Denial, Suggestions};
 use policy::{Addresses, Fate, Mark, Wanted};
-use ruleset::evaluate::{LOOPBACK, Packet};
-use ruleset::{Hook, Ruleset, States};
+use ruleset::evaluate::Packet;
+use ruleset::{Hook, Ruleset};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -175,16 +175,10 @@ fn passes(judge: &Judge<'_>, flow: &Flow) -> bool {
     let Wanted { protocol, detail } = wanted;
     let has_ports = [6, 17, 33, 132, 136].contains(&protocol);
     let packet = Packet {
-        hook,
-        interface: LOOPBACK + 1,
-        source,
-        destination,
-        protocol,
         ports: detail.filter(|_| has_ports).map(|port| (50_000, port)),
         icmp_type: detail.filter(|_| !has_ports).map(|kind| kind as u8),
-        hop_limit: 64,
-        state: States::NEW,
         user: user.filter(|_| hook == Hook::Output),
+        ..Packet::first(hook, source, destination, protocol)
     };
     !judge.rule_on(&packet).is_denied()
 }

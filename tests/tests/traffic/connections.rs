@@ -43,10 +43,10 @@ fn t01_established_connections_pass_both_ways() {
                 send(Out, addresses, udp(4001, 7001)).passes(),
                 send(In, addresses, udp(7001, 4001)).passes(),
                 send(In, addresses, udp(7001, 4002)).denied(),
-                send(Out, addresses, udp(7000, 4003)).denied(),
+                send(Out, addresses, udp(7009, 4003)).denied(),
                 send(In, addresses, udp(4003, 7000)).passes(),
                 send(Out, addresses, udp(7000, 4003)).passes(),
-                send(Out, addresses, udp(7000, 4004)).denied(),
+                send(Out, addresses, udp(7009, 4003)).denied(),
             ]
         })
         .collect();

@@ -9,12 +9,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod again;
 mod allows;
+mod asked;
 mod connections;
 mod denied;
 mod icmp;
 mod modes;
 mod neighbours;
+mod own_source;
 #[allow(dead_code, reason = "the evaluator's test sends other kinds of packets")]
 mod packet;
 mod routed;

@@ -269,6 +269,18 @@ impl Enforced<'_> {
         assert_eq!(self.counters(), self.counted, "{}", self.listing());
     }
 
+    /// Runs the command line on the server.
+    pub(crate) fn tierwall(&self, arguments: &[&str]) -> std::process::Output {
+        self.server.tierwall(arguments).unwrap()
+    }
+
+    /// Writes another policy and has the daemon apply it.
+    pub(crate) fn reload(&self, policy: &str) {
+        self.server.replace_policy(policy).unwrap();
+        let output = self.tierwall(&["reload"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// The kernel's own listing of our table.
     pub(crate) fn listing(&self) -> String {
         self.server.nft_list("table inet filter").unwrap_or_else(|error| format!("{error:#}"))

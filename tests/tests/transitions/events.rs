@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
+    socket, sockopt,
 };
 use rustables::sys;
 use std::collections::BTreeMap;
@@ -10,6 +11,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// `NFNLGRP_NFTABLES` as a bit.
 const GROUP: u32 = 1 << (7 - 1);
+
+/// In bytes.
+const BUFFER: usize = 16 << 20;
 
 /// A listener in a namespace.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ impl Events {
         let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkNetFilter);
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(family, SockType::Raw, flags, protocol).expect("a socket");
+        // Large tables are told of in more than the default holds.
+        setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).expect("who made it may");
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUP)).expect("who made it may listen");
         Self { socket }
     }

@@ -17,7 +17,7 @@ use listing::Listing;
 use netlink::KernelTable;
 use policy::{Policy, Role};
 use ruleset::evaluate::Packet;
-use ruleset::{Hook, Plan, Rule, States};
+use ruleset::{Hook, Plan, Rule};
 use rustables::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -169,16 +169,9 @@ impl Server {
         });
         for ((target, port), source) in targets.iter().zip(sources) {
             let packet = Packet {
-                hook: Hook::Output,
-                interface: 2,
-                source: OWN.into(),
-                destination: IpAddr::V4(*target),
-                protocol: 17,
                 ports: Some((source, *port)),
-                icmp_type: None,
-                hop_limit: 64,
-                state: States::NEW,
                 user: Some(0),
+                ..Packet::first(Hook::Output, OWN.into(), IpAddr::V4(*target), 17)
             };
             for counter in table.evaluate(&packet).counters {
                 *expected.entry(counter.to_owned()).or_default() += 1;

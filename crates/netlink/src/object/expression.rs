@@ -103,6 +103,19 @@ pub(super) fn encode(expression: &Expression) -> Result<Expr, String> {
                 expr.u32(sys::NFTNL_EXPR_CT_DREG, NFT_REG_1);
                 expr
             }
+            Expression::SourceType => {
+                let mut expr = Expr::new(name::FIB);
+                expr.u32(sys::NFTNL_EXPR_FIB_DREG, NFT_REG_1);
+                expr.u32(sys::NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                expr.u32(sys::NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_SADDR);
+                expr
+            }
+            Expression::Socket(key) => {
+                let mut expr = Expr::new(name::SOCKET);
+                expr.u32(sys::NFTNL_EXPR_SOCKET_KEY, *key);
+                expr.u32(sys::NFTNL_EXPR_SOCKET_DREG, NFT_REG_1);
+                expr
+            }
             Expression::Payload(Payload { base, offset, length }) => {
                 let mut expr = Expr::new(name::PAYLOAD);
                 expr.u32(sys::NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);

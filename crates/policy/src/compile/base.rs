@@ -10,8 +10,9 @@ use super::{Compiler, Side};
 use crate::mark::{Fate, Mark};
 use crate::model::{DenyAction, Forward, Mode};
 use ruleset::evaluate::LOOPBACK;
+use ruleset::known::{LOCAL, NFPROTO_IPV6, PACKET_HOST, VRF};
 use ruleset::{
-    Base, Family, Field, Hook, KeyType, Limit, Log, LogTarget, Policy, Reject, Rule, Set,
+    Base, Family, Field, Flags, Hook, KeyType, Limit, Log, LogTarget, Policy, Reject, Rule, Set,
     Statement, States, Transport, Value, Verdict,
 };
 
@@ -75,7 +76,14 @@ impl Cause {
 }
 
 impl Compiler<'_> {
-    pub(super) fn base_chain(&mut self, side: Side, mode: Mode, dispatch: Dispatch) {
+    /// The base chain of a side; `again` stands right before its end.
+    pub(super) fn base_chain(
+        &mut self,
+        side: Side,
+        mode: Mode,
+        dispatch: &Dispatch,
+        again: Vec<Rule>,
+    ) {
         let related = format!("{}_related", side.name());
         let invalid = format!("{}_invalid", side.name());
         let icmp = format!("{}_icmp", side.name());
@@ -86,7 +94,12 @@ impl Compiler<'_> {
         };
         let accept = Statement::Verdict(Verdict::Accept);
         let goto = |chain: &String| Statement::Verdict(Verdict::Goto(chain.clone()));
-        let mut rules = vec![
+        let asked = match side {
+            Side::Input => None,
+            Side::Output => self.asked(dispatch, &again),
+        };
+        let mut rules = Vec::from_iter(asked);
+        rules.extend([
             built_in("established", [Statement::states(States::ESTABLISHED), accept.clone()]),
             built_in("related", [Statement::states(States::RELATED), goto(&related)]),
             built_in("invalid", [Statement::states(States::INVALID), goto(&invalid)]),
@@ -96,10 +109,12 @@ impl Compiler<'_> {
                 "ICMPv6",
                 [Statement::matches(Field::L4Proto, ICMPV6), Statement::jump(&icmpv6)],
             ),
-        ];
-        rules.extend(dispatch.services);
+        ]);
+        rules.extend(self.own_source(side));
+        rules.extend(dispatch.services.iter().cloned());
         rules.extend(dhcp_client(side));
-        rules.extend(dispatch.any);
+        rules.extend(dispatch.any.clone());
+        rules.extend(again);
         let deny = match side {
             Side::Input => self.policy.deny.input,
             Side::Output => self.policy.deny.output,
@@ -147,7 +162,32 @@ impl Compiler<'_> {
         counter
     }
 
-    /// Logs, then counts and drops.
+    /// What comes from outside with an address of this server's as its source. Of IPv4 the kernel
+    /// drops it by itself ("martian source"); of IPv6 it doesn't, and the server would be a peer of
+    /// its own tier. Neighbour discovery has passed by now: a duplicate address must be noticed. A
+    /// VRF has addresses of its own, which may be others' elsewhere.
+    fn own_source(&mut self, side: Side) -> Option<Rule> {
+        if side == Side::Output {
+            return None;
+        }
+        let chain = format!("{}_own_source", side.name());
+        let vrf = Statement::matches(Field::IifKind, VRF);
+        let rules = vec![
+            built_in("not in a VRF", [vrf, Statement::Verdict(Verdict::Return)]),
+            built_in("no own address from outside", [goto_never(side)]),
+        ];
+        self.add_chain(&chain, None, rules);
+        let statements = [
+            Statement::matches(Field::NfProto, NFPROTO_IPV6),
+            Statement::matches(Field::PacketType, PACKET_HOST),
+            Statement::matches(Field::SourceType, LOCAL),
+            Statement::jump(&chain),
+        ];
+        Some(built_in("own address from outside", statements))
+    }
+
+    /// Logs, then counts and drops. A reset answers what opens a connection, and nothing within
+    /// one: the connection may be one that connection tracking forgot.
     fn closing(&mut self, hook: Hook, mode: Mode, deny: DenyAction) -> Vec<Rule> {
         let counter = self.counter(&hook.to_string(), mode);
         let mut rules = vec![self.log(hook, Cause::Denied, mode)];
@@ -159,9 +199,14 @@ impl Compiler<'_> {
                 rules.push(built_in("drop", [counter, Statement::Verdict(Verdict::Drop)]));
             }
             (Mode::Enforce, DenyAction::Reject) => {
-                let tcp = Statement::matches(Field::L4Proto, TCP);
+                let mask = Flags::FIN | Flags::SYN | Flags::RST | Flags::ACK;
+                let value = Value::Flags(Flags { set: Flags::SYN, mask });
+                let opening = Statement::Match { field: Field::TcpFlags, value };
                 let reset = Statement::Reject(Reject::TcpReset);
-                rules.push(built_in("reject", [tcp, counter.clone(), reset]));
+                rules.push(built_in("reject", [opening, counter.clone(), reset]));
+                let tcp = Statement::matches(Field::L4Proto, TCP);
+                let drop = Statement::Verdict(Verdict::Drop);
+                rules.push(built_in("drop", [tcp, counter.clone(), drop]));
                 let prohibited = Statement::Reject(Reject::AdminProhibited);
                 rules.push(built_in("reject", [counter, prohibited]));
             }
@@ -279,7 +324,7 @@ fn chain_policy(mode: Mode) -> Policy {
     }
 }
 
-fn built_in(what: &str, statements: impl IntoIterator<Item = Statement>) -> Rule {
+pub(super) fn built_in(what: &str, statements: impl IntoIterator<Item = Statement>) -> Rule {
     Rule::new(format!("{BUILT_IN}{what}"), statements.into_iter().collect())
 }
 
@@ -288,7 +333,7 @@ fn never_chain(side: Side) -> String {
     format!("{}_never", side.name())
 }
 
-fn goto_never(side: Side) -> Statement {
+pub(super) fn goto_never(side: Side) -> Statement {
     Statement::Verdict(Verdict::Goto(never_chain(side)))
 }
 
@@ -309,7 +354,7 @@ fn accept_icmp(what: &str, family: Family, kind: u128) -> Rule {
 /// DHCP (RFC 2131) and DHCPv6 (RFC 8415) as a client. Answers come from a server the request was
 /// not addressed to, so they are not established. A DHCPv6 client asks from its link-local address,
 /// and the answer goes there; it may come from any address that the server has.
-fn dhcp_client(side: Side) -> [Rule; 2] {
+pub(super) fn dhcp_client(side: Side) -> [Rule; 2] {
     let ports = |source, destination| {
         [
             Statement::matches(Field::Sport(Transport::Udp), source),

@@ -13,9 +13,9 @@ use crate::reach::Direction;
 use crate::role::{Role, tiers_of};
 use crate::service_set::Point;
 use ruleset::evaluate::{LOOPBACK, Packet};
-use ruleset::{Address, AddressSet, Hook, Ruleset, States, Transport};
+use ruleset::{Address, AddressSet, Hook, Ruleset, Transport};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The port that the sender's side of a connection has here. Tables ask for a source port only
 /// where a DHCP client's traffic has its own.
@@ -60,8 +60,10 @@ impl<'p, 'q> Explainer<'p, 'q> {
     }
 
     pub(super) fn explain(self) -> Result<Explanation<'p>, ExplainError> {
-        let (sends, receives) =
-            (self.is_here(&self.question.from), self.is_here(&self.question.to));
+        let sends = self.is_here(&self.question.from);
+        // A group is wherever its members are. What another host sends there comes in here; what
+        // this server sends comes in elsewhere.
+        let receives = self.is_here(&self.question.to) || (!sends && is_group(&self.question.to));
         let output = self.end(Direction::Output, sends, receives)?;
         let input = self.end(Direction::Input, receives, sends)?;
         if !sends && !receives && [&output, &input].iter().all(|end| end.is_nobodys()) {
@@ -247,20 +249,16 @@ impl<'p, 'q> Explainer<'p, 'q> {
         }
         // Of "every port" some port has to be asked; the pieces see to it that any will do.
         let port = point.port.or_else(|| Transport::of_protocol(protocol).map(|_| 1));
+        let hook = match direction {
+            Direction::Input => Hook::Input,
+            Direction::Output => Hook::Output,
+        };
         Packet {
-            hook: match direction {
-                Direction::Input => Hook::Input,
-                Direction::Output => Hook::Output,
-            },
             interface: if within { LOOPBACK } else { LOOPBACK + 1 },
-            source,
-            destination: target,
-            protocol,
             ports: port.map(|port| (SOURCE_PORT, port)),
             icmp_type,
-            hop_limit: 64,
-            state: States::NEW,
             user: self.question.user.filter(|_| direction == Direction::Output),
+            ..Packet::first(hook, source, target, protocol)
         }
     }
 
@@ -312,6 +310,16 @@ impl<'p, 'q> Explainer<'p, 'q> {
         }
         pieces
     }
+}
+
+/// Whether packets to these addresses go to every host that listens: multicast and broadcast.
+fn is_group(party: &Party) -> bool {
+    let Party::Addresses { addresses, .. } = party else { return false };
+    let is_v4 = |address: Ipv4Addr| address.is_multicast() || address.is_broadcast();
+    // The groups are one range, and the broadcast address is another.
+    !addresses.is_empty()
+        && addresses.v4.ranges().all(|range| is_v4(range.first) && is_v4(range.last))
+        && addresses.v6.ranges().all(|range| range.first.is_multicast())
 }
 
 /// Two pieces and an address of each that stands for it.

@@ -15,8 +15,8 @@ use crate::protocol;
 use crate::reach::Direction;
 use crate::service_set::Point;
 use crate::wanted::Wanted;
-use ruleset::evaluate::{LOOPBACK, Packet};
-use ruleset::{Hook, States, Transport};
+use ruleset::evaluate::Packet;
+use ruleset::{Hook, Transport};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -67,7 +67,7 @@ pub(super) fn sort(
     let mut sorted = Sorted::default();
     let mut unsayable: BTreeMap<(Reason, Wanted), Evidence> = BTreeMap::new();
     for denial in denials {
-        if passes(&judge, denial) {
+        if passes(&judge, server, denial) {
             sorted.passing.get_or_insert_default().add(&Evidence::of(denial));
             continue;
         }
@@ -88,23 +88,18 @@ pub(super) fn sort(
 }
 
 /// Whether the table lets such a connection through, and not only since its side observes.
-fn passes(judge: &Judge<'_>, denial: &Denial) -> bool {
+fn passes(judge: &Judge<'_>, server: &Server, denial: &Denial) -> bool {
     let Denial { mark, source, destination, wanted, user, .. } = *denial;
     if !matches!(mark.fate, Fate::Denied | Fate::WouldDeny) {
         return false;
     }
     let ports = Transport::of_protocol(wanted.protocol).and(wanted.detail);
     let packet = Packet {
-        hook: mark.hook,
-        interface: LOOPBACK + 1,
-        source,
-        destination,
-        protocol: wanted.protocol,
         ports: ports.map(|port| (SOURCE_PORT, port)),
         icmp_type: wanted.detail.filter(|_| wanted.is_icmp()).and_then(|kind| kind.try_into().ok()),
-        hop_limit: 64,
-        state: States::NEW,
         user: user.filter(|_| mark.hook == Hook::Output),
+        is_from_own: mark.hook == Hook::Input && server.addresses.contains(source),
+        ..Packet::first(mark.hook, source, destination, wanted.protocol)
     };
     let ruling = judge.rule_on(&packet);
     !ruling.is_denied() && !ruling.would_be_denied()

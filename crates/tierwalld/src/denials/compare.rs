@@ -11,7 +11,7 @@ use crate::report;
 use policy::Fate;
 use policy::model::Tier;
 use ruleset::evaluate::{Outcome, Packet};
-use ruleset::{Hook, States, Table};
+use ruleset::{Hook, Table};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
@@ -22,9 +22,6 @@ const RATE: usize = 2000;
 /// How long a table is kept that nothing is compared with, in seconds: one of a million members is
 /// no small part of the daemon, and compiled again in a moment.
 const KEPT: u32 = 300;
-
-/// A hop limit that packets have which no router must have sent on doesn't look like this.
-const HOP_LIMIT: u8 = 64;
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -154,16 +151,11 @@ fn packet(denial: &Denial) -> Packet {
     let Flow { mark, source, destination, service, user, interface } = flow;
     let is_icmp = matches!(service.protocol, ICMP | ICMPV6);
     Packet {
-        hook: mark.hook,
         interface,
-        source,
-        destination,
-        protocol: service.protocol,
         ports: service.detail.filter(|_| !is_icmp).map(|detail| (port, detail)),
         icmp_type: service.detail.filter(|_| is_icmp).and_then(|kind| kind.try_into().ok()),
-        hop_limit: HOP_LIMIT,
-        state: States::NEW,
         user,
+        ..Packet::first(mark.hook, source, destination, service.protocol)
     }
 }
 

@@ -1,0 +1,113 @@
+//! T20: UDP that some users may send.
+
+use super::packet::Path::Out;
+use super::packet::{Addresses, V4, V6, send, udp};
+use super::stage::{Enforced, Stage};
+use super::wire::ARRIVED;
+use nix::unistd::{Uid, setfsuid};
+use std::io::ErrorKind;
+use std::net::{IpAddr, UdpSocket};
+use tierwall_tests::network::Host;
+
+/// Root may send to port 7001 there, everybody to port 7002, and the peer may ask port 7000 here.
+const OF_ROOT: &str = r#"
+role = "server"
+[tiers]
+server = ["10.0.0.1", "fd00::1"]
+peer = ["10.0.0.2", "fd00::2"]
+[[allow]]
+from = "server"
+to = "peer"
+service = "udp/7001"
+user = "root"
+[[allow]]
+from = "server"
+to = "peer"
+service = "udp/7002"
+[[allow]]
+from = "peer"
+to = "server"
+service = "udp/7000"
+"#;
+
+const SOMEBODY: u32 = 65534;
+
+/// A socket of that user's.
+fn bind(host: &Host, user: u32, address: IpAddr, port: u16) -> UdpSocket {
+    let socket = host.namespace.run(|| {
+        setfsuid(Uid::from_raw(user));
+        UdpSocket::bind((address, port))
+    });
+    let socket = socket.unwrap();
+    socket.set_read_timeout(Some(ARRIVED)).unwrap();
+    socket
+}
+
+/// There and back, twice: from then on it is established.
+fn exchange(one: &UdpSocket, other: &UdpSocket) {
+    for _ in 0..2 {
+        one.send_to(b"?", other.local_addr().unwrap()).unwrap();
+        other.recv(&mut [0; 8]).unwrap();
+        other.send_to(b"!", one.local_addr().unwrap()).unwrap();
+        one.recv(&mut [0; 8]).unwrap();
+    }
+}
+
+fn is_denied(enforced: &mut Enforced<'_>, from: &UdpSocket, to: &UdpSocket, addresses: Addresses) {
+    let error = from.send_to(b"?", to.local_addr().unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", enforced.listing());
+    enforced.counts(&["denied.output"], &send(Out, addresses, udp(4500, 7001)));
+}
+
+#[test]
+fn t20_a_flow_is_its_users() {
+    let mut stage = Stage::new();
+    let mut enforced = stage.enforce(OF_ROOT);
+    let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
+    for addresses in [V4, V6] {
+        let ours = |user| bind(&server, user, addresses.server, 4500);
+        let [bound, open] = [7001, 7002].map(|port| bind(&peer, 0, addresses.peer, port));
+        let root = ours(0);
+        exchange(&root, &bound);
+        exchange(&root, &open);
+        drop(root);
+        // Another program gets the port, and with it the flow.
+        let somebody = ours(SOMEBODY);
+        is_denied(&mut enforced, &somebody, &bound, addresses);
+        // What everybody may goes on.
+        exchange(&somebody, &open);
+        drop(somebody);
+        exchange(&ours(0), &bound);
+    }
+    enforced.take(&[]);
+}
+
+/// What the other side began is asked for nobody, whatever the port, nor is the loopback interface.
+#[test]
+fn t20_answers_and_the_loopback_interface_are_not_asked() {
+    let mut stage = Stage::new();
+    let enforced = stage.enforce(OF_ROOT);
+    let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
+    for addresses in [V4, V6] {
+        let asking = bind(&peer, 0, addresses.peer, 7001);
+        let asked = bind(&server, SOMEBODY, addresses.server, 7000);
+        exchange(&asking, &asked);
+        let inside = bind(&server, SOMEBODY, addresses.server, 7001);
+        exchange(&asked, &inside);
+    }
+    let counters = enforced.counters();
+    assert!(counters.is_empty(), "{counters:?}");
+}
+
+/// Taking a user out of an allow ends their flows.
+#[test]
+fn t20_flows_end_with_the_allow() {
+    let mut stage = Stage::new();
+    let mut enforced = stage.enforce(OF_ROOT);
+    let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
+    let root = bind(&server, 0, V4.server, 4500);
+    let bound = bind(&peer, 0, V4.peer, 7001);
+    exchange(&root, &bound);
+    enforced.reload(&OF_ROOT.replace("\"root\"", "65534"));
+    is_denied(&mut enforced, &root, &bound, V4);
+}

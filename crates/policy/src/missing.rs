@@ -211,6 +211,17 @@ impl ClosedEnd<'_> {
             Party::Tier(tier) => Some(tier).filter(acts),
             _ => None,
         };
+        // Where tiers are addresses, a group is in none of them: only the allow of every server
+        // lets it in.
+        let is_group = match own_address {
+            IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+            IpAddr::V6(address) => address.is_multicast(),
+        };
+        if is_group && self.direction == Direction::Input {
+            let holding = tiers_of(policy, &[peer_address]);
+            let from = smallest(policy, holding.iter()).cloned().into_iter().collect();
+            return Sides::Named { from, to: vec!["*".to_owned()] };
+        }
         let Some(own) = asked.or_else(|| smallest(policy, self.role.tiers.iter().filter(acts)))
         else {
             return Sides::NoTier(own_address);

@@ -2,7 +2,8 @@
 
 use super::packet::Path::{In, Out};
 use super::packet::{
-    FIN, ICMP, ICMPV6, IGMP, Mark, Packet, RST, SYN, TCP, V4, V6, icmp, send, tcp, udp,
+    Checksum, FIN, ICMP, ICMPV6, IGMP, Mark, Packet, RST, SYN, TCP, V4, V6, icmp, other, send, tcp,
+    udp,
 };
 use super::stage::{CLOSED, Enforced, OPEN, Stage, play};
 use super::wire::{ARRIVED, Heard};
@@ -244,6 +245,49 @@ fn igmp_needs_an_allow() {
                 assert!(start.elapsed() < ARRIVED, "{}", enforced.listing());
             }
             assert!(!enforced.stage.receiver(Out).heard().iter().any(is_report));
+        }
+    }
+}
+
+/// Under `role = "auto"` a tier is addresses, and a group is none of them: `explain` says what the
+/// kernel does, and what it says to write helps.
+#[test]
+fn multicast_passes_as_explain_says() {
+    const POLICY: &str = r#"
+role = "ROLE"
+[tiers]
+server = ["10.0.0.1", "fd00::1"]
+peer = ["10.0.0.2", "fd00::2"]
+[[allow]]
+from = "any"
+to = "server"
+service = "tcp/22"
+[[allow]]
+from = "peer"
+to = "TO"
+service = ["igmp", "udp/5353"]
+"#;
+    let sent = [
+        (send(In, V4, other(IGMP, Checksum::Internet(2))).to("224.0.0.1"), "igmp"),
+        (send(In, V4, udp(5353, 5353)).to("224.0.0.1"), "udp/5353"),
+        (send(In, V4, udp(5353, 5353)).to("255.255.255.255"), "udp/5353"),
+        (send(In, V6, udp(5353, 5353)).to("ff02::1"), "udp/5353"),
+    ];
+    for (role, to, passes) in
+        [("server", "server", true), ("auto", "server", false), ("auto", "*", true)]
+    {
+        let mut stage = Stage::new();
+        let policy = POLICY.replace("ROLE", role).replace("TO", to);
+        let mut enforced = stage.enforce(&policy);
+        for (packet, service) in &sent {
+            let (from, to) = (packet.source.to_string(), packet.target.to_string());
+            let question = ["explain", "--from", &from, "--to", &to, "--service", service];
+            let answer = enforced.tierwall(&question);
+            let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+            assert_eq!(answer.status.code(), Some(if passes { 0 } else { 9 }), "{text}");
+            assert!(passes || text.contains("to      = \"*\""), "{text}");
+            let packet = packet.clone();
+            enforced.take(&[if passes { packet.passes() } else { packet.denied() }]);
         }
     }
 }

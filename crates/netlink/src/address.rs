@@ -38,10 +38,15 @@ pub struct HostAddress {
 /// link-local ones, nor any that turned out to be taken (duplicate address detection). One that two
 /// interfaces have is there twice if the kernel says different things of the two.
 ///
+/// If they change faster than they can be read, these are all that were seen meanwhile: the kernel
+/// says that a list is incomplete, and one that stays is missing in some of them at most. Some may be
+/// gone by then, which whoever listens to [`crate::AddressEvents`] hears.
+///
 /// # Errors
 /// When the kernel can't be asked. It needs no rights.
 pub fn host_addresses() -> Result<Vec<HostAddress>, Error> {
     let mut socket = Socket::open(mnl::Bus::Route)?;
+    let mut seen = BTreeSet::new();
     for _ in 0..ATTEMPTS {
         let mut bytes = Vec::new();
         let sequence = socket.next_sequence();
@@ -58,8 +63,9 @@ pub fn host_addresses() -> Result<Vec<HostAddress>, Error> {
         if consistency == Consistency::Consistent {
             return Ok(addresses.into_iter().collect());
         }
+        seen.append(&mut addresses);
     }
-    Err(Error::Unsteady { attempts: ATTEMPTS })
+    Ok(seen.into_iter().collect())
 }
 
 /// The same without where they came from, each once.

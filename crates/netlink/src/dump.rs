@@ -131,7 +131,7 @@ impl Connection {
                 Ok(_) | Err(_) => {}
             }
         }
-        Err(Error::Unsteady { attempts: ATTEMPTS })
+        Err(Error::Unsteady { what: "the ruleset", attempts: ATTEMPTS })
     }
 
     fn dump_once(

@@ -37,9 +37,11 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
-    /// Others changed the ruleset each time it was read.
-    #[error("the ruleset changed during each of {attempts} attempts to read it; try again later")]
+    /// It changed each time it was read.
+    #[error("{what} changed during each of {attempts} attempts to read it; try again later")]
     Unsteady {
+        /// What was read.
+        what: &'static str,
         /// How often it was tried.
         attempts: usize,
     },

@@ -127,7 +127,7 @@ fn read(layout: &Layout, name: &str) -> Result<LegacyTable, Error> {
         }
         return decode(layout, name, &info, &entries[ENTRIES..]).map_err(&malformed);
     }
-    Err(Error::Unsteady { attempts: ATTEMPTS })
+    Err(Error::Unsteady { what: "a table of iptables", attempts: ATTEMPTS })
 }
 
 /// A buffer that begins with the name of a table.

@@ -50,7 +50,7 @@ pub fn links() -> Result<Vec<Link>, Error> {
             return Ok(links);
         }
     }
-    Err(Error::Unsteady { attempts: ATTEMPTS })
+    Err(Error::Unsteady { what: WHAT, attempts: ATTEMPTS })
 }
 
 fn decode(message: Message<'_>) -> Result<Option<Link>, Malformed> {

@@ -298,7 +298,7 @@ fn a_disk_that_takes_nothing_costs_the_history_and_nothing_else() {
         reload(&site, &numbered(8000 + number));
     }
     assert_eq!((generation(&site), history(&site).len()), (5, 5));
-    assert!(daemon.log().contains("can't keep the history in the state directory"));
+    assert!(daemon.log().contains("can't write the history to the state directory"));
     // The last are still in memory.
     let (code, told) = site.tierwall(&["rollback", "3"]);
     assert_eq!(code, 0, "{told}");
@@ -334,5 +334,61 @@ fn a_history_that_is_damaged_begins_anew_and_no_number_comes_again() {
     assert_eq!((generation(&site), history(&site).len()), (4, 1));
     // The policies are still there.
     assert_eq!(site.tierwall(&["rollback", "1"]).0, 0);
+    daemon.stop().unwrap();
+}
+
+/// A lockout that was forced by members alone.
+#[test]
+fn a_forced_change_of_members_is_a_generation_and_has_a_way_back() {
+    let site = Site::new(&policy(ADMIN));
+    let daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    site.server.replace("tierwall.toml", policy("10.0.0.99")).unwrap();
+    let (code, told) = site.tierwall(&["reload", "--force"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(!site.is_let_in("admin"));
+    let past = history(&site);
+    assert_eq!((past.len(), &past[1]["forced"]), (2, &true.into()));
+    let (code, told) = site.tierwall(&["rollback"]);
+    assert!(code == 0 && site.is_let_in("admin"), "{told}");
+    assert_eq!(history(&site)[2]["back_to"], 1);
+    // It is no way back to itself.
+    assert_ne!(site.tierwall(&["rollback"]).0, 0);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_member_that_was_taken_out_by_force_comes_back_by_a_rollback() {
+    let site = Site::new(&policy("10.0.0.98"));
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!(site.tierwall(&["member", "add", "admin", ADMIN]).0, 0);
+    let _session = site.session("admin", 22);
+    assert_eq!(site.tierwall(&["member", "remove", "admin", ADMIN]).0, 6);
+    assert_eq!((generation(&site), site.is_let_in("admin")), (1, true));
+    assert_eq!(site.tierwall(&["member", "remove", "admin", ADMIN, "--force"]).0, 0);
+    assert_eq!((generation(&site), site.is_let_in("admin")), (2, false));
+    let (code, told) = site.tierwall(&["rollback"]);
+    assert!(code == 0 && site.is_let_in("admin"), "{told}");
+    daemon.kill().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    assert!(site.is_let_in("admin"), "a start knows");
+    // What nobody forced is none.
+    assert_eq!(site.tierwall(&["member", "add", "admin", "10.0.0.97"]).0, 0);
+    assert_eq!(generation(&site), 3);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn a_restart_that_remembers_nothing_gives_no_number_again() {
+    let site = Site::new(&policy(ADMIN));
+    fs::remove_dir(site.server.state_directory()).unwrap();
+    fs::write(site.server.state_directory(), "").unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    reload(&site, &numbered(8001));
+    reload(&site, &numbered(8002));
+    assert_eq!(generation(&site), 3);
+    daemon.kill().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    assert_eq!(generation(&site), 4);
     daemon.stop().unwrap();
 }

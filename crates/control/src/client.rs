@@ -47,6 +47,12 @@ pub enum ClientError {
     /// The connection broke, or the daemon took too long.
     #[error("tierwalld did not answer")]
     Broken(#[from] io::Error),
+    /// The same after a change was asked for.
+    #[error(
+        "tierwalld did not answer ({0}), so whether the change was made isn't known\n  hint: \
+         `tierwall status` says what is enforced now, `tierwall history` what was changed last"
+    )]
+    Lost(io::Error),
     /// The answer can't be understood.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -84,11 +90,19 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written?,
         }
+        match self.answer() {
+            Err(error) if !request.changes_nothing() => Err(ClientError::Lost(error)),
+            answer => Ok(decode(&answer?)?),
+        }
+    }
+
+    fn answer(&self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         BufReader::new((&self.stream).take(MAX_RESPONSE as u64)).read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        match (line.last(), line.len()) {
+            (Some(b'\n'), _) => Ok(line),
+            (_, MAX_RESPONSE..) => Err(io::Error::other("its answer is too long")),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its answer is cut short")),
         }
-        Ok(decode(&line)?)
     }
 }

@@ -122,6 +122,10 @@ pub struct Pending {
     pub generation: u64,
     /// The one that is gone back to unless it is confirmed.
     pub back_to: u64,
+    /// Whether what is rolled back to denies nothing: nothing was enforced before, or the table was
+    /// taken away.
+    #[serde(default)]
+    pub observes: bool,
     /// When that is, in seconds since the epoch.
     pub until: u64,
     /// Why the change was made.

@@ -5,15 +5,18 @@
 //! and not with a puzzle: see [`decode`].
 
 mod after_change;
+mod bounds;
 mod caller;
 mod client;
 mod denial;
 mod generation;
 mod message;
+mod standing;
 mod status;
 pub mod takeover;
 
 pub use after_change::{AfterChange, DenialRate, DenialRates, DeniedKind};
+pub use bounds::encode_response;
 pub use caller::Caller;
 pub use client::{Client, ClientError};
 pub use denial::{
@@ -28,6 +31,7 @@ pub use message::{
     ChangeLine, DecodeError, Done, Failure, FailureKind, MAX_REQUEST, MAX_RESPONSE, MemberSummary,
     Reload, Request, Response, Rollback, VERSION, decode, decode_request, encode, encode_request,
 };
+pub use standing::Standing;
 pub use status::{
     CommitSummary, Enforcement, SetChange, SideMode, Status, TableState, TierSummary, Unrecorded,
 };
@@ -73,6 +77,13 @@ pub mod exit {
     pub const INCOMPLETE: u8 = 8;
     /// `explain`: the connection would be denied.
     pub const DENIED: u8 = 9;
+    /// `status --exit-code`: a change waits to be confirmed, an edit for a reload, the files are held
+    /// back, or a reboot would enforce something else.
+    pub const PENDING: u8 = 10;
+    /// `status --exit-code`: a change was refused, the files are bad, or nothing is denied.
+    pub const NOT_ENFORCED: u8 = 11;
+    /// `status --exit-code`: no daemon runs.
+    pub const NOT_RUNNING: u8 = 12;
     /// The command line can't be understood (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
 }

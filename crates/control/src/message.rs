@@ -158,6 +158,11 @@ impl Request {
             | Self::RemoveMember { .. } => false,
         }
     }
+
+    /// Whether it changes nothing, so that it does no harm to ask again.
+    pub fn changes_nothing(&self) -> bool {
+        self.is_read_only() || matches!(self, Self::Difference { .. })
+    }
 }
 
 /// What the daemon answers.
@@ -201,6 +206,10 @@ pub struct Done {
     /// The copy of a table that tierwall did not make and that was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved: Option<PathBuf>,
+    /// If the policy is enforced for the first time: open connections that couldn't be opened again
+    /// under it, a line for those alike.
+    #[serde(default)]
+    pub cannot_reconnect: Vec<String>,
 }
 
 /// One consequence of a change.

@@ -67,6 +67,10 @@ pub struct Status {
     pub input: SideMode,
     /// The mode of output.
     pub output: SideMode,
+    /// Whether both only observe although the policy says otherwise, since the first enforcement would
+    /// lock out a session.
+    #[serde(default)]
+    pub first_refused: bool,
     /// Every tier of the policy.
     pub tiers: Vec<TierSummary>,
     /// The number of allows in the policy.
@@ -82,6 +86,10 @@ pub struct Status {
     /// The lockout for which a change was refused; none once a later one holds.
     #[serde(default)]
     pub refused: Option<String>,
+    /// Connections that were open when the policy was enforced for the first time and couldn't be opened
+    /// again under it, a line for those alike. They live until they reconnect.
+    #[serde(default)]
+    pub cannot_reconnect: Vec<String>,
     /// The change that waits to be confirmed.
     #[serde(default)]
     pub pending: Option<Pending>,

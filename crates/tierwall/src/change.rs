@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use crate::options::{Common, Reload, Rollback};
-use crate::output::{BAD, FAINT, GOOD, WARNING, counted, print, print_json, styled, tell};
+use crate::output::{
+    BAD, FAINT, GOOD, WARNING, clean_line, counted, print, print_json, styled, tell,
+};
 use crate::{confirm, connection};
 use control::{Client, Done, Request, Response, socket_path};
 use policy::ConfirmTime;
@@ -39,6 +41,23 @@ pub(crate) fn change(common: &Common, request: &Request, nothing: &str) -> Resul
     Ok(control::exit::OK)
 }
 
+/// Open connections that can't be opened again.
+pub(crate) fn reconnecting(lines: &[String]) -> String {
+    const SHOWN: usize = 10;
+    if lines.is_empty() {
+        return String::new();
+    }
+    let heading = "open connections stay, but this policy wouldn't let them be opened again:";
+    let mut text = format!("{}\n", styled(WARNING, heading));
+    for line in lines.iter().take(SHOWN) {
+        text += &format!("  {}\n", clean_line(line));
+    }
+    if lines.len() > SHOWN {
+        text += &format!("  and {} more\n", lines.len() - SHOWN);
+    }
+    text
+}
+
 fn as_text(done: &Done, nothing: &str) -> String {
     for warning in &done.warnings {
         tell(&format!("{} {warning}\n", styled(WARNING, "warning:")));
@@ -53,6 +72,7 @@ fn as_text(done: &Done, nothing: &str) -> String {
         };
         text.push('\n');
     }
+    text += &reconnecting(&done.cannot_reconnect);
     if done.changes.is_empty() {
         text += "the same traffic passes; only the table's own shape changed\n";
     }

@@ -23,12 +23,19 @@ pub(crate) fn run(common: &Common, confirm: &Confirm) -> Result<u8, Error> {
 
 /// That a change waits, for how long, and what to do.
 pub(crate) fn as_text(pending: &Pending) -> String {
-    let Pending { generation, back_to, until, .. } = pending;
+    let Pending { generation, until, .. } = pending;
     let (left, how) = (left(*until), how(pending));
     let heading = format!("generation {generation} waits to be confirmed, {left} left:");
     let heading = styled(BAD, &heading);
-    let back = styled(WARNING, &format!("else it goes back to generation {back_to} by itself"));
+    let back = styled(WARNING, &way_back(pending));
     format!("{heading} {how}\n{back}\n")
+}
+
+/// What becomes of it otherwise.
+pub(crate) fn way_back(pending: &Pending) -> String {
+    let Pending { back_to, observes, .. } = pending;
+    let only = if *observes { ", observing only: nothing is denied then" } else { "" };
+    format!("otherwise it is rolled back to generation {back_to}{only}")
 }
 
 /// What has to be done for it to stay.

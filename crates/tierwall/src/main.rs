@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Trace(selection) => trace::run(common, selection),
         Command::WhoCan(question) => who_can::run(common, question),
         Command::Export(export) => export::run(common, export),
-        Command::Status => status::run(common),
+        Command::Status(status) => status::run(common, status),
         Command::Denied(denied) => denied::run(common, denied),
         Command::Suggest(suggest) => suggest::run(common, suggest),
         Command::Metrics => metrics::run(common),

@@ -10,11 +10,11 @@ pub(crate) use changing::{
 pub(crate) use judging::{
     Check, Explain, Export, Format, Judgement, Matrix, MatrixFormat, Plan, WhoCan,
 };
-pub(crate) use seeing::{By, Denied, Doctor, Suggest, Trace, Watch};
+pub(crate) use seeing::{By, Denied, Doctor, Status, Suggest, Trace, Watch};
 
 use changing::{IMPORT_HELP, TAKEOVER_HELP};
 use judging::{EXPLAIN_HELP, MATRIX_HELP, WHO_CAN_HELP};
-use seeing::{SUGGEST_HELP, TRACE_HELP, WATCH_HELP};
+use seeing::{STATUS_HELP, SUGGEST_HELP, TRACE_HELP, WATCH_HELP};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ use std::path::PathBuf;
                   changes, or `doctor` something to see to; 3 the policy has errors; 4 no right to do \
                   that; 5 a table `inet filter` that tierwall did not make; 6 a session would be \
                   locked out; 7 a change waits to be confirmed; 8 `import` couldn't say all; \
-                  9 `explain`: it would be denied; 64 usage."
+                  9 `explain`: it would be denied; 10 to 12 `status --exit-code`; 64 usage."
 )]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -100,7 +100,8 @@ pub(crate) enum Command {
     /// Print the compiled table
     Export(Export),
     /// Say what the daemon does and holds
-    Status,
+    #[command(after_help = STATUS_HELP)]
+    Status(Status),
     /// Say what was denied, or would have been on a side that only observes
     Denied(Denied),
     /// Print allows that would let through what was denied, or would have been, to choose from

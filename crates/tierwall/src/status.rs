@@ -1,32 +1,46 @@
 //! `tierwall status`: what the daemon does and holds.
 
+use crate::change::reconnecting;
 use crate::confirm;
 use crate::error::Error;
-use crate::options::Common;
+use crate::options::{self, Common};
 use crate::output::{
     BAD, FAINT, GOOD, HEADING, WARNING, clean_line, columns, counted, print, print_json, styled,
+    tell,
 };
 use control::{
-    Client, DenialSummary, Differs, Enforcement, Observing, Request, Response, SideMode, Status,
-    TableState, TierSummary, Unrecorded, socket_path,
+    Client, ClientError, DenialSummary, Differs, Enforcement, Observing, Request, Response,
+    SideMode, Status, TableState, TierSummary, Unrecorded, socket_path,
 };
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub(crate) fn run(common: &Common) -> Result<u8, Error> {
-    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
-    match client.ask(&Request::Status).map_err(Error::Client)? {
-        Response::Status(status) if common.json => print_json(&json!(status))?,
-        Response::Status(status) => print(&as_text(&status))?,
+pub(crate) fn run(common: &Common, options: &options::Status) -> Result<u8, Error> {
+    let client = match Client::connect(&socket_path(&common.runtime_directory)) {
+        Err(error @ ClientError::NotRunning { .. }) if options.exit_code => {
+            tell(&Error::Client(error).told());
+            return Ok(control::exit::NOT_RUNNING);
+        }
+        client => client.map_err(Error::Client)?,
+    };
+    let status = match client.ask(&Request::Status).map_err(Error::Client)? {
+        Response::Status(status) => status,
         other => return Err(crate::unexpected(other)),
+    };
+    match common.json {
+        true => print_json(&json!(status))?,
+        false => print(&as_text(&status))?,
     }
-    Ok(control::exit::OK)
+    Ok(if options.exit_code { status.standing().exit_code() } else { control::exit::OK })
 }
 
 fn as_text(status: &Status) -> String {
     let mode = modes(status);
     let held = match (status.enforcement, status.table) {
         (Enforcement::TornDown, _) => styled(BAD, "torn down: nothing is filtered"),
+        (Enforcement::Committed, TableState::Ours) if status.first_refused => {
+            styled(BAD, &format!("not enforced yet, {mode} only: that would lock out a session"))
+        }
         (Enforcement::Committed, TableState::Ours) => styled(GOOD, &mode),
         (Enforcement::Committed, TableState::Gone) => {
             styled(BAD, "not enforced: the table is gone")
@@ -86,6 +100,7 @@ fn as_text(status: &Status) -> String {
         text += &denied(status);
         text += &after_change(status);
     }
+    text += &reconnecting(&status.cannot_reconnect);
     for line in &status.waiting {
         text += &format!("{} {line}\n", styled(WARNING, "waits for a reload:"));
     }

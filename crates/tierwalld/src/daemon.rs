@@ -282,7 +282,9 @@ impl Daemon {
     /// Queues what is due by the clock.
     fn push_due(&mut self) {
         let now = Instant::now();
-        self.watchdog.feed(now);
+        if self.watchdog.feed(now) {
+            self.queue.push(Work::Prove);
+        }
         if self.remember_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::Remember);
         }

@@ -93,6 +93,9 @@ pub(crate) struct Step {
     pub(crate) change: Change,
     /// The copy of a foreign table that it replaced.
     pub(crate) saved: Option<PathBuf>,
+    /// The open connections that couldn't be opened again under a policy that is enforced for the first
+    /// time, a line for those alike.
+    pub(crate) denied: Vec<String>,
 }
 
 /// Who asks for a step, and over which connection. Nobody, for what happens by itself.
@@ -159,6 +162,8 @@ pub(crate) struct Engine {
     pub(crate) refusal: Option<Refusal>,
     /// The lockout for which a change was refused.
     pub(crate) refused: Option<String>,
+    /// The same while that policy is enforced, as they were then.
+    pub(crate) denied: Vec<String>,
     /// What another process changed that stays, under `ownership = "report"`.
     pub(crate) drift: Option<Foreign>,
     /// What the kernel failed, so that what was wanted isn't there.

@@ -6,6 +6,7 @@
 //! loop; where it can't be, numbering goes on in memory and nothing else suffers.
 
 use crate::journal::kind;
+use crate::members::CommandMember;
 use crate::policy_file;
 use crate::recorder::{Recorder, StateFile};
 use crate::refusal::digest;
@@ -15,7 +16,9 @@ use control::{Confirmation, Generation, Past};
 use policy::Policy;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// How many are remembered.
 const KEPT: usize = 50;
@@ -26,6 +29,9 @@ const LINES: usize = 20;
 /// The highest number that is believed. No server comes near it; a forged or damaged file may, and
 /// numbers go on from there.
 pub(crate) const HIGHEST: u64 = u64::MAX / 2;
+
+/// The file in the runtime directory with the last number.
+const MARKER: &str = "generation";
 
 /// The directory in the state directory, and the list in it.
 const DIRECTORY: &str = "history";
@@ -41,6 +47,8 @@ pub(crate) struct History {
     last: u64,
     /// Policies, on their way to the disk and there.
     shelf: Shelf,
+    /// Where the last number is kept while the machine runs, whatever becomes of the disk.
+    marker: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +57,21 @@ struct Entry {
     generation: Generation,
     /// Of its policy without members: what makes it another than the next.
     rules: u64,
+    /// Whether it differs from the one before in members only: it was forced, or had to be confirmed.
+    #[serde(default)]
+    is_of_members: bool,
+    /// The runtime member that it took out by force.
+    #[serde(default)]
+    removed: Option<CommandMember>,
+}
+
+impl Entry {
+    /// Whether somebody went back from it, or it never came to stay.
+    fn is_bad(&self) -> bool {
+        let Generation { rolled_back, confirmation, .. } = self.generation;
+        let never = [Some(Confirmation::Reverted), Some(Confirmation::Replaced)];
+        rolled_back || never.contains(&confirmation)
+    }
 }
 
 /// Why there is no way back to a generation.
@@ -74,8 +97,18 @@ pub(crate) enum NoGeneration {
 }
 
 impl History {
-    /// What the state directory remembers.
-    pub(crate) fn load(state: Option<&StateDirectory>) -> Self {
+    /// What the state directory remembers, and the runtime directory of the last number.
+    pub(crate) fn load(state: Option<&StateDirectory>, runtime: Option<&Path>) -> Self {
+        let mut history = Self::of(state);
+        history.marker = runtime.map(|directory| directory.join(MARKER));
+        let kept = history.marker.as_ref().and_then(|marker| fs::read_to_string(marker).ok());
+        let kept = kept.and_then(|number| number.trim().parse().ok());
+        // A number that can't be counted on is damage.
+        history.skip_to(kept.filter(|number| *number <= HIGHEST).unwrap_or_default());
+        history
+    }
+
+    fn of(state: Option<&StateDirectory>) -> Self {
         let Some(state) = state else { return Self::default() };
         let directory = match state.within(DIRECTORY) {
             Ok(directory) => directory,
@@ -94,7 +127,7 @@ impl History {
         let shelf = Shelf::of(&directory);
         // The list may be lost, and a number must not come again. The last has no policy there yet.
         let last = listed.max(shelf.last().map_or(0, |number| number + 1));
-        Self { directory: Some(directory), generations, last, shelf }
+        Self { directory: Some(directory), generations, last, shelf, marker: None }
     }
 
     /// The number of the generation that is enforced; 0 before the first.
@@ -130,6 +163,7 @@ impl History {
         mut generation: Generation,
         policy: &Policy,
         previous: Option<Policy>,
+        removed: Option<CommandMember>,
     ) {
         if let Some(previous) = previous {
             self.shelf.put(self.last, previous);
@@ -139,7 +173,13 @@ impl History {
             generation.more += cut;
         }
         self.last = generation.number;
-        self.generations.push_back(Entry { generation, rules: digest(&policy.rules()) });
+        let rules = digest(&policy.rules());
+        let is_of_members = self.generations.back().is_some_and(|before| before.rules == rules);
+        self.generations.push_back(Entry { generation, rules, is_of_members, removed });
+        if let Some(marker) = &self.marker {
+            // Where it can't be written, the state directory mostly can.
+            let _ = fs::write(marker, self.last.to_string());
+        }
         while self.generations.len() > KEPT {
             self.generations.pop_front();
         }
@@ -169,13 +209,22 @@ impl History {
         let current = self.generations.back().ok_or(NoGeneration::NoneBefore)?;
         // Who went back from N goes further back from there.
         let end = current.generation.back_to.unwrap_or(current.generation.number);
+        // Whether members were changed since the entry that is looked at.
+        let mut has_other_members = false;
         let earlier = self.generations.iter().rev().find(|entry| {
-            let Generation { number, rolled_back, confirmation, .. } = entry.generation;
-            let never = [Some(Confirmation::Reverted), Some(Confirmation::Replaced)];
-            let is_bad = rolled_back || never.contains(&confirmation);
-            number < end && !is_bad && entry.rules != current.rules
+            let (number, is_bad) = (entry.generation.number, entry.is_bad());
+            let differs = entry.rules != current.rules || has_other_members;
+            has_other_members |= entry.is_of_members && number <= end && !is_bad;
+            number < end && !is_bad && differs
         });
         earlier.map(|entry| entry.generation.number).ok_or(NoGeneration::NoneBefore)
+    }
+
+    /// The runtime members that were taken out by force after generation `number`.
+    pub(crate) fn removed_since(&self, number: u64) -> Vec<CommandMember> {
+        let later = self.generations.iter().filter(|entry| entry.generation.number > number);
+        // From the others somebody went back already.
+        later.filter(|entry| !entry.is_bad()).filter_map(|entry| entry.removed.clone()).collect()
     }
 
     /// The policy of an earlier generation.
@@ -254,7 +303,6 @@ fn read(directory: &StateDirectory) -> io::Result<VecDeque<Entry>> {
 mod tests {
     use super::*;
     use policy::{Options, load_text};
-    use std::path::Path;
 
     fn policy(port: u64) -> Policy {
         let text = format!(
@@ -290,16 +338,16 @@ mod tests {
     fn fifty_are_remembered_over_a_restart_and_numbers_go_on() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let state = StateDirectory::open(directory.path()).expect("opened");
-        let mut history = History::load(Some(&state));
+        let mut history = History::load(Some(&state), None);
         for number in 1..=60 {
             assert!(history.is_new(&policy(number)));
-            history.begin(generation(None), &policy(number), Some(policy(number - 1 + 1000)));
+            history.begin(generation(None), &policy(number), Some(policy(number - 1 + 1000)), None);
             assert!(!history.is_new(&policy(number)));
         }
         // As soon as it is so, and not only when the disk knows.
         assert!(matches!(history.policy(10), Err(NoGeneration::NotKept(10))));
         write(&history);
-        let history = History::load(Some(&state));
+        let history = History::load(Some(&state), None);
         let past = history.past();
         assert_eq!((past.len(), past[0].generation.number, history.current()), (50, 11, 60));
         assert!(past.iter().all(|past| past.kept && past.generation.edits.len() == LINES));
@@ -320,14 +368,46 @@ mod tests {
         std::fs::write(&list, forged).expect("written");
         let beside = directory.path().join(DIRECTORY).join(format!("policy-{}", u64::MAX));
         std::fs::write(&beside, "").expect("written");
-        let mut history = History::load(Some(&state));
+        let mut history = History::load(Some(&state), None);
         assert_eq!((history.past().len(), history.current()), (0, 60));
-        history.begin(generation(None), &policy(61), None);
+        history.begin(generation(None), &policy(61), None, None);
         assert_eq!(history.current(), 61);
 
         std::fs::write(directory.path().join(DIRECTORY).join(LIST), "[{").expect("written");
-        let history = History::load(Some(&state));
+        let history = History::load(Some(&state), None);
         assert_eq!((history.past().len(), history.current()), (0, 60), "no number comes again");
+    }
+
+    #[test]
+    fn a_change_of_members_that_is_a_generation_has_a_way_back() {
+        let mut history = History::default();
+        let removed = CommandMember {
+            tier: "web".into(),
+            member: "10.0.0.7".into(),
+            added: 1,
+            until: None,
+            by: 0,
+            reason: None,
+        };
+        history.begin(generation(None), &policy(1), None, None);
+        history.begin(generation(None), &policy(1), None, Some(removed.clone()));
+        assert_eq!(history.before().expect("there"), 1);
+        assert_eq!((history.removed_since(1), history.removed_since(2)), (vec![removed], vec![]));
+        history.left(2);
+        history.begin(generation(Some(1)), &policy(1), None, None);
+        assert!(matches!(history.before(), Err(NoGeneration::NoneBefore)));
+    }
+
+    #[test]
+    fn no_number_comes_again_while_the_machine_runs() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let runtime = Some(directory.path());
+        let mut history = History::load(None, runtime);
+        history.begin(generation(None), &policy(1), None, None);
+        history.begin(generation(None), &policy(2), None, None);
+        assert_eq!(History::load(None, runtime).current(), 2);
+        fs::write(directory.path().join(MARKER), "18446744073709551615").expect("written");
+        assert_eq!(History::load(None, runtime).current(), 0, "damage");
     }
 
     #[test]
@@ -335,17 +415,17 @@ mod tests {
         let mut history = History::default();
         assert!(matches!(history.before(), Err(NoGeneration::NoneBefore)));
         for port in [1, 2, 3, 4] {
-            history.begin(generation(None), &policy(port), None);
+            history.begin(generation(None), &policy(port), None, None);
         }
         assert_eq!(history.before().expect("there"), 3);
         // Back to 3, then from there; forward to what was edited; that is never confirmed.
         history.left(4);
-        history.begin(generation(Some(3)), &policy(3), None);
+        history.begin(generation(Some(3)), &policy(3), None, None);
         assert_eq!(history.before().expect("there"), 2);
-        history.begin(generation(None), &policy(6), None);
+        history.begin(generation(None), &policy(6), None, None);
         assert_eq!(history.before().expect("there"), 5);
         history.settle(6, Confirmation::Reverted);
-        history.begin(generation(Some(5)), &policy(3), None);
+        history.begin(generation(Some(5)), &policy(3), None, None);
         assert_eq!(history.before().expect("there"), 2);
     }
 }

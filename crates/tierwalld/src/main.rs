@@ -31,6 +31,7 @@ mod places;
 mod policy_file;
 mod problem;
 mod proof;
+mod reconnect;
 mod recorder;
 mod refusal;
 mod report;

@@ -17,6 +17,7 @@ use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
 use control::{Connection, Requester};
+use policy::model::{Mode, Modes};
 use policy::{ConfirmTime, Policy};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,6 +143,18 @@ impl Pending {
 }
 
 impl Pending {
+    /// Whether what is rolled back to denies nothing.
+    pub(crate) fn observes(&self) -> bool {
+        let Modes { input, output } = self.back.mode;
+        input != Mode::Enforce && output != Mode::Enforce
+    }
+
+    /// Where it is rolled back to, in words.
+    pub(crate) fn way_back(&self) -> String {
+        let only = if self.observes() { ", observing only" } else { "" };
+        format!("generation {}{only}", self.record.back_to)
+    }
+
     /// For `status` and for who asked.
     pub(crate) fn told(&self) -> control::Pending {
         let Record { generation, back_to, deadline, reason, by, sessions, .. } = &self.record;
@@ -149,6 +162,7 @@ impl Pending {
         control::Pending {
             generation: *generation,
             back_to: *back_to,
+            observes: self.observes(),
             until: deadline.wall,
             reason: reason.clone(),
             by: by.clone(),

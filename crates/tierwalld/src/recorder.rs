@@ -142,9 +142,7 @@ impl Recorder {
     }
 
     fn push(&self, file: StateFile, job: Job) {
-        let mut work = self.desk.work();
-        work.owed.remove(&file);
-        work.due.insert(file, job);
+        self.desk.work().push(file, job);
         self.desk.changed.notify_all();
     }
 
@@ -226,12 +224,39 @@ impl Work {
         Some(Unrecorded { since, why, files, at_start })
     }
 
+    /// Takes the place of the version that is due. A debt gives way to what has to be written now or
+    /// not at all only when that is written.
+    fn push(&mut self, file: StateFile, job: Job) {
+        if job.is_debt {
+            self.owed.remove(&file);
+        }
+        let is_debt = job.is_debt;
+        if let Some(earlier) = self.due.insert(file, job)
+            && earlier.is_debt
+            && !is_debt
+        {
+            self.owe(file, earlier);
+        }
+    }
+
+    fn owe(&mut self, file: StateFile, job: Job) {
+        self.owed.insert(file, job);
+        if self.retry.is_none() {
+            let after = self.retry_after.max(RETRY_AFTER);
+            self.retry = Some(Instant::now() + after);
+            self.retry_after = (after * 2).min(RETRY_AFTER_MAX);
+        }
+    }
+
     /// The next file to be written, if one is due by `now`.
     fn next(&mut self, now: Instant) -> Option<(StateFile, Job)> {
         if self.retry.is_some_and(|retry| retry <= now) || (self.is_last && self.due.is_empty()) {
             self.retry = None;
             for (file, job) in std::mem::take(&mut self.owed) {
-                self.due.entry(file).or_insert(job);
+                match self.due.contains_key(&file) {
+                    true => self.owe(file, job),
+                    false => drop(self.due.insert(file, job)),
+                }
             }
         }
         let is_due = |file: &StateFile| self.due.contains_key(file);
@@ -244,6 +269,7 @@ impl Work {
     fn tried(&mut self, file: StateFile, mut job: Job, outcome: io::Result<()>) {
         let Err(error) = outcome else {
             self.logged.remove(&file);
+            self.owed.remove(&file);
             if self.owed.is_empty() {
                 (self.failing, self.retry_after) = (None, RETRY_AFTER);
             }
@@ -263,12 +289,7 @@ impl Work {
         if self.is_last || self.due.contains_key(&file) {
             return;
         }
-        self.owed.insert(file, job);
-        if self.retry.is_none() {
-            let after = self.retry_after.max(RETRY_AFTER);
-            self.retry = Some(Instant::now() + after);
-            self.retry_after = (after * 2).min(RETRY_AFTER_MAX);
-        }
+        self.owe(file, job);
     }
 }
 
@@ -412,6 +433,21 @@ mod tests {
             .record_now(StateFile::Users, &[], |state| state.write("users", &[8]))
             .expect("written");
         assert_eq!(recorder.debts().unrecorded(1, false), None);
+    }
+
+    #[test]
+    fn a_request_that_fails_leaves_the_debt_of_before() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDirectory::open(directory.path()).expect("opened");
+        let recorder = Recorder::start(state.clone()).expect("started");
+        let full = directory.path().join(".users.new");
+        std::fs::create_dir(&full).expect("made");
+        let write = |byte: u8| move |state: &StateDirectory| state.write("users", &[byte]);
+        recorder.record_after(StateFile::Users, &[], write(7)).expect_err("full");
+        recorder.record_now(StateFile::Users, &[], write(8)).expect_err("full");
+        std::fs::remove_dir(&full).expect("removed");
+        drop(recorder);
+        assert_eq!(state.read("users"), Some(vec![7]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::requester;
 use anyhow::{Context, Result};
 use control::{
     Caller, DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Requester, Response,
-    decode_request, encode,
+    decode_request, encode, encode_response,
 };
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -167,7 +167,7 @@ async fn converse(
         Err(failure) => Response::Failed(failure),
     };
     // A client that went away needs no answer.
-    let _ = timeout(PATIENCE, stream.write_all(&encode(&response))).await;
+    let _ = timeout(PATIENCE, stream.write_all(&encode_response(response))).await;
 }
 
 async fn answer(request: Request, by: Requester, events: mpsc::Sender<Event>) -> Response {

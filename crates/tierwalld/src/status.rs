@@ -36,6 +36,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         role_auto: engine.server.role.auto,
         input: side_mode(engine.mode().input),
         output: side_mode(engine.mode().output),
+        first_refused: is_first_refused(engine),
         tiers: tiers.collect(),
         allows: policy.allows.len(),
         last_commit: engine.last_commit.clone(),
@@ -51,10 +52,16 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         after_change: None,
         unrecorded: None,
         refused: engine.refused.clone(),
+        cannot_reconnect: engine.denied.clone(),
         drift: engine.drift.as_ref().map(Foreign::told),
         pending: engine.pending.as_ref().map(Pending::told),
         differs: engine.held_back().map(Refusal::differs),
     }
+}
+
+/// Whether the table observes although the policy says otherwise.
+fn is_first_refused(engine: &Engine) -> bool {
+    engine.enforcement == Enforcement::Committed && engine.mode() != engine.applied.mode
 }
 
 /// One line for `systemctl status`, with what the last change came to.
@@ -91,6 +98,10 @@ fn state(engine: &Engine) -> String {
         true => mode_name(input).to_owned(),
         false => format!("input {}, output {}", mode_name(input), mode_name(output)),
     };
+    let mode = match is_first_refused(engine) {
+        true => format!("NOT ENFORCED YET ({mode}): it would lock out a session"),
+        false => mode,
+    };
     let generation = engine.history.current();
     let mut line =
         format!("generation {generation}, {mode}, {role}, {tiers} tiers, {members} members");
@@ -98,7 +109,7 @@ fn state(engine: &Engine) -> String {
         let left = pending.record.deadline.left().as_secs();
         line += &format!("; WAITS for `tierwall confirm`, {left} s left");
     }
-    if engine.refused.is_some() {
+    if engine.refused.is_some() && !is_first_refused(engine) {
         line += "; a change was refused, since it would lock out a session";
     }
     if engine.trouble.is_some() {

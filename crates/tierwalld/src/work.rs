@@ -66,6 +66,8 @@ pub(crate) enum Work {
     /// The kernel or the disk failed what nobody waits for.
     Retry,
     Remember,
+    /// Nothing: that it comes back shows the service manager that work gets done.
+    Prove,
 }
 
 /// Work that waits, each with who asked for it first and those who want to know how it went.
@@ -144,7 +146,8 @@ impl Work {
             | Self::LookAgain
             | Self::Expire
             | Self::Retry
-            | Self::Remember => true,
+            | Self::Remember
+            | Self::Prove => true,
             Self::Confirm { .. }
             | Self::Rollback { .. }
             | Self::Difference { .. }
@@ -200,11 +203,12 @@ impl Work {
                 engine.remember();
                 Ok(Step::default())
             }
+            Self::Prove => Ok(Step::default()),
         };
         engine.note(asked, &step);
         match step {
             Err(error) => failed(error),
-            Ok(Step { commit, change, saved }) => {
+            Ok(Step { commit, change, saved, denied: cannot_reconnect }) => {
                 let lines = change.lines(&engine.applied, &engine.server.role);
                 let lines = lines
                     .into_iter()
@@ -212,7 +216,8 @@ impl Work {
                 let warnings = engine.warnings();
                 let pending = engine.pending.as_ref().map(Pending::told);
                 let changes = lines.collect();
-                Response::Done(Box::new(Done { commit, pending, changes, warnings, saved }))
+                let done = Done { commit, pending, changes, warnings, saved, cannot_reconnect };
+                Response::Done(Box::new(done))
             }
         }
     }

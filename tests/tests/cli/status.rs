@@ -15,10 +15,12 @@ fn says_what_the_daemon_holds() {
         &[
             "after_change",
             "allows",
+            "cannot_reconnect",
             "denials",
             "differs",
             "drift",
             "enforcement",
+            "first_refused",
             "generation",
             "input",
             "kernel_generation",
@@ -102,6 +104,29 @@ fn says_that_nothing_is_filtered_any_more() {
     assert_eq!(status["enforcement"], "torn-down");
     assert_eq!(status["kernel_generation"], kernel(&server).generation);
     daemon.stop().unwrap();
+}
+
+#[test]
+fn its_exit_code_says_how_the_policy_stands() {
+    let server = app_server();
+    let code = |code: i32| drop(run(&server, &["status", "--exit-code"], code));
+    let daemon = server.start(&[]).unwrap();
+    code(0);
+    server.write("tierwall.toml", edited("tcp/8080", "tcp/8081")).unwrap();
+    let start = std::time::Instant::now();
+    while json(&server, &["status"], 0)["waiting"] == value!([]) {
+        assert!(start.elapsed().as_secs() < 20, "the edit isn't seen");
+    }
+    code(10);
+    json(&server, &["status", "--exit-code"], 10);
+    server.write("tierwall.toml", format!("mode = \"observe\"\n{}", super::POLICY)).unwrap();
+    run(&server, &["reload"], 0);
+    code(11);
+    run(&server, &["teardown"], 0);
+    code(11);
+    daemon.stop().unwrap();
+    let message = fails(&server, &["status", "--exit-code"], 12);
+    assert!(message.starts_with("error: tierwalld is not running"), "{message}");
 }
 
 #[test]

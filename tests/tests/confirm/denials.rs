@@ -79,7 +79,7 @@ fn denials_of_what_was_let_through_bring_the_change_back() {
     assert!(why.contains("all tcp/22 from admin to app"), "{why}");
     assert_eq!(status["generation"], 3);
     let log = daemon.log();
-    assert_eq!(log.matches("ERROR went back").count(), 1, "{log}");
+    assert_eq!(log.matches("ERROR rolled back to").count(), 1, "{log}");
     let past = history(&site);
     assert_eq!((&past[1]["confirmation"], &past[2]["back_to"]), (&"reverted".into(), &1.into()));
 

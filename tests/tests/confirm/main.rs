@@ -6,6 +6,7 @@
 mod deadline;
 mod denials;
 mod disk;
+mod first;
 mod held_back;
 mod laws;
 mod proof;

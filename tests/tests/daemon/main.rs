@@ -12,6 +12,7 @@ mod role;
 mod start;
 mod state;
 mod takeover;
+mod watchdog;
 
 use std::process::Output;
 use std::time::{Duration, Instant};

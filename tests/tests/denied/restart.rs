@@ -67,7 +67,7 @@ fn a_disk_that_cannot_take_them_stops_nothing() {
     std::fs::create_dir(server.state_directory().join(".denials.new")).unwrap();
     daemon.stop().unwrap();
     let daemon = server.start(&[]).unwrap();
-    assert!(daemon.log().contains("can't keep the denials in the state directory"));
+    assert!(daemon.log().contains("can't write the denials to the state directory"));
     assert_eq!(connections(&denied(&server, &[])), 0);
     assert!(server.nft_list("chain inet filter input").unwrap().contains("policy drop"));
     daemon.stop().unwrap();

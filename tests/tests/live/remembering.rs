@@ -135,8 +135,9 @@ fn a_removal_that_cannot_be_recorded_holds_and_is_told_as_such() {
     let daemon = start(&server);
     assert_eq!(web(&server), ["10.0.0.1", "10.0.7.7"]);
 
-    // With room again, it is recorded at the latest when the daemon ends.
+    // With room again, it is recorded at the latest when the daemon ends, whatever failed meanwhile.
     remove();
+    assert_eq!(tierwall(&server, &["member", "add", "web", "10.0.7.8"]).code, 1);
     fs::remove_dir(&obstacle).unwrap();
     daemon.stop().unwrap();
     let _daemon = start(&server);

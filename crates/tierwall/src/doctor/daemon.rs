@@ -2,9 +2,9 @@
 
 use super::facts::Daemon;
 use super::finding::{Finding, Id};
-use crate::confirm::how;
-use crate::status::left;
-use control::{Differs, Enforcement, Pending, Status, TableState};
+use crate::confirm::{how, way_back};
+use crate::status::{ago, left};
+use control::{Differs, Enforcement, Pending, Status, TableState, Unrecorded};
 
 /// What is known of the daemon from elsewhere.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +115,7 @@ fn told(status: &Status) -> Vec<Finding> {
                 ),
         );
     }
+    findings.extend(status.unrecorded.as_ref().map(unrecorded));
     if let Some(Differs { why, .. }) = status.held_back() {
         let what = "the policy files are held back: what was enforced before them stays";
         findings.push(
@@ -133,13 +134,21 @@ fn told(status: &Status) -> Vec<Finding> {
     findings
 }
 
+/// A state directory that can't be written.
+fn unrecorded(unrecorded: &Unrecorded) -> Finding {
+    let Unrecorded { since, why, files: _, at_start } = unrecorded;
+    let what = format!("tierwalld can't write its state directory for {}", ago(*since));
+    Finding::warning(Id::DaemonUnrecorded, what)
+        .detail(why.clone())
+        .details(at_start.iter().map(|line| format!("a restart or reboot {line}")))
+        .advice("make room there or make it writable; tierwalld retries by itself")
+}
+
 /// A change that waits.
 fn pending(pending: &Pending) -> Finding {
-    let Pending { generation, back_to, until, .. } = pending;
+    let Pending { generation, until, .. } = pending;
     let what = format!("generation {generation} waits to be confirmed, {} left", left(*until));
-    Finding::warning(Id::DaemonPending, what)
-        .detail(format!("else it goes back to generation {back_to} by itself"))
-        .advice(how(pending))
+    Finding::warning(Id::DaemonPending, what).detail(way_back(pending)).advice(how(pending))
 }
 
 #[cfg(test)]
@@ -190,8 +199,12 @@ mod tests {
         status.drift = Some("nft".into());
         let (reason, from) = ("reload".into(), vec!["10.0.0.5".parse().expect("an address")]);
         let (generation, back_to, until) = (13, 12, u64::MAX);
-        status.pending = Some(Pending { generation, back_to, until, reason, by: None, from });
+        status.pending =
+            Some(Pending { generation, back_to, observes: false, until, reason, by: None, from });
         status.unwatched = vec!["/etc".into()];
+        let at_start = vec!["rolls back".into()];
+        status.unrecorded =
+            Some(Unrecorded { since: 1, why: "full".into(), files: Vec::new(), at_start });
         status.waiting = vec!["a rule".into()];
         let findings =
             check(&Daemon::Status(status.clone()), Traces { table: true, enabled: true });
@@ -206,13 +219,15 @@ mod tests {
                 "daemon-refused",
                 "daemon-drift",
                 "daemon-unwatched",
+                "daemon-unrecorded",
                 "daemon-waiting",
             ]
         );
         assert!(findings[1].what.starts_with("generation 13 waits to be confirmed, "));
-        assert_eq!(findings[1].details, ["else it goes back to generation 12 by itself"]);
+        assert_eq!(findings[1].details, ["otherwise it is rolled back to generation 12"]);
         assert!(findings[1].advice.contains("10.0.0.5"));
         assert_eq!(findings[3].details, ["a", "b"]);
+        assert_eq!(findings[7].details, ["full", "a restart or reboot rolls back"]);
         // What holds an edit back is told in the place of its waiting.
         let (kind, since) = (HeldBack::Reverted, 1);
         let why = "nobody confirmed generation 13 within 60 s".to_owned();

@@ -149,6 +149,7 @@ ids! {
     DaemonRefused = "daemon-refused",
     DaemonDrift = "daemon-drift",
     DaemonUnwatched = "daemon-unwatched",
+    DaemonUnrecorded = "daemon-unrecorded",
     DaemonHeldBack = "daemon-held-back",
     DaemonWaiting = "daemon-waiting",
 }

@@ -4,6 +4,24 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The examples of `status`.
+pub(super) const STATUS_HELP: &str = "\
+Examples:
+  tierwall status
+  tierwall status --exit-code || logger -p auth.warning 'the firewall needs attention'
+
+Exit codes with --exit-code: 0 the policy is enforced as it is written; 10 something is pending: a
+change to be confirmed, an edit that waits for a reload, files that are held back, or a reboot would
+enforce something else; 11 a change was refused, the files have errors, or a side only observes or
+nothing is filtered; 12 tierwalld doesn't run. The worst that is so.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Exit with a code that says whether the policy is enforced as it is written
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Denied {
     /// What to sum up by

@@ -118,6 +118,7 @@ pub(super) fn in_trouble() -> Model {
     status.pending = Some(Pending {
         generation: 13,
         back_to: 12,
+        observes: false,
         until: NOW + 42,
         reason: "reload".into(),
         by: None,

@@ -3,7 +3,7 @@
 use super::text::Tone;
 use crate::output::counted;
 use crate::status::{in_words, modes};
-use control::{AfterChange, Enforcement, Losses, Pending, Status, TableState};
+use control::{AfterChange, Enforcement, Losses, Pending, Status, TableState, Unrecorded};
 
 /// A line and what it is.
 pub(super) type Line = (Tone, String);
@@ -55,6 +55,14 @@ pub(super) fn told(status: &Status, losses: &Losses) -> Vec<Line> {
     }
     if let Some(differs) = status.held_back() {
         tell(Tone::Warning, "HELD BACK: the policy files: ", &differs.why);
+    }
+    if let Some(Unrecorded { why, at_start, .. }) = &status.unrecorded {
+        let reboot = at_start.first().map(|line| format!("a reboot {line}: ")).unwrap_or_default();
+        tell(
+            Tone::Bad,
+            &format!("UNRECORDED: {reboot}the state directory can't be written: "),
+            why,
+        );
     }
     for line in &status.unwatched {
         tell(Tone::Warning, "UNWATCHED: ", line);
@@ -179,6 +187,9 @@ mod tests {
         status.differs =
             Some(Differs { kind: HeldBack::RolledBack, why: "rolled back".into(), since });
         status.unwatched = vec!["/etc".into()];
+        let at_start = vec!["rolls back".into()];
+        status.unrecorded =
+            Some(Unrecorded { since: 1, why: "full".into(), files: Vec::new(), at_start });
         status.waiting = vec!["an allow".into(), "another".into()];
         let losses = Losses { lost: 7, ..Losses::default() };
         let lines: Vec<String> = told(&status, &losses).into_iter().map(|(_, line)| line).collect();

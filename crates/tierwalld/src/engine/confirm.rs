@@ -181,7 +181,7 @@ impl Engine {
             back_to,
             seconds_left,
             sessions,
-            "waiting for `tierwall confirm`; going back unless it comes in time"
+            "waiting for `tierwall confirm`; rolling back to {} unless it comes in time", pending.way_back()
         );
         self.pending = Some(pending);
         self.go_back_again = None;
@@ -287,12 +287,13 @@ impl Engine {
                 format!("tierwalld ended while generation {generation} was being committed"),
             ),
         };
+        let to = pending.way_back();
         match was_asked {
             true => {
-                tracing::warn!(target: kind::WENT_BACK, generation, back_to, "went back: {why}")
+                tracing::warn!(target: kind::WENT_BACK, generation, back_to, "rolled back to {to}: {why}")
             }
             false => {
-                tracing::error!(target: kind::WENT_BACK, generation, back_to, "went back: {why}");
+                tracing::error!(target: kind::WENT_BACK, generation, back_to, "rolled back to {to}: {why}");
             }
         }
         self.over(&pending, held_back, &why);
@@ -330,7 +331,7 @@ impl Engine {
     }
 
     /// Puts back a member by command.
-    fn restore(&mut self, removed: &CommandMember) {
+    pub(super) fn restore(&mut self, removed: &CommandMember) {
         let is_there =
             |own: &CommandMember| (&own.tier, &own.member) == (&removed.tier, &removed.member);
         if !self.members.members.iter().any(is_there) {

@@ -35,7 +35,7 @@ impl Engine {
         let candidate = self.read_files()?;
         let time = time.or_else(|| self.rule(&candidate.policy)).or(waits);
         let proposal = time.map(|time| self.proposal(time, true));
-        let terms = Terms { force, proposal, ..Terms::default() };
+        let terms = Terms { force, is_insisted: force, proposal, ..Terms::default() };
         let step = self.apply(candidate, "reload", terms);
         self.unrecorded &= step.is_err();
         self.taken(read, step)

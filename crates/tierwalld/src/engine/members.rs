@@ -49,7 +49,15 @@ impl Engine {
             return Err(self.is_pending());
         }
         let is_proposed = proposal.is_some();
-        let step = self.take_out(members, Terms { force, proposal, ..Terms::default() })?;
+        let is_insisted = force && removed.is_some();
+        let terms = Terms {
+            force,
+            is_insisted,
+            removed: removed.clone().filter(|_| force),
+            proposal,
+            ..Terms::default()
+        };
+        let step = self.take_out(members, terms)?;
         if let Some(CommandMember { tier, member, .. }) = removed {
             let by = in_words(self.asked.by.as_ref());
             tracing::info!(target: kind::MEMBER_REMOVED, tier, member, by, "member removed");

@@ -28,6 +28,7 @@ impl Engine {
             };
         }
         let number = number.map_or_else(|| self.history.before(), Ok)?;
+        let members = self.members.clone();
         let policy = self.history.policy(number)?;
         let current = self.history.current();
         let (server, found) = Server::resolve(&policy, self.so_far(), self.state.as_ref());
@@ -43,10 +44,23 @@ impl Engine {
             tracing::warn!(target: kind::NOT_RECORDED, %error, "can't record what was rolled back from; a restart may apply it");
         }
         let warnings = super::files::lines(&found);
-        let terms =
-            Terms { force, proposal, back_to: Some(number), holds_back: true, ..Terms::default() };
+        let terms = Terms {
+            force,
+            is_insisted: force,
+            proposal,
+            back_to: Some(number),
+            holds_back: true,
+            ..Terms::default()
+        };
+        for removed in self.history.removed_since(number) {
+            self.restore(&removed);
+        }
         let step = self.apply(Candidate { policy, server, warnings }, "rollback", terms);
         let Ok(step) = step else {
+            if self.members != members {
+                self.members = members;
+                self.record_members();
+            }
             self.refusal = before;
             self.record_refusal();
             return step;

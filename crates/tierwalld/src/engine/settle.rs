@@ -10,8 +10,10 @@ use crate::host::Server;
 use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError, Settled};
 use crate::last_good;
+use crate::members::CommandMember;
 use crate::observing;
 use crate::proof::Proof;
+use crate::reconnect;
 use crate::recorder::StateFile;
 use crate::refusal::Refusal;
 use crate::report;
@@ -29,6 +31,9 @@ const FILES: [&str; 4] = ["start", "reload", "files changed", "members changed"]
 /// The step that takes back a change that wasn't confirmed: nobody has to insist on it.
 pub(super) const WENT_BACK: &str = "went back";
 
+/// Lines of the log for what can't reconnect.
+const SHOWN: usize = 20;
+
 /// On what terms a step is made.
 #[derive(Debug, Default)]
 pub(super) struct Terms {
@@ -40,6 +45,10 @@ pub(super) struct Terms {
     pub(super) back_to: Option<u64>,
     /// Whether the files stay held back.
     pub(super) holds_back: bool,
+    /// Whether somebody insists on it: it is a generation, so that there is a way back from it.
+    pub(super) is_insisted: bool,
+    /// A runtime member that it takes out by that.
+    pub(super) removed: Option<CommandMember>,
     /// Whether this server's addresses are the reason, so that who is in by one that is gone isn't
     /// guarded.
     pub(super) is_of_addresses: bool,
@@ -61,7 +70,8 @@ impl Engine {
     /// Where it has to be confirmed, that is on the disk before the kernel is asked. On an error
     /// the record stays for the caller to [withdraw](Engine::withdraw).
     pub(super) fn settle(&mut self, reason: &'static str, terms: Terms) -> Result<Step, StepError> {
-        let Terms { force, proposal, back_to, holds_back, is_of_addresses } = terms;
+        let Terms { force, proposal, back_to, holds_back, is_insisted, removed, is_of_addresses } =
+            terms;
         self.expire_members();
         let policy = self.members.added_to(&self.applied);
         let lockout = if force { None } else { self.lockout(&policy, is_of_addresses)? };
@@ -79,18 +89,26 @@ impl Engine {
             Some(proposal) => Some(self.propose(reason, proposal)?),
             None => None,
         };
-        let is_own = wait.is_some() || back_to.is_some();
+        let is_own = wait.is_some() || back_to.is_some() || is_insisted;
         let is_new = self.is_new(&self.applied);
         let number = self.history.current() + u64::from(is_own || is_new);
-        self.prepare_enforcement(&policy, number)?;
+        let is_first = self.prepare_enforcement(&policy, number)?;
         let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
         (self.held, self.refused) = (false, None);
         if FILES.contains(&reason) && !holds_back && self.refusal.take().is_some() {
             self.record_refusal();
         }
         let was_torn_down = self.enforcement == Enforcement::TornDown;
+        let is_protected_otherwise = is_protected_otherwise(&self.enforced, &policy);
         let was = self.enforces(policy);
-        let step = self.settled(reason, number, settled);
+        let mut step = self.settled(reason, number, settled);
+        if is_first {
+            self.denied = self.cannot_reconnect();
+            step.denied.clone_from(&self.denied);
+        } else if is_new {
+            // Another policy, which they may or may not be allowed by.
+            self.denied.clear();
+        }
         let happened = is_new || (is_own && step.commit.is_some());
         // What others changed and was put back is no change.
         if happened || (step.commit.is_some() && reason != "repair") {
@@ -106,17 +124,16 @@ impl Engine {
                 self.changed(reason, next, was);
             }
         }
-        let waits = happened && wait.is_some();
+        // If the kernel holds the same as before and nothing of what protects from a lockout is given
+        // up, there is nothing to confirm.
+        let is_felt = step.commit.is_some() || self.pending.is_some() || is_protected_otherwise;
+        let waits = happened && is_felt && wait.is_some();
         let confirmation = waits.then_some(Confirmation::Waiting);
         self.count(
             happened,
             &step,
-            Generation {
-                forced: force && self.asked.by.is_some() && reason != WENT_BACK,
-                confirmation,
-                back_to,
-                ..self.generation(reason)
-            },
+            Generation { forced: is_insisted, confirmation, back_to, ..self.generation(reason) },
+            removed,
         );
         match wait {
             Some(pending) if waits => self.wait(pending),
@@ -144,7 +161,7 @@ impl Engine {
         let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
         self.enforces(policy);
         let step = self.settled(reason, number, settled);
-        self.count(is_new, &step, self.generation(reason));
+        self.count(is_new, &step, self.generation(reason), None);
         Ok(step)
     }
 
@@ -194,12 +211,34 @@ impl Engine {
         Ok(lockout.map(|lockout| lockout.to_string()))
     }
 
+    /// The open connections that the table in the kernel would deny as new ones.
+    fn cannot_reconnect(&self) -> Vec<String> {
+        let denied = self.kernel.ruleset().map(reconnect::denied).transpose();
+        let denied = denied.unwrap_or_else(|error| {
+            tracing::warn!(target: kind::GUARD_BLIND, %error, "can't list the open connections");
+            None
+        });
+        let denied = denied.unwrap_or_default();
+        if !denied.is_empty() {
+            let shown = denied[..denied.len().min(SHOWN)].join("; ");
+            let more = denied.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            tracing::warn!(
+                target: kind::CANNOT_RECONNECT,
+                "open connections stay, but the policy wouldn't let them be opened again: {shown}{more}"
+            );
+        }
+        denied
+    }
+
     /// Where a side begins to drop, the connections that are open have to be known as such, or
     /// their next packet would be a new one. A namespace without rules tracks none: first comes a
     /// table that only observes, which starts the tracking. One that observes already may have
     /// seen no packet yet of a connection that is older and idle, also where it was left by a
     /// start that was killed at this point.
-    fn prepare_enforcement(&mut self, policy: &Policy, number: u64) -> Result<(), KernelError> {
+    ///
+    /// Returns whether a side begins to drop.
+    fn prepare_enforcement(&mut self, policy: &Policy, number: u64) -> Result<bool, KernelError> {
         if self.kernel.is_foreign()? {
             // Nothing is touched, connections neither.
             return Err(KernelError::Foreign);
@@ -208,7 +247,7 @@ impl Engine {
         let begins = |wanted: Mode, drops: bool| wanted == Mode::Enforce && !drops;
         let Modes { input, output } = policy.mode;
         if !begins(input, standing.input_drops) && !begins(output, standing.output_drops) {
-            return Ok(());
+            return Ok(false);
         }
         if !standing.tracks {
             let observing = Policy { mode: observed(policy.mode), ..policy.clone() };
@@ -226,7 +265,7 @@ impl Engine {
                 tracing::error!(target: kind::CONNECTIONS_LOST, %error, "open connections can't be tracked and may end");
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes note of which sides only observe from now on.
@@ -265,7 +304,7 @@ impl Engine {
             self.last_commit.clone_from(&commit);
             self.drift = None;
         }
-        Step { commit, change: settled.change, saved: settled.saved }
+        Step { commit, change: settled.change, saved: settled.saved, denied: Vec::new() }
     }
 
     /// The policy of the files as it is in the kernel: one that is held back observes.
@@ -297,7 +336,13 @@ impl Engine {
     }
 
     /// Takes note of what is enforced: as the next generation, where one `happened`.
-    fn count(&mut self, happened: bool, step: &Step, mut generation: Generation) {
+    fn count(
+        &mut self,
+        happened: bool,
+        step: &Step,
+        mut generation: Generation,
+        removed: Option<CommandMember>,
+    ) {
         let policy = self.effective();
         if !happened {
             self.counted = Some(policy);
@@ -314,7 +359,7 @@ impl Engine {
             |line: policy::Line| ChangeLine { more: line.sign == Sign::More, text: line.text };
         generation.changes = lines.into_iter().map(line).collect();
         generation.edits = previous.iter().flat_map(|before| before.waiting(&policy)).collect();
-        self.history.begin(generation, &policy, previous);
+        self.history.begin(generation, &policy, previous, removed);
         self.history.record(self.memory.recorder());
     }
 }
@@ -328,6 +373,12 @@ fn not_kept(error: StepError, kept: io::Result<()>) -> StepError {
         )),
         (error, _) => error,
     }
+}
+
+/// Whether what protects from a lockout differs.
+fn is_protected_otherwise(before: &Policy, after: &Policy) -> bool {
+    let of = |policy: &Policy| (policy.confirm, policy.rollback_on_denials, policy.guarded.clone());
+    of(before) != of(after)
 }
 
 /// The same without denying anything.

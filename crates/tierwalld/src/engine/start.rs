@@ -75,7 +75,7 @@ impl Engine {
             enforced_as: Part::of(&server),
             before: None,
             held: true,
-            history: History::load(state.as_ref()),
+            history: History::load(state.as_ref(), Some(&options.runtime_directory)),
             counted: None,
             pending: None,
             forgotten_by: None,
@@ -87,6 +87,7 @@ impl Engine {
             read_digest: OnceCell::new(),
             refusal: state.as_ref().and_then(Refusal::load),
             refused: None,
+            denied: Vec::new(),
             applied: policy,
             waiting: Vec::new(),
             enforcement: Enforcement::Committed,
@@ -139,6 +140,9 @@ impl Engine {
             }
         }
         engine.tell_role();
+        if is_closed {
+            engine.log_closed();
+        }
         // Closed is no good policy.
         if !engine.held && !is_closed {
             engine.memory.policy_is_old(&engine.applied, Changed::Rules);
@@ -153,6 +157,18 @@ impl Engine {
             tracing::warn!(target: kind::NOT_RECORDED, %error, "can't withdraw the leave to replace a foreign table");
         }
         Ok(engine)
+    }
+
+    /// What became of `boot = "closed"`.
+    fn log_closed(&self) {
+        match self.held {
+            false => {
+                tracing::error!(target: kind::FELL_BACK, "nothing passes but built-in traffic, as `boot = \"closed\"` says")
+            }
+            true => {
+                tracing::error!(target: kind::FELL_BACK, "`boot = \"closed\"` would lock out a session, so the table only observes and everything passes; mend the policy, or close the session and restart")
+            }
+        }
     }
 
     fn start_usual(&mut self, force: bool) -> Result<(), StepError> {
@@ -277,8 +293,7 @@ fn begin(
             }
             (None, Some(closed)) => {
                 tracing::error!(target: kind::FELL_BACK,
-                    "the policy has errors, and none ever was good; nothing passes but built-in \
-                     traffic, as `boot = \"closed\"` says\n{problem}"
+                    "the policy has errors, and none ever was good\n{problem}"
                 );
                 return Ok((Beginning::Closed, of(closed)));
             }

@@ -54,6 +54,9 @@ kinds! {
     /// Connections older than the table aren't tracked and end.
     CONNECTIONS_LOST "connections-lost"
         "2d2dd16f5deb4485942d72db9262e994"
+    /// Connections that stay couldn't be opened again.
+    CANNOT_RECONNECT "cannot-reconnect"
+        "7c0f9a1e5b3d4d16a2e84f70c95b6d23"
     /// A table that tierwall did not make was replaced on request.
     TABLE_REPLACED "table-replaced"
         "0c226cc5d8a64b39a879caf1ea54eddd"

@@ -1,12 +1,29 @@
 //! Addresses of both families as one set: what tiers, literals and `"*"` have in common.
 
-use crate::change::Addresses;
 use crate::member::Member;
 use crate::model::{Endpoint, Policy, Tier};
-use ruleset::{Address, AddressRange, AddressSet};
-use std::net::IpAddr;
+use ruleset::{Address, AddressRange, AddressSet, Elements, TimedSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Ranges named in full where addresses are listed; what is beyond is counted.
+const SHOWN: usize = 8;
+
+/// Addresses of both families.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct Addresses {
+    pub v4: AddressSet<Ipv4Addr>,
+    pub v6: AddressSet<Ipv6Addr>,
+}
 
 impl Addresses {
+    /// Every address there is: `any`.
+    pub fn every() -> Self {
+        let (v4, v6) = (vec![AddressRange::ALL], vec![AddressRange::ALL]);
+        Self { v4: AddressSet::new(v4), v6: AddressSet::new(v6) }
+    }
+
     /// One address; a dual-stack socket's view of an IPv4 address is taken for that address.
     pub fn single(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -60,19 +77,43 @@ impl Addresses {
 
     /// What the other doesn't hold.
     pub fn minus(&self, other: &Self) -> Self {
-        self.without(other)
+        Self { v4: self.v4.minus(&other.v4), v6: self.v6.minus(&other.v6) }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// All of them, as they are written in a policy.
+    pub fn ranges(&self) -> impl Iterator<Item = String> {
+        let v4 = self.v4.ranges().map(|range| range.to_string());
+        v4.chain(self.v6.ranges().map(|range| range.to_string()))
+    }
+
+    /// What a set of addresses in a table holds; nothing for sets of other kinds, and for one that
+    /// wasn't read.
+    pub(crate) fn of_elements(elements: &Elements) -> Self {
+        let (v4, v6) = match elements {
+            Elements::Ipv4(set) => (set.clone(), AddressSet::default()),
+            Elements::Ipv6(set) => (AddressSet::default(), set.clone()),
+            Elements::TimedIpv4(set) => (untimed(set), AddressSet::default()),
+            Elements::TimedIpv6(set) => (AddressSet::default(), untimed(set)),
+            _ => Default::default(),
+        };
+        Self { v4, v6 }
     }
 
     /// How many there are; none beyond what a person counts.
     pub fn count(&self) -> Option<u64> {
         const MOST: u128 = 100_000_000;
-        let count = size(&self.v4).saturating_add(size(&self.v6));
+        let count = self.v4.addresses().saturating_add(self.v6.addresses());
         u64::try_from(count).ok().filter(|_| count <= MOST)
     }
 
     /// How many there are of each family, IPv4 first.
     pub(crate) fn sizes(&self) -> (u128, u128) {
-        (size(&self.v4), size(&self.v6))
+        (self.v4.addresses(), self.v6.addresses())
     }
 }
 
@@ -94,18 +135,33 @@ impl FromIterator<Self> for Addresses {
     }
 }
 
+/// The first few, and how many more there are.
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.ranges().take(SHOWN).collect();
+        f.write_str(&shown.join(", "))?;
+        let more = self.v4.len() + self.v6.len() - shown.len();
+        if more == 0 {
+            return Ok(());
+        }
+        let v4 = self.v4.ranges().take(SHOWN).collect::<AddressSet<_>>();
+        let v6 = self.v6.ranges().take(SHOWN - v4.len()).collect::<AddressSet<_>>();
+        match self.minus(&Self { v4, v6 }).count() {
+            Some(count) => write!(f, " and {count} more"),
+            None => write!(f, " and {more} more ranges"),
+        }
+    }
+}
+
+fn untimed<A: Address>(set: &TimedSet<A>) -> AddressSet<A> {
+    set.elements().map(|(range, _)| *range).collect()
+}
+
 fn meet<A: Address>(a: &AddressSet<A>, b: &AddressSet<A>) -> AddressSet<A> {
     match a.intersects(b) {
         true => a.minus(&a.minus(b)),
         false => AddressSet::default(),
     }
-}
-
-fn size<A: Address>(set: &AddressSet<A>) -> u128 {
-    let of_range = |range: AddressRange<A>| {
-        (range.last.to_number() - range.first.to_number()).saturating_add(1)
-    };
-    set.ranges().map(of_range).fold(0, u128::saturating_add)
 }
 
 #[cfg(test)]

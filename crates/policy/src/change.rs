@@ -1,28 +1,78 @@
 //! What the step from one table to another means, in the words of the policy: who can reach whom
 //! now and couldn't before, and the other way round.
+//!
+//! What is compared is what gets through, not the allows: a text that says the same otherwise is no
+//! change. Applied to what the old table lets through, the lines give what the new one does; a
+//! property test holds them to that.
 
-use crate::model::{Allow, Policy};
-use crate::reach::{Direction, Opening, Reach, set_of_tier, tier_of_set};
+mod compare;
+mod group;
+mod peers;
+mod services;
+
+pub use compare::Part;
+pub use peers::Peers;
+
+use crate::addresses::Addresses;
+use crate::model::{Allow, Policy, Service};
+use crate::reach::{Direction, EVERY, Peer, Reach, Scope};
 use crate::role::Role;
-use ruleset::{Address, AddressSet, Elements, Family, Operation, Plan, Ruleset, TimedSet};
+use compare::{AllMembers, Comparison};
+use ruleset::Ruleset;
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-/// Members of a tier named in full in a line; more are counted.
-const MEMBERS_SHOWN: usize = 8;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A step from one table to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
-    /// What passed before.
-    pub before: Reach,
-    /// What passes after.
-    pub after: Reach,
-    /// Addresses that tiers gain and lose; tiers without a change are missing. Under `*` stand those of
-    /// tiers that have no set of their own, since only `"*"` means them here.
+    /// What becomes of each direction.
+    pub sides: BTreeMap<Direction, Side>,
+    /// Whether packets for others pass from now on, where that changes.
+    pub forwards: Option<bool>,
+    /// What is open after and wasn't before, besides what members gain.
+    pub gained: Vec<Step>,
+    /// What was open before and isn't after, besides what members lose.
+    pub lost: Vec<Step>,
+    /// Addresses that tiers gain and lose, and with them all that the tier has before and after. Under
+    /// `*` stand those of tiers that have no set of their own, since only `"*"` means them here.
     pub members: BTreeMap<String, Members>,
+}
+
+/// What becomes of a direction as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Only what allows name passed before, and does after.
+    Closed,
+    /// Everything passed, and does.
+    Open,
+    /// Everything passed; now only what allows name.
+    Closes,
+    /// Only what allows name passed; now everything does.
+    Opens,
+}
+
+/// Something that is opened or closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Which way.
+    pub direction: Direction,
+    /// For whom on this server.
+    pub scopes: Scopes,
+    /// The other side.
+    pub peers: Peers,
+    /// On what: `tcp/8080`, `udp/1000-2000`, `gre`, `any`, `any except tcp/22`.
+    pub services: Vec<String>,
+    /// The comments of the allows that open it.
+    pub comments: BTreeSet<String>,
+}
+
+/// For whom on this server something is opened or closed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scopes {
+    /// All of it but these parts.
+    AllBut(BTreeSet<Part>),
+    /// These parts.
+    Only(BTreeSet<Part>),
 }
 
 /// The addresses that a tier gains and loses.
@@ -31,14 +81,6 @@ pub struct Change {
 pub struct Members {
     pub gained: Addresses,
     pub lost: Addresses,
-}
-
-/// Addresses of both families.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Addresses {
-    pub v4: AddressSet<Ipv4Addr>,
-    pub v6: AddressSet<Ipv6Addr>,
 }
 
 /// Which way a line goes.
@@ -60,46 +102,92 @@ pub struct Line {
 }
 
 impl Change {
-    /// What `plan` does, which leads from `before` to `after`.
-    pub fn of(before: &Ruleset, plan: &Plan, after: &Ruleset) -> Self {
-        let members = members(before, plan);
-        if plan.is_elements_only() && members_only(plan) {
-            // The same traffic between other addresses: nothing to compare.
-            return Self { members, ..Self::default() };
+    /// What leads from `before` to `after`.
+    pub fn of(before: &Ruleset, after: &Ruleset) -> Self {
+        Self::between(Reach::of(before), &Reach::of(after))
+    }
+
+    /// What leads from one reach to another. Of a tier whose members weren't read before nobody
+    /// knows what it gains and loses.
+    pub fn between(mut before: Reach, after: &Reach) -> Self {
+        let unread = std::mem::take(&mut before.unread);
+        for tier in &unread {
+            if let Some(members) = after.tiers.get(tier) {
+                before.tiers.insert(tier.clone(), members.clone());
+            }
         }
-        Self { before: Reach::of(before), after: Reach::of(after), members }
-    }
-
-    /// What passes after and didn't before.
-    pub fn gained(&self) -> impl Iterator<Item = &Opening> {
-        self.after.openings.difference(&self.before.openings)
-    }
-
-    /// What passed before and doesn't after.
-    pub fn lost(&self) -> impl Iterator<Item = &Opening> {
-        self.before.openings.difference(&self.after.openings)
+        let mut members = scopes_of_tiers(&before, after);
+        let comparisons =
+            Direction::BOTH.map(|direction| Comparison::of(direction, &before, after));
+        for comparison in &comparisons {
+            comparison.tell_members(&mut members);
+        }
+        // Of every server only what no tier says that is told of.
+        if let Some(Members { mut gained, mut lost }) = members.remove(EVERY) {
+            for of_tier in members.values() {
+                gained = gained.minus(&of_tier.gained);
+                lost = lost.minus(&of_tier.lost);
+            }
+            members.insert(EVERY.to_owned(), Members { gained, lost });
+        }
+        members.retain(|_, members| *members != Members::default());
+        let (names_before, names_after) = (names(&before), names(after));
+        let (mut gained, mut lost) = (Vec::new(), Vec::new());
+        for comparison in &comparisons {
+            let (more, less) = comparison.steps(&members, [&names_before, &names_after]);
+            gained.extend(more);
+            lost.extend(less);
+        }
+        lost.extend(lost_unread(&before, after, &unread));
+        let key = |step: &Step| (step.direction, step.peers.to_string(), step.services.clone());
+        gained.sort_by_cached_key(key);
+        lost.sort_by_cached_key(key);
+        let side = |direction: Direction| match (
+            before.open.contains(&direction),
+            after.open.contains(&direction),
+        ) {
+            (false, false) => Side::Closed,
+            (true, true) => Side::Open,
+            (true, false) => Side::Closes,
+            (false, true) => Side::Opens,
+        };
+        Self {
+            sides: Direction::BOTH.map(|direction| (direction, side(direction))).into(),
+            forwards: (before.forwards != after.forwards).then_some(after.forwards),
+            gained,
+            lost,
+            members,
+        }
     }
 
     /// The change as sentences about a server of `role`, under the new `policy`.
     pub fn lines(&self, policy: &Policy, role: &Role) -> Vec<Line> {
+        let Self { sides, forwards, gained, lost, members } = self;
         let mut lines = Vec::new();
         let mut say = |sign, text: String| lines.push(Line { sign, text });
-        for direction in Direction::BOTH {
-            let was = self.before.open.contains(&direction);
-            let is = self.after.open.contains(&direction);
-            if was && !is {
-                let what = "was open to everything; now only what allows name passes";
-                say(Sign::Less, format!("{direction} {what}"));
-            } else if is && !was {
-                say(Sign::More, format!("{direction} is now open to everything"));
+        for (direction, side) in sides {
+            match side {
+                Side::Closed | Side::Open => {}
+                Side::Closes => {
+                    let what = "was open to everything; now only what allows name passes";
+                    say(Sign::Less, format!("{direction} {what}"));
+                }
+                Side::Opens => say(Sign::More, format!("{direction} is now open to everything")),
             }
+        }
+        match forwards {
+            Some(true) => say(Sign::More, "packets through this server now pass".into()),
+            Some(false) => say(Sign::Less, "packets through this server are now dropped".into()),
+            None => {}
         }
         // Most changes are of members, and need none.
         let allows = LazyCell::new(|| policy.allows_by_comment());
-        self.gained().for_each(|opening| say(Sign::More, opening.gained(&allows, role)));
-        self.lost().for_each(|opening| say(Sign::Less, opening.lost(role)));
-        for (tier, Members { gained, lost }) in &self.members {
-            let tier = if tier == "*" { "\"*\"" } else { tier };
+        for step in gained {
+            say(Sign::More, self.gain(step, role) + &step.place(&allows));
+        }
+        lost.iter().for_each(|step| say(Sign::Less, self.loss(step, role)));
+        for (tier, Members { gained, lost }) in members {
+            let tier = if tier == EVERY { "\"*\"" } else { tier };
             if !gained.is_empty() {
                 say(Sign::More, format!("{tier} gains {gained}"));
             }
@@ -109,135 +197,161 @@ impl Change {
         }
         lines
     }
+
+    fn side(&self, direction: Direction) -> Side {
+        self.sides.get(&direction).copied().unwrap_or(Side::Closed)
+    }
+
+    /// That this is open after, without where that stands.
+    pub fn gain(&self, step: &Step, role: &Role) -> String {
+        let Step { direction, peers, .. } = step;
+        let (services, (own, is)) = (step.services.join(", "), step.own(role));
+        let by = step.by();
+        match (direction, self.side(*direction)) {
+            (Direction::Input, Side::Closes) => {
+                format!("{own} {is} reachable from {peers} on {services}")
+            }
+            (Direction::Output, Side::Closes) => {
+                format!("{own} may open {services} to {peers}{by}")
+            }
+            (Direction::Input, Side::Closed) => {
+                format!("{own} {is} now reachable from {peers} on {services}")
+            }
+            (Direction::Output, Side::Closed) => {
+                format!("{own} may now open {services} to {peers}{by}")
+            }
+            (Direction::Input, Side::Open | Side::Opens) => {
+                format!("an allow lets {peers} reach {own} on {services}; input is open to all")
+            }
+            (Direction::Output, Side::Open | Side::Opens) => {
+                format!("an allow lets {own} open {services} to {peers}{by}; output is open to all")
+            }
+        }
+    }
+
+    /// That this isn't open after.
+    pub fn loss(&self, step: &Step, role: &Role) -> String {
+        let Step { direction, peers, .. } = step;
+        let (services, (own, is)) = (step.services.join(", "), step.own(role));
+        let by = step.by();
+        match (direction, self.side(*direction)) {
+            (Direction::Input, Side::Closed | Side::Closes) => {
+                format!("{own} {is} no longer reachable from {peers} on {services}{by}")
+            }
+            (Direction::Output, Side::Closed | Side::Closes) => {
+                format!("{own} may no longer open {services} to {peers}{by}")
+            }
+            (Direction::Input, Side::Open | Side::Opens) => {
+                format!(
+                    "no allow lets {peers} reach {own} on {services}{by} any more; input is open to all"
+                )
+            }
+            (Direction::Output, Side::Open | Side::Opens) => {
+                format!(
+                    "no allow lets {own} open {services} to {peers}{by} any more; output is open to all"
+                )
+            }
+        }
+    }
 }
 
-impl Opening {
-    /// That this is open now. `allows` are those of the policy by comment.
-    pub fn gained(&self, allows: &HashMap<String, &Allow>, role: &Role) -> String {
-        let Self { peer, service, .. } = self;
-        let (own, by) = (own_name(role), self.by());
-        let place = allows.get(&self.comment);
-        let place = place.map(|allow| format!("  ({})", allow.location)).unwrap_or_default();
-        match self.direction {
-            Direction::Input => format!("{own} is now reachable from {peer} on {service}{place}"),
-            Direction::Output => format!("{own} may now open {service} to {peer}{by}{place}"),
+impl Step {
+    /// What of this server it is about, and its verb.
+    fn own(&self, role: &Role) -> (String, &'static str) {
+        match &self.scopes {
+            Scopes::Only(parts) if self.direction == Direction::Input => {
+                let tiers: Vec<String> = parts.iter().map(Part::to_string).collect();
+                let is = if tiers.len() == 1 { "is" } else { "are" };
+                (tiers.join(" and "), is)
+            }
+            _ => match Vec::from_iter(&role.tiers)[..] {
+                [tier] => (tier.clone(), "is"),
+                _ => ("this server".into(), "is"),
+            },
         }
     }
 
-    /// That this is no longer open.
-    pub fn lost(&self, role: &Role) -> String {
-        let Self { peer, service, .. } = self;
-        let (own, by) = (own_name(role), self.by());
-        match self.direction {
-            Direction::Input => format!("{own} is no longer reachable from {peer} on {service}"),
-            Direction::Output => format!("{own} may no longer open {service} to {peer}{by}"),
-        }
-    }
-
+    /// By whose programs; as which tier it stays.
     fn by(&self) -> String {
-        let users: Vec<String> = self.users.iter().map(|uid| format!("user {uid}")).collect();
-        if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) }
-    }
-}
-
-fn own_name(role: &Role) -> String {
-    let tiers: Vec<&str> = role.tiers.iter().map(String::as_str).collect();
-    if tiers.is_empty() { "this server".into() } else { tiers.join(", ") }
-}
-
-/// Whether every set that the plan changes is a tier's.
-fn members_only(plan: &Plan) -> bool {
-    plan.operations.iter().all(|operation| match operation {
-        Operation::AddElements { set, .. }
-        | Operation::DeleteElements { set, .. }
-        | Operation::FlushSet { set } => tier_of_set(set).is_some(),
-        _ => false,
-    })
-}
-
-/// Member changes of the tiers that the table knows before and after: addresses, not elements, since a
-/// range that grows is another element to the kernel. Of a set that wasn't read nobody knows.
-fn members(before: &Ruleset, plan: &Plan) -> BTreeMap<String, Members> {
-    let made = |set: &String| {
-        plan.operations.iter().any(
-            |operation| matches!(operation, Operation::AddSet { set: made, .. } if made == set),
-        )
-    };
-    let held = |set: &String| Some(&before.table.as_ref()?.sets.get(set)?.elements);
-    let unread = |set: &String| held(set).is_some_and(Elements::are_unread);
-    let mut changes: BTreeMap<&str, [Addresses; 2]> = BTreeMap::new();
-    for operation in &plan.operations {
-        let (set, elements, side) = match operation {
-            Operation::AddElements { set, .. } if unread(set) => continue,
-            Operation::AddElements { set, elements, .. } => (set, Some(elements), 0),
-            Operation::DeleteElements { set, elements, .. } => (set, Some(elements), 1),
-            Operation::FlushSet { set } => (set, held(set), 1),
-            _ => continue,
+        let list = |parts: &BTreeSet<Part>| {
+            parts.iter().map(Part::to_string).collect::<Vec<_>>().join(", ")
         };
-        let Some(tier) = tier_of_set(set) else { continue };
-        if made(&set_of_tier(tier, Family::V4)) {
-            continue;
-        }
-        if let Some(elements) = elements {
-            changes.entry(tier).or_default()[side].extend(elements);
+        match (&self.scopes, self.direction) {
+            (Scopes::Only(users), Direction::Output) => format!(" by {}", list(users)),
+            (Scopes::AllBut(parts), _) if parts.is_empty() => String::new(),
+            (Scopes::AllBut(users), Direction::Output) => format!(" except by {}", list(users)),
+            (Scopes::AllBut(tiers), Direction::Input) => format!(" except as {}", list(tiers)),
+            (Scopes::Only(_), Direction::Input) => String::new(),
         }
     }
-    let tiers = changes.into_iter().map(|(tier, [added, deleted])| {
-        let members = Members { gained: added.without(&deleted), lost: deleted.without(&added) };
-        (tier.to_owned(), members)
+
+    /// Where the allows stand that open it.
+    fn place(&self, allows: &HashMap<String, &Allow>) -> String {
+        let mut places: Vec<_> =
+            self.comments.iter().filter_map(|c| Some(&allows.get(c)?.location)).collect();
+        places.sort();
+        match places[..] {
+            [] => String::new(),
+            [only] => format!("  ({only})"),
+            [first, ..] => format!("  ({first} and {} more)", places.len() - 1),
+        }
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tier(tier) => f.write_str(tier),
+            Self::User(uid) => write!(f, "user {uid}"),
+        }
+    }
+}
+
+fn names(reach: &Reach) -> Vec<(&str, &Addresses)> {
+    reach.tiers.iter().map(|(name, tier)| (name.as_str(), tier)).collect()
+}
+
+/// The members that tiers of this server itself gain and lose, which decide at which of its
+/// addresses it is reached under `role = "auto"`.
+fn scopes_of_tiers(before: &Reach, after: &Reach) -> AllMembers {
+    let own = |reach: &Reach| -> BTreeSet<String> {
+        let scopes = reach.openings.iter().filter_map(|opening| match &opening.scope {
+            Scope::Tier(tier) => Some(tier.clone()),
+            Scope::Server | Scope::Users(_) => None,
+        });
+        scopes.collect()
+    };
+    let both = &own(before) & &own(after);
+    let changes = both.into_iter().filter_map(|tier| {
+        let (was, is) = (before.tiers.get(&tier)?, after.tiers.get(&tier)?);
+        Some((tier, Members { gained: is.minus(was), lost: was.minus(is) }))
     });
-    let mut tiers: BTreeMap<String, Members> = tiers.collect();
-    // Of every server only what no tier says that has a set of its own.
-    if let Some(Members { mut gained, mut lost }) = tiers.remove("*") {
-        for of_tier in tiers.values() {
-            gained = gained.without(&of_tier.gained);
-            lost = lost.without(&of_tier.lost);
-        }
-        tiers.insert("*".to_owned(), Members { gained, lost });
-    }
-    tiers.retain(|_, members| *members != Members::default());
-    tiers
+    changes.collect()
 }
 
-fn ranges<A: Address>(set: &TimedSet<A>) -> AddressSet<A> {
-    set.elements().map(|(range, _)| *range).collect()
-}
-
-impl Addresses {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
-    }
-
-    /// All of them, as they are written in a policy.
-    pub fn ranges(&self) -> impl Iterator<Item = String> {
-        let v4 = self.v4.ranges().map(|range| range.to_string());
-        v4.chain(self.v6.ranges().map(|range| range.to_string()))
-    }
-
-    fn extend(&mut self, elements: &Elements) {
-        match elements {
-            Elements::Ipv4(set) => self.v4 = self.v4.union(set),
-            Elements::Ipv6(set) => self.v6 = self.v6.union(set),
-            Elements::TimedIpv4(set) => self.v4 = self.v4.union(&ranges(set)),
-            Elements::TimedIpv6(set) => self.v6 = self.v6.union(&ranges(set)),
+/// What a tier loses that nobody knows the members of, and that is gone.
+fn lost_unread(before: &Reach, after: &Reach, unread: &BTreeSet<String>) -> Vec<Step> {
+    let mut lost: BTreeMap<(Direction, Scope, &str), Service> = BTreeMap::new();
+    for opening in &before.openings {
+        match &opening.peer {
+            Peer::Tier(tier) if unread.contains(tier) && !after.tiers.contains_key(tier) => {
+                let key = (opening.direction, opening.scope.clone(), tier.as_str());
+                let service = lost.entry(key).or_default();
+                *service = service.union(&opening.service);
+            }
             _ => {}
         }
     }
-
-    pub(crate) fn without(&self, others: &Self) -> Self {
-        Self { v4: self.v4.minus(&others.v4), v6: self.v6.minus(&others.v6) }
-    }
-}
-
-/// The first few, and how many more ranges.
-impl fmt::Display for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<String> = self.ranges().take(MEMBERS_SHOWN).collect();
-        f.write_str(&shown.join(", "))?;
-        match self.v4.len() + self.v6.len() - shown.len() {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
+    let steps = lost.into_iter().map(|((direction, scope, tier), service)| Step {
+        direction,
+        scopes: match scope {
+            Scope::Server => Scopes::AllBut(BTreeSet::new()),
+            Scope::Tier(tier) => Scopes::Only(BTreeSet::from([Part::Tier(tier)])),
+            Scope::Users(users) => Scopes::Only(users.into_iter().map(Part::User).collect()),
+        },
+        peers: Peers::tier(tier),
+        services: service.names(),
+        comments: BTreeSet::new(),
+    });
+    steps.collect()
 }

@@ -7,7 +7,7 @@
 
 mod walk;
 
-use crate::change::Addresses;
+use crate::addresses::Addresses;
 use crate::missing::Missing;
 use crate::model::{Allow, Policy, Service};
 use crate::reach::Direction;

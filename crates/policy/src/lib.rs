@@ -66,7 +66,8 @@ mod way;
 mod world;
 
 pub use added::AddedMember;
-pub use change::{Addresses, Change, Line, Sign};
+pub use addresses::Addresses;
+pub use change::{Change, Line, Members, Part, Peers, Scopes, Side, Sign, Step};
 pub use compile::LOG_GROUP;
 pub use compile::{Host, Labels, check_size, compile};
 pub use confirm::{ConfirmTime, ConfirmTimeError};
@@ -85,7 +86,7 @@ pub use name::is_name;
 pub use protocol::{
     name as protocol_name, number as protocol_number, service_word as protocol_word,
 };
-pub use reach::{Direction, Opening, Reach, tier_of_set};
+pub use reach::{Direction, Opening, Peer, Reach, Scope, tier_of_set};
 pub use render::Style;
 pub use role::{
     AsError, HostAddress, Origin, Role, check_role, closest_tier, role_of, roles_by_network,

@@ -1,6 +1,6 @@
 //! What a denied connection lacks: the allow that comes nearest, and one that would let it through.
 
-use crate::change::Addresses;
+use crate::addresses::Addresses;
 use crate::explain::{Party, Question};
 use crate::model::{Allow, Endpoint, Policy, Service, User};
 use crate::reach::Direction;

@@ -11,7 +11,7 @@
 //! table; a property test holds it against the tables of both ends
 //! ([`explain`](Policy::explain)).
 
-use crate::change::Addresses;
+use crate::addresses::Addresses;
 use crate::model::{Allow, Endpoint, Mode, Policy, Service, User};
 use crate::role::tiers_of;
 use std::collections::BTreeSet;

@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// Ports merged, and nothing named beside what holds it already.
-    fn in_order(mut self) -> Self {
+    pub(crate) fn in_order(mut self) -> Self {
         if self.any {
             return Self { any: true, ..Self::default() };
         }

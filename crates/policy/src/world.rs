@@ -4,7 +4,7 @@
 //! `role = "auto"` each accepts what its allows accept and opens what they open, and `"*"`, which is
 //! every member of every tier, becomes everybody too.
 
-use crate::change::Addresses;
+use crate::addresses::Addresses;
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::model::{Allow, Endpoint, Policy, RoleSetting, Tier};
 

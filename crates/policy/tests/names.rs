@@ -169,8 +169,11 @@ fn hold_to(policy: &Policy) {
     let own: IpAddr = "10.1.0.1".parse().expect("an address");
     let opened: BTreeSet<(String, String, String)> = Reach::of(&ruleset)
         .openings
-        .into_iter()
-        .map(|opening| (opening.comment, opening.peer, opening.service))
+        .iter()
+        .flat_map(|opening| {
+            let services = opening.service.names().into_iter();
+            services.map(|service| (opening.comment.clone(), opening.peers().join(","), service))
+        })
         .collect();
     let expected = policy.allows.iter().enumerate().flat_map(|(index, allow)| {
         let comment = labels.comment(index).to_owned();

@@ -87,6 +87,12 @@ impl<A: Address> AddressSet<A> {
         self.len
     }
 
+    /// The number of addresses, known without looking at the ranges; `u128::MAX` also stands for all
+    /// of IPv6, which are one more.
+    pub fn addresses(&self) -> u128 {
+        self.chunks.iter().map(|chunk| chunk.addresses).fold(0, u128::saturating_add)
+    }
+
     /// A hash of the ranges, the same in every build, and known without looking at them. It guards
     /// against accidents, not against somebody who looks for two sets that have the same.
     pub fn digest(&self) -> u128 {

@@ -74,7 +74,7 @@ fn as_text(done: &Done, nothing: &str) -> String {
     }
     text += &reconnecting(&done.cannot_reconnect);
     if done.changes.is_empty() {
-        text += "the same traffic passes; only the table's own shape changed\n";
+        text += "the same traffic passes\n";
     }
     let elements: usize = commit.sets.values().map(|set| set.added + set.deleted).sum();
     let summary = format!(

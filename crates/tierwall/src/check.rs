@@ -44,15 +44,17 @@ fn rows(judged: &Judged, reach: &Reach) -> Vec<Row> {
         let allow = allows.get(comment);
         let mut services: Vec<String> = Vec::new();
         for opening in &openings {
-            if !services.contains(&opening.service) {
-                services.push(opening.service.clone());
+            for service in opening.service.names() {
+                if !services.contains(&service) {
+                    services.push(service);
+                }
             }
         }
         Row {
             direction,
-            peers: openings.iter().map(|opening| opening.peer.clone()).collect(),
+            peers: openings.iter().flat_map(|opening| opening.peers()).collect(),
             services,
-            users: openings.first().map(|opening| opening.users.clone()).unwrap_or_default(),
+            users: openings.first().map(|opening| opening.users()).unwrap_or_default(),
             allow: allow.map_or_else(|| comment.to_owned(), |allow| allow.key.to_string()),
             place: allow.map(|allow| allow.location.to_string()).unwrap_or_default(),
         }

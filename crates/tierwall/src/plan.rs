@@ -7,9 +7,9 @@ use crate::options::{Common, Judgement, Plan};
 use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled};
 use crate::status::now;
 use control::MemberSummary;
-use policy::{AddedMember, Change, Opening, Reach, Sign, ended_flows};
+use policy::{AddedMember, Change, Labels, Part, Scopes, Side, Sign, Step, ended_flows};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn run(common: &Common, options: &Plan) -> Result<u8, Error> {
     let judged = judge(common, &Judgement { as_: None, strict: false })?;
@@ -80,7 +80,7 @@ impl Planned {
         let foreign = table.is_some_and(|table| !table.is_ours() && !table.is_inert());
         let wanted = judged.compile(ours.then_some(&found.ruleset)).noted();
         let plan = found.ruleset.diff(&wanted);
-        let change = Change::of(&found.ruleset, &plan, &wanted);
+        let change = Change::of(&found.ruleset, &wanted);
         let is_lost = change.members.values().any(|members| !members.lost.is_empty());
         let mut notes: Vec<String> =
             members.err().filter(|_| is_lost).as_ref().map(unknown).into_iter().collect();
@@ -101,7 +101,7 @@ impl Planned {
             Sign::Less => styled(BAD, &format!("- {}", line.text)),
         }));
         if lines.is_empty() {
-            lines.push("the same traffic passes; only the table's own shape changes".into());
+            lines.push("the same traffic passes".into());
         }
         lines.extend(self.notes.iter().map(|note| format!("{} {note}", styled(WARNING, "note:"))));
         lines.iter().map(|line| format!("{line}\n")).collect()
@@ -111,19 +111,28 @@ impl Planned {
         let Self { judged, change, .. } = self;
         let operations: Vec<String> =
             self.plan.operations.iter().map(ToString::to_string).collect();
-        let opening = |opening: &Opening, meaning: String| {
+        let step = |step: &Step, meaning: String| {
+            let allow = |comment: &String| Labels::allow_in(comment).unwrap_or(comment).to_owned();
+            let parts = |parts: &BTreeSet<Part>| parts.iter().map(Part::to_string).collect();
+            let (only, except): (Vec<String>, Vec<String>) = match &step.scopes {
+                Scopes::Only(these) => (parts(these), Vec::new()),
+                Scopes::AllBut(those) => (Vec::new(), parts(those)),
+            };
             json!({
-                "direction": opening.direction.to_string(),
-                "peer": opening.peer,
-                "service": opening.service,
-                "users": opening.users,
-                "allow": opening.comment.strip_prefix("allow ").unwrap_or(&opening.comment),
+                "direction": step.direction.to_string(),
+                "peers": step.peers.names(),
+                "services": step.services,
+                "only": only,
+                "except": except,
+                "allows": step.comments.iter().map(allow).collect::<Vec<_>>(),
                 "meaning": meaning,
             })
         };
-        let (allows, role) = (judged.policy.allows_by_comment(), &judged.role);
-        let open =
-            |reach: &Reach| -> Vec<String> { reach.open.iter().map(ToString::to_string).collect() };
+        let role = &judged.role;
+        let open = |sides: [Side; 2]| -> Vec<String> {
+            let open = change.sides.iter().filter(|(_, side)| sides.contains(side));
+            open.map(|(direction, _)| direction.to_string()).collect()
+        };
         let members: BTreeMap<&String, _> = change
             .members
             .iter()
@@ -135,14 +144,16 @@ impl Planned {
                 })
             })
             .collect();
-        let gained = change.gained().map(|o| opening(o, o.gained(&allows, role)));
+        let gained = change.gained.iter().map(|s| step(s, change.gain(s, role)));
+        let lost = change.lost.iter().map(|s| step(s, change.loss(s, role)));
         json!({
             "changes": !operations.is_empty(),
             "foreign_table": self.foreign,
-            "open_before": open(&change.before),
-            "open_after": open(&change.after),
+            "open_before": open([Side::Open, Side::Closes]),
+            "open_after": open([Side::Open, Side::Opens]),
+            "forwards": change.forwards,
             "gained": gained.collect::<Vec<_>>(),
-            "lost": change.lost().map(|o| opening(o, o.lost(role))).collect::<Vec<_>>(),
+            "lost": lost.collect::<Vec<_>>(),
             "members": members,
             "operations": operations,
             "notes": self.notes,

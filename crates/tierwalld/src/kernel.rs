@@ -307,14 +307,15 @@ impl Kernel {
                 let change = change.unwrap_or_default();
                 return Ok(Settled { generation, commit, change, saved });
             }
-            let change = Change::of(&mirror.ruleset, &plan, &wanted);
             let summary = summary(&plan, &mirror.ruleset);
             match self.commit(&plan, hold) {
                 Ok(commit) => {
                     let commit = Commit { summary, ..commit };
                     let mirror = self.mirrored()?;
-                    mirror.ruleset = wanted;
+                    let before = std::mem::replace(&mut mirror.ruleset, wanted);
                     let generation = mirror.generation.0;
+                    // Once it holds: who is let in or out needn't wait for the words.
+                    let change = Change::of(&before, &mirror.ruleset);
                     return Ok(Settled { generation, commit: Some(commit), change, saved });
                 }
                 Err(CommitError::Stale) => {
@@ -324,10 +325,11 @@ impl Kernel {
                 }
                 Err(CommitError::Unknown(error)) => {
                     tracing::warn!(target: kind::READ_BACK, %error, "the outcome of a commit is unclear; reading back");
-                    self.mirror = None;
+                    let before =
+                        self.mirror.take().map(|mirror| mirror.ruleset).unwrap_or_default();
                     attempts -= 1;
                     let commit = Commit { summary, bytes: 0, duration: Duration::ZERO };
-                    unclear = Some((commit, change));
+                    unclear = Some((commit, Change::of(&before, &wanted)));
                 }
                 Err(CommitError::Refused(refusal)) if !doubted && contradicts(&refusal) => {
                     tracing::warn!(target: kind::READ_BACK, error = %refusal, "the kernel holds something else than was known; reading it again");

@@ -16,11 +16,11 @@ fn changed(policy: &str) -> Server {
 
 fn meanings(list: &Value) -> Vec<&str> {
     let meanings = list.as_array().unwrap().iter().map(|opening| {
-        assert_keys(opening, &["allow", "direction", "meaning", "peer", "service", "users"]);
+        let keys = ["allows", "direction", "except", "meaning", "only", "peers", "services"];
+        assert_keys(opening, &keys);
         opening["meaning"].as_str().unwrap()
     });
-    // The place comes last.
-    meanings.map(|meaning| meaning.split("  (").next().unwrap()).collect()
+    meanings.collect()
 }
 
 #[test]
@@ -45,6 +45,7 @@ fn of_what_the_kernel_holds_there_is_none() {
             "changes",
             "diagnostics",
             "foreign_table",
+            "forwards",
             "gained",
             "lost",
             "members",
@@ -67,7 +68,8 @@ fn a_new_allow_and_one_that_is_gone() {
     assert_eq!(meanings(&plan["gained"]), ["app is now reachable from web on tcp/8443"]);
     assert_eq!(meanings(&plan["lost"]), ["app is no longer reachable from web on tcp/8080"]);
     assert_eq!(plan["gained"][0]["direction"], "input");
-    assert_eq!(plan["gained"][0]["allow"], "web -> app tcp/8443");
+    assert_eq!(plan["gained"][0]["allows"], value!(["web -> app tcp/8443"]));
+    assert_eq!(plan["gained"][0]["peers"], value!(["web"]));
     assert_eq!(plan["members"], value!({}));
 }
 
@@ -75,14 +77,9 @@ fn a_new_allow_and_one_that_is_gone() {
 fn what_this_server_may_open() {
     let server = changed(&edited("[\"tcp/5432\", \"tcp/3306\"]", "\"tcp/5432-5433\""));
     let plan = json(&server, &["plan"], 0);
-    assert_eq!(meanings(&plan["gained"]), ["app may now open tcp/5432-5433 to db by user 1"]);
-    assert_eq!(
-        meanings(&plan["lost"]),
-        [
-            "app may no longer open tcp/3306 to db by user 1",
-            "app may no longer open tcp/5432 to db by user 1"
-        ]
-    );
+    assert_eq!(meanings(&plan["gained"]), ["app may now open tcp/5433 to db by user 1"]);
+    assert_eq!(meanings(&plan["lost"]), ["app may no longer open tcp/3306 to db by user 1"]);
+    assert_eq!(plan["lost"][0]["only"], value!(["user 1"]));
 }
 
 #[test]
@@ -188,4 +185,17 @@ fn members_by_command_are_no_difference() {
     let note = "members by command aren't known, and may be among those that are lost";
     assert!(plan["notes"][0].as_str().unwrap().starts_with(note), "{plan}");
     assert!(run(&server, &["plan"], 0).contains(&format!("\nnote: {note}: tierwalld is not")));
+}
+
+#[test]
+fn what_is_written_otherwise_changes_nothing() {
+    let server = changed(&edited("[\"tcp/5432\", \"tcp/3306\"]", "[\"tcp/3306\", \"tcp/5432\"]"));
+    let text = run(&server, &["plan"], 0);
+    assert!(!text.contains("reachable") && !text.contains("may "), "{text}");
+    // A port more in a list, under a key that follows its content.
+    let server =
+        changed(&edited("service = \"tcp/8080\"", "service = [\"tcp/8080\", \"tcp/8081\"]"));
+    let plan = json(&server, &["plan"], 0);
+    assert_eq!(meanings(&plan["gained"]), ["app is now reachable from web on tcp/8081"]);
+    assert_eq!(plan["lost"], value!([]));
 }

@@ -4,7 +4,7 @@
 use super::{
     Answer, End, ExplainError, Explanation, Fate, Ground, Party, Question, Server, Verdict,
 };
-use crate::change::Addresses;
+use crate::addresses::Addresses;
 use crate::compile::{Host, compile};
 use crate::judge::{By, Judge};
 use crate::missing::{ClosedEnd, Missing, missing};

@@ -10,7 +10,7 @@
 use super::place::{Place, Places};
 use super::sort::Flow;
 use super::{Doubt, Evidence, OtherEnd, Side, Suggestion};
-use crate::change::Addresses;
+use crate::addresses::Addresses;
 use crate::model::{Allow, Endpoint, Policy, Service};
 use crate::port;
 use crate::reach::Direction;

@@ -4,7 +4,7 @@
 //! it says most, and the allow opens least. For this server's own end it must be one that the server
 //! is in, since only tiers stand for servers.
 
-use crate::change::Addresses;
+use crate::addresses::Addresses;
 use crate::explain::Server;
 use crate::model::{Policy, Tier};
 use crate::reach::Direction;

@@ -22,6 +22,8 @@ pub(super) struct Chunk<A> {
     pub(super) hash: u128,
     /// How many of them are single addresses.
     singles: usize,
+    /// How many addresses they hold; `u128::MAX` also stands for one more.
+    pub(super) addresses: u128,
     /// Where there are both: the single addresses, and the others. Made on first use, and shared
     /// like the chunk, so that splitting a large set again costs nothing.
     parts: OnceLock<[Arc<Chunk<A>>; 2]>,
@@ -37,11 +39,15 @@ enum Ranges<A> {
 impl<A: Address> Chunk<A> {
     fn new(ranges: &[AddressRange<A>], hash: u128) -> Self {
         let singles = ranges.iter().filter(|range| range.is_single()).count();
+        let size = |range: &AddressRange<A>| {
+            (range.last.to_number() - range.first.to_number()).saturating_add(1)
+        };
+        let addresses = ranges.iter().map(size).fold(0, u128::saturating_add);
         let ranges = match singles == ranges.len() {
             true => Ranges::Single(ranges.iter().map(|range| range.first).collect()),
             false => Ranges::Any(ranges.into()),
         };
-        Self { ranges, hash, singles, parts: OnceLock::new() }
+        Self { ranges, hash, singles, addresses, parts: OnceLock::new() }
     }
 
     pub(super) fn len(&self) -> usize {

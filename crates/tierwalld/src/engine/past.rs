@@ -88,7 +88,7 @@ impl Engine {
         let (before, after) = (policy(from)?, policy(to)?);
         let (old, _) = self.compiled(&before);
         let (new, server) = self.compiled(&after);
-        let mut change = Change::of(&old, &old.diff(&new), &new);
+        let mut change = Change::of(&old, &new);
         // They are counted.
         change.members = BTreeMap::new();
         let lines = change.lines(&after, &server.role).into_iter();

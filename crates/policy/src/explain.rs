@@ -57,10 +57,8 @@ pub struct Question {
 /// What becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation<'p> {
-    /// The ends that the verdict is about: this server's, or both where it has no part in it.
-    pub ends: Vec<End<'p>>,
-    /// The other end, where this server is one: what the same policy says there.
-    pub beyond: Option<End<'p>>,
+    /// Both ends: the asked server's first, if it is one of them, and otherwise the sender's.
+    pub ends: [End<'p>; 2],
 }
 
 /// One end of the connection.
@@ -186,8 +184,7 @@ impl End<'_> {
 }
 
 impl Explanation<'_> {
-    /// Whether none, some or all of it gets through the ends that the verdict is about: the worst
-    /// fate, and the best.
+    /// Whether none, some or all of it gets through both ends: the worst fate, and the best.
     pub fn fates(&self) -> (Fate, Fate) {
         // Of two ends the worse one decides; what differs by member is told as such.
         let worst = |end: &End<'_>| end.answers.iter().map(|answer| answer.verdict.fate).max();

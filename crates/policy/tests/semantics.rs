@@ -370,7 +370,8 @@ proptest! {
             };
             let question = Question { from, to, service, user: packet.user };
             let explained = policy.explain(&server, &known_users(), &question).expect("an answer");
-            let [end] = &explained.ends[..] else { panic!("{explained:?}") };
+            let [end, _] = &explained.ends;
+            prop_assert!(end.is_here, "{:?}", explained);
             let [answer] = &end.answers[..] else { panic!("{explained:?}") };
             let evaluation = table.evaluate(&packet);
             let expected = match evaluation.outcome {

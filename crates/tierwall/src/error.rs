@@ -32,6 +32,8 @@ pub(crate) enum Error {
     Edit(String),
     /// There is nothing to import.
     Import(String),
+    /// A command line from which something is missing, and how it is typed.
+    Usage(String),
     /// A question that has no answer, and the way out.
     Question(String, Option<String>),
     /// Standard output.
@@ -52,6 +54,7 @@ impl Error {
             Self::Refused(failure) => refused(failure.kind),
             Self::Told(kind) => refused(*kind),
             Self::Foreign => exit::FOREIGN_TABLE,
+            Self::Usage(_) => exit::USAGE,
             _ => exit::FAILED,
         }
     }
@@ -104,7 +107,7 @@ impl Error {
             ),
             Self::Client(error) => in_full(error),
             Self::Refused(failure) => clean(&failure.message),
-            Self::Edit(message) | Self::Import(message) => message.clone(),
+            Self::Edit(message) | Self::Import(message) | Self::Usage(message) => message.clone(),
             Self::Question(message, Some(hint)) => format!("{message}\n  hint: {hint}"),
             Self::Question(message, None) => message.clone(),
             Self::Output(error) => format!("can't write to standard output: {error}"),

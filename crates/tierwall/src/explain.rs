@@ -22,6 +22,7 @@ use std::net::IpAddr;
 pub(crate) const SELF: [&str; 2] = ["self", "this"];
 
 pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
+    let [from, to, on] = options.between.whole()?;
     let Whole { mut policy, services, warnings } = whole(common)?;
     if !common.json {
         tell_diagnostics(&warnings);
@@ -33,9 +34,9 @@ pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
     let server = server(&policy, options)?;
     let users = users(&policy);
     let question = Question {
-        from: party(&policy, &options.from)?,
-        to: party(&policy, &options.to)?,
-        service: service(&services, &options.service)?,
+        from: party(&policy, from)?,
+        to: party(&policy, to)?,
+        service: service(&services, on)?,
         user: options.user.as_ref().map(|user| uid(user, &users)).transpose()?,
     };
     let is_self = [&question.from, &question.to].contains(&&Party::Here);
@@ -51,7 +52,8 @@ pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
     let explanation = policy
         .explain(&server, &users, &question)
         .map_err(|error| Error::Question(error.to_string(), Some(error.hint().into())))?;
-    let asked = text::Asked { options, policy: &policy, server: &server, question: &question };
+    let (policy, server, question) = (&policy, &server, &question);
+    let asked = text::Asked { options, words: [from, to, on], policy, server, question };
     match common.json {
         true => print_json(&json::of(&asked, &explanation, &notes))?,
         false => print(&text::of(&asked, &explanation, &notes))?,

@@ -1,9 +1,11 @@
 //! The command line: the commands, and what each takes in the file of its kind.
 
+mod between;
 mod changing;
 mod judging;
 mod seeing;
 
+pub(crate) use between::Between;
 pub(crate) use changing::{
     Confirm, Diff, Edit, Import, ListMembers, Member, Reload, Rollback, Takeover,
 };

@@ -20,10 +20,10 @@ pub(crate) fn run(common: &Common, options: &WhoCan) -> Result<u8, Error> {
         tell_diagnostics(&warnings);
     }
     let enforced = daemon::compare_if_running(common, &mut policy);
-    let Some(target) = Party::named(&policy, &options.whom) else {
-        return Err(nobody(&policy, &options.whom, "an address"));
+    let Some(target) = Party::named(&policy, options.to()) else {
+        return Err(nobody(&policy, options.to(), "an address"));
     };
-    let on = options.on.as_ref().map(|text| service(&services, text)).transpose()?;
+    let on = options.service().map(|text| service(&services, text)).transpose()?;
     let relation = Relation::between(&policy, Party::all(&policy), vec![target]);
     let access = access(&relation, 0, on.as_ref());
     let target = relation.receivers[0].clone();

@@ -12,10 +12,7 @@ fn explain(server: &Server, question: &str, code: i32) -> Value {
     let mut arguments = vec!["explain"];
     arguments.extend(question.split(' '));
     let explained = json(server, &arguments, code);
-    assert_keys(
-        &explained,
-        &["beyond", "ends", "from", "notes", "role", "service", "to", "user", "verdict"],
-    );
+    assert_keys(&explained, &["ends", "from", "notes", "role", "service", "to", "user", "verdict"]);
     explained
 }
 
@@ -32,7 +29,7 @@ fn names_the_allow_and_its_line() {
     assert_text!("explain-allowed", server, text(&server, question, 0));
     let explained = explain(&server, question, 0);
     assert_eq!((&explained["verdict"], &explained["role"]), (&value!("allowed"), &value!(["app"])));
-    let [end] = &explained["ends"].as_array().unwrap()[..] else { panic!("{explained}") };
+    let [end, other] = &explained["ends"].as_array().unwrap()[..] else { panic!("{explained}") };
     assert_eq!((&end["direction"], &end["here"]), (&value!("input"), &value!(true)));
     let answers = end["answers"].as_array().unwrap();
     for answer in answers {
@@ -46,7 +43,7 @@ fn names_the_allow_and_its_line() {
         assert_eq!(answer["allow"], "web -> app tcp/8080");
         assert_eq!(answer["place"], format!("{}:9", server.config().display()));
     }
-    assert_eq!(explained["beyond"]["direction"], "output");
+    assert_eq!((&other["direction"], &other["here"]), (&value!("output"), &value!(false)));
 }
 
 #[test]
@@ -83,7 +80,45 @@ fn judges_both_ends_of_what_this_server_has_no_part_in() {
     assert_text!("explain-both-ends", server, text(&server, question, 9));
     let explained = explain(&server, question, 9);
     assert_eq!(explained["ends"].as_array().unwrap().len(), 2);
-    assert_eq!(explained["beyond"], Value::Null);
+    assert!(explained["ends"].as_array().unwrap().iter().all(|end| end["here"] == false));
+}
+
+#[test]
+fn the_other_end_counts_too() {
+    // One that a literal names opens it; the server behind that address accepts it from nobody.
+    let more = "[[allow]]\nfrom = \"app\"\nto = \"10.10.1.30\"\nservice = \"tcp/9\"\n";
+    let server = server(&format!("{POLICY}{more}"));
+    let question = "--from self --to db --service tcp/9 --user root";
+    let told = text(&server, question, 9);
+    assert!(told.starts_with("denied: self to db on tcp/9 by root\n"), "{told}");
+    assert!(
+        told.contains("opened by the allow") && told.contains("input of db\n  dropped"),
+        "{told}"
+    );
+    assert_eq!(explain(&server, question, 9)["verdict"], "denied");
+    // The same asked there.
+    explain(&server, "--from app --to self --service tcp/9 --as db", 9);
+    // Of what is no server of the policy nobody knows anything.
+    explain(&server, "--from self --to 192.0.2.1 --service tcp/443", 0);
+}
+
+#[test]
+fn takes_words_as_it_takes_options() {
+    let server = app_server();
+    let options = text(&server, "--from web --to self --service tcp/8080", 0);
+    assert_eq!(text(&server, "web self tcp/8080", 0), options);
+    assert_eq!(text(&server, "web --to self --service tcp/8080", 0), options);
+    for (words, told) in [
+        ("web self", "nothing says on what service"),
+        ("web --service tcp/1", "nothing says to whom"),
+        ("--to self", "nothing says who opens the connection"),
+        ("web self tcp/1 root", "unexpected argument"),
+        ("web self tcp/1 --from app", "cannot be used with"),
+    ] {
+        let arguments: Vec<&str> = ["explain"].into_iter().chain(words.split(' ')).collect();
+        let message = fails(&server, &arguments, 64);
+        assert!(message.contains(told) && message.contains("Usage: "), "{words}: {message}");
+    }
 }
 
 #[test]
@@ -127,7 +162,7 @@ fn a_side_that_only_observes_lets_it_through() {
 #[test]
 fn answers_for_another_server() {
     let server = app_server();
-    let question = "--from app --to self --service tcp/5432";
+    let question = "--from app --to self --service tcp/5432 --user daemon";
     assert_eq!(explain(&server, &format!("{question} --as db"), 0)["role"], value!(["db"]));
     explain(&server, &format!("{question} --as 10.10.1.30"), 0);
     explain(&server, &format!("{question} --as web"), 9);

@@ -127,3 +127,24 @@ fn is_written_where_it_is_told_to() {
     let message = fails(&server, &["matrix", "-o", "/nowhere/matrix.txt"], 1);
     assert!(message.contains("can't write /nowhere/matrix.txt: No such file"), "{message}");
 }
+
+#[test]
+fn a_part_of_it_is_asked_for_by_words_or_options() {
+    let server = app_server();
+    let pairs = |arguments: &[&str]| -> Vec<String> {
+        let matrix = json(&server, &[&["matrix"], arguments].concat(), 0);
+        let pairs = matrix["pairs"].as_array().unwrap().iter();
+        pairs.map(|pair| format!("{} > {}", pair["from"], pair["to"]).replace('"', "")).collect()
+    };
+    assert_eq!(pairs(&["web", "app"]), ["web > app"]);
+    assert_eq!(pairs(&["--from", "web", "--to", "app"]), ["web > app"]);
+    assert_eq!(pairs(&["web", "db"]), [""; 0]);
+    assert_eq!(pairs(&["--to", "app", "--service", "tcp/22"]), ["admin > app"]);
+    assert_eq!(pairs(&["10.10.1.10", "app"]), ["10.10.1.10 > app"]);
+    let table = run(&server, &["matrix", "web"], 0);
+    assert!(table.contains("tcp/8080") && !table.contains("tcp/22"), "{table}");
+    let message = fails(&server, &["matrix", "wbe"], 1);
+    assert!(message.contains("did you mean `web`?"), "{message}");
+    let message = fails(&server, &["matrix", "web", "--format", "html"], 1);
+    assert!(message.contains("shows the whole policy"), "{message}");
+}

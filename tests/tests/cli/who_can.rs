@@ -47,6 +47,11 @@ fn answers_for_one_service_and_for_an_address() {
     assert_eq!(sentences(&answer), ["admin (64 addresses) can reach 10.10.1.30 on tcp/22"]);
     assert_eq!(answer["tiers"], value!(["db"]));
     let text = run(&server, &["who-can", "db", "--on", "tcp/23"], 0);
+    for words in
+        [&["who-can", "db", "tcp/23"][..], &["who-can", "--to", "db", "--service", "tcp/23"]]
+    {
+        assert_eq!(run(&server, words, 0), text);
+    }
     assert!(text.starts_with("no allow lets anybody reach db on tcp/23\n"), "{text}");
     let text = run(&server, &["who-can", "192.0.2.1"], 0);
     assert!(text.contains("192.0.2.1 is in no tier"), "{text}");

@@ -70,11 +70,8 @@ impl<'p, 'q> Explainer<'p, 'q> {
             let (from, to) = (self.name(&self.question.from), self.name(&self.question.to));
             return Err(ExplainError::Strangers(from, to));
         }
-        Ok(match (sends, receives) {
-            (true, false) => Explanation { ends: vec![output], beyond: Some(input) },
-            (false, true) => Explanation { ends: vec![input], beyond: Some(output) },
-            _ => Explanation { ends: vec![output, input], beyond: None },
-        })
+        let ends = if receives && !sends { [input, output] } else { [output, input] };
+        Ok(Explanation { ends })
     }
 
     fn is_here(&self, party: &Party) -> bool {

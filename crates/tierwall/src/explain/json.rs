@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[String]) -> Value {
     let ends = explanation.ends.iter().map(|end| of_end(asked, end));
     json!({
-        "from": asked.options.from,
-        "to": asked.options.to,
+        "from": asked.words[0],
+        "to": asked.words[1],
         "service": asked.question.service.names(),
         "user": asked.options.user,
         "role": asked.server.role.tiers,
@@ -20,7 +20,6 @@ pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[Stri
             _ => "denied-in-part",
         },
         "ends": ends.collect::<Vec<_>>(),
-        "beyond": explanation.beyond.as_ref().map(|end| of_end(asked, end)),
         "notes": notes,
     })
 }

@@ -1,7 +1,7 @@
 //! An explanation for a person.
 
 use crate::options::Explain;
-use crate::output::{BAD, FAINT, GOOD, HEADING, WARNING, styled};
+use crate::output::{BAD, GOOD, HEADING, WARNING, styled};
 use policy::explain::{Answer, End, Explanation, Fate, Ground, Party, Question, Server, Verdict};
 use policy::model::Allow;
 use policy::{Addresses, Direction, Gap, Policy, Sides};
@@ -10,6 +10,8 @@ use ruleset::Reject;
 /// What was asked of whom.
 pub(super) struct Asked<'a> {
     pub(super) options: &'a Explain,
+    /// Who opens it, to whom, and on what, as somebody typed it.
+    pub(super) words: [&'a str; 3],
     pub(super) policy: &'a Policy,
     pub(super) server: &'a Server,
     pub(super) question: &'a Question,
@@ -17,11 +19,12 @@ pub(super) struct Asked<'a> {
 
 pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[String]) -> String {
     let mut text = headline(asked, explanation);
+    let is_here = explanation.ends.iter().any(|end| end.is_here);
     for end in &explanation.ends {
-        text += &of_end(asked, end, HEADING);
-    }
-    if let Some(end) = explanation.beyond.as_ref().filter(|end| !end.is_nobodys()) {
-        text += &of_end(asked, end, FAINT);
+        // Of a host that is no server of the policy there is nothing to say besides this server's end.
+        if !is_here || end.is_here || !end.is_nobodys() {
+            text += &of_end(asked, end);
+        }
     }
     text += &mending(asked, explanation);
     if !notes.is_empty() {
@@ -34,7 +37,7 @@ pub(super) fn of(asked: &Asked<'_>, explanation: &Explanation<'_>, notes: &[Stri
 }
 
 fn headline(asked: &Asked<'_>, explanation: &Explanation<'_>) -> String {
-    let Explain { from, to, service, user, .. } = asked.options;
+    let ([from, to, service], user) = (asked.words, &asked.options.user);
     let what = format!("{from} to {to} on {service}");
     let what = user.as_ref().map_or(what.clone(), |user| format!("{what} by {user}"));
     let verdict = match explanation.fates() {
@@ -47,20 +50,21 @@ fn headline(asked: &Asked<'_>, explanation: &Explanation<'_>) -> String {
 }
 
 /// `input of this server (app)`
-fn of_end(asked: &Asked<'_>, end: &End<'_>, style: anstyle::Style) -> String {
+fn of_end(asked: &Asked<'_>, end: &End<'_>) -> String {
     let (options, question) = (asked.options, asked.question);
+    let [from, to, _] = asked.words;
     let (party, name) = match end.direction {
-        Direction::Input => (&question.to, &options.to),
-        Direction::Output => (&question.from, &options.from),
+        Direction::Input => (&question.to, to),
+        Direction::Output => (&question.from, from),
     };
     let whose = match (end.is_here, party, &options.as_) {
         (true, _, None) => format!("this server ({})", asked.server.role),
         (true, Party::Here, Some(who)) => who.clone(),
         _ if end.is_nobodys() => format!("{name}, which is no server of this policy"),
-        _ => name.clone(),
+        _ => name.to_owned(),
     };
     let heading = format!("{} of {whose}", end.direction);
-    let mut text = format!("\n{}\n", styled(style, &heading));
+    let mut text = format!("\n{}\n", styled(HEADING, &heading));
     let one = end.answers.len() == 1;
     for answer in &end.answers {
         if !one {
@@ -139,7 +143,7 @@ fn named(allow: &Allow) -> String {
 /// What to write: one allow opens both ends, so each that is missing is told once.
 fn mending(asked: &Asked<'_>, explanation: &Explanation<'_>) -> String {
     let mut allows: Vec<String> = Vec::new();
-    for end in explanation.ends.iter().chain(&explanation.beyond) {
+    for end in &explanation.ends {
         for missing in end.answers.iter().filter_map(|answer| answer.missing.as_ref()) {
             let allow = missing.to_toml(asked.policy, asked.options.user.as_deref());
             allows.extend(allow.filter(|allow| !allows.contains(allow)));

@@ -88,7 +88,7 @@ fn heading(party: &Party) -> String {
 }
 
 fn cell(passages: &[Passage<'_>]) -> String {
-    let parts = summary(passages);
+    let parts = summary(passages, None);
     if parts.is_empty() {
         return "<td class=\"none\">·</td>".into();
     }

@@ -12,8 +12,8 @@ const GAP: usize = 2;
 pub(super) fn render(view: &View<'_>) -> String {
     let text = grid(view).unwrap_or_else(|| list(view));
     let mut notes = vec!["rows open, columns accept; any: addresses in no tier".to_owned()];
-    if view.relation.pairs().any(|(_, _, passages)| summary(passages).iter().any(|(_, part)| *part))
-    {
+    let is_in_part = |passages| summary(passages, view.on.as_ref()).iter().any(|(_, part)| *part);
+    if view.relation.pairs().any(|(_, _, passages)| is_in_part(passages)) {
         notes.push("* some members or users only: `tierwall who-can` says which".into());
     }
     notes.extend(view.mode_notes().into_iter().map(str::to_owned));
@@ -23,7 +23,7 @@ pub(super) fn render(view: &View<'_>) -> String {
 }
 
 fn cell(view: &View<'_>, from: usize, to: usize) -> Vec<String> {
-    let parts = summary(view.relation.passages(from, to));
+    let parts = view.summary(from, to);
     parts.into_iter().map(|(name, part)| if part { name + "*" } else { name }).collect()
 }
 

@@ -1,5 +1,6 @@
 //! What judges the policy files: it asks the daemon at most, and changes nothing.
 
+use super::Between;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -52,28 +53,23 @@ pub(crate) enum Format {
 }
 
 pub(super) const EXPLAIN_HELP: &str = "\
-It judges this server's side of the connection; where neither party is this server, both ends, each \
-by what the policy makes of a server there. It uses the policy files, with the members that were \
+It judges both ends of the connection: this server's, and of every other server what the same policy \
+makes of it. An address in no tier lets everything through. It uses the policy files, with the members that were \
 added by command, and says so where the daemon enforces something else. A name is looked up as a \
 user of this server, also for another one.
 
-Exits with 0 where the connection gets through (also where a side merely observes), with 9 where \
-it is denied, for some members at least.";
+Exits with 0 if the connection gets through both ends (also if a side merely observes), with 9 if \
+either denies it, for some members at least.
+
+Examples:
+  tierwall explain self db tcp/5432
+  tierwall explain web app tcp/8080 --user www-data";
 
 /// A new connection.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// Who opens it: a tier, an address, a prefix, a host name, or self
-    #[arg(long, value_name = "WHO")]
-    pub(crate) from: String,
-
-    /// To whom
-    #[arg(long, value_name = "WHO")]
-    pub(crate) to: String,
-
-    /// On what: tcp/443, udp/1000-2000, gre, icmp (an echo request), or a service by its name
-    #[arg(long)]
-    pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) between: Between,
 
     /// By whose program: a user's name or number; without it, one that no allow names
     #[arg(long)]
@@ -89,14 +85,26 @@ What gets through has to be opened at its sender's end and accepted at its recei
 in no tier are no servers of the policy: the row `any` says what everybody may open to a tier, \
 the column `any` what a tier may open to everybody. The rows and columns of tiers hold what both \
 ends let through. `*` marks what only some members or users may. Members by command, which this \
-server alone has, count while tierwalld runs.";
+server alone has, count while tierwalld runs.
+
+Examples:
+  tierwall matrix
+  tierwall matrix web app
+  tierwall matrix --service tcp/22";
 
 pub(super) const WHO_CAN_HELP: &str = "\
 Under the policy as a whole, for every server that loads it. Members by command, which this server \
-alone has, count while tierwalld runs.";
+alone has, count while tierwalld runs.
+
+Examples:
+  tierwall who-can db
+  tierwall who-can db tcp/5432";
 
 #[derive(Debug, Args)]
 pub(crate) struct Matrix {
+    #[command(flatten)]
+    pub(crate) between: Between,
+
     /// In which form
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: Option<MatrixFormat>,
@@ -124,10 +132,29 @@ pub(crate) enum MatrixFormat {
 #[derive(Debug, Args)]
 pub(crate) struct WhoCan {
     /// Whom: a tier or an address
-    #[arg(value_name = "TIER|ADDRESS")]
-    pub(crate) whom: String,
+    #[arg(value_name = "TO", required_unless_present = "to", conflicts_with = "to")]
+    to_word: Option<String>,
 
     /// On these services only: tcp/443, gre, or a service by its name
-    #[arg(long, value_name = "SERVICE")]
-    pub(crate) on: Option<String>,
+    #[arg(value_name = "SERVICE", conflicts_with = "service")]
+    service_word: Option<String>,
+
+    /// The same as the word TO
+    #[arg(long, value_name = "TIER|ADDRESS")]
+    to: Option<String>,
+
+    /// The same as the word SERVICE
+    #[arg(long, visible_alias = "on")]
+    service: Option<String>,
+}
+
+impl WhoCan {
+    pub(crate) fn to(&self) -> &str {
+        // One of them is there: the other is required otherwise.
+        self.to.as_deref().or(self.to_word.as_deref()).unwrap_or_default()
+    }
+
+    pub(crate) fn service(&self) -> Option<&str> {
+        self.service.as_deref().or(self.service_word.as_deref())
+    }
 }

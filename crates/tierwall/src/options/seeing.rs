@@ -1,5 +1,6 @@
 //! What looks at what happens on this server: denials, live packets, the host.
 
+use super::Between;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -140,22 +141,17 @@ tables are told too: one that drops the packet is often what is looked for.
 The policy files say which line a rule is of; where they aren't what is enforced, that is told, and \
 the names that the kernel's rules bear are used. /usr/share/doc/tierwall/docs/trace.md tells more.
 
-Exits with 0, whatever became of the packets.";
+Exits with 0, whatever became of the packets. Any sender or receiver is `any`.
+
+Examples:
+  tierwall trace web self tcp/8080
+  tierwall trace any self --for 10s";
 
 /// Which packets, and how long.
 #[derive(Debug, Args)]
 pub(crate) struct Trace {
-    /// Whose packets: a tier, an address, a prefix, a host name, self, or any
-    #[arg(long, value_name = "WHO")]
-    pub(crate) from: Option<String>,
-
-    /// To whom
-    #[arg(long, value_name = "WHO")]
-    pub(crate) to: Option<String>,
-
-    /// On what: tcp/443, udp/1000-2000, gre, icmp, or a service by its name
-    #[arg(long)]
-    pub(crate) service: Option<String>,
+    #[command(flatten)]
+    pub(crate) between: Between,
 
     /// Also what is answered: packets the other way, and ICMP errors
     #[arg(long)]

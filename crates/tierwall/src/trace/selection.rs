@@ -26,16 +26,18 @@ pub(super) fn of(
     policy: Option<&Policy>,
     services: &BTreeMap<String, Service>,
 ) -> Result<Selector, Error> {
-    if options.from.is_none() && options.to.is_none() && options.service.is_none() {
-        let hint = "name --from, --to or --service; --from any traces whatever comes";
+    let (from, to) = (options.between.from(), options.between.to());
+    let service = options.between.service();
+    if from.is_none() && to.is_none() && service.is_none() {
+        let hint = "name who sends, to whom or on what; `tierwall trace any` traces whatever comes";
         return Err(Error::Question("nothing says what to trace".into(), Some(hint.into())));
     }
-    let given = |text: &Option<String>| match text.as_deref() {
+    let given = |text: Option<&str>| match text {
         None | Some(ANY) => Ok(None),
         Some(who) => side(who, policy).map(Some),
     };
-    let (from, to) = (given(&options.from)?, given(&options.to)?);
-    let traffic = match &options.service {
+    let (from, to) = (given(from)?, given(to)?);
+    let traffic = match service {
         None => Vec::new(),
         Some(service) => traffic(&explain::service(services, service)?),
     };

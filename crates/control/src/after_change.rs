@@ -125,6 +125,15 @@ impl AfterChange {
         text + &self.most_of_them()
     }
 
+    /// The same with the commands that help: a rollback only if what it returns to let any of them
+    /// through, and members are no generation to roll back.
+    pub fn advised(&self, note: &str) -> String {
+        let is_of_members = self.generation == self.before;
+        let may_help = self.newly() > 0 || self.not_compared > 0;
+        let rollback = if may_help && !is_of_members { ", `tierwall rollback`" } else { "" };
+        format!("{}{note}: see `tierwall denied`{rollback}", self.sentence())
+    }
+
     /// What most of them are: `, most tcp/5432 from app to db`. Empty where nothing is known.
     pub fn most_of_them(&self) -> String {
         let Some(DeniedKind { service, from, to, connections, .. }) = self.most.first() else {
@@ -184,6 +193,16 @@ mod tests {
              of them through, all tcp/5432 from app to db"
         );
         let other = AfterChange { newly_denied: 0, most: Vec::new(), ..change() };
+        let told = change().advised("");
+        assert!(
+            told.ends_with(" from app to db: see `tierwall denied`, `tierwall rollback`"),
+            "{told}"
+        );
+        // Neither members nor what was denied before come back by that.
+        for helpless in [members, other.clone()] {
+            let told = helpless.advised(" (the last 3 s ago)");
+            assert!(told.ends_with(" (the last 3 s ago): see `tierwall denied`"), "{told}");
+        }
         assert_eq!(
             other.sentence(),
             "denied connections went from 2 to 140 a minute since generation 13; generation 12 \

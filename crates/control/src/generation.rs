@@ -100,7 +100,7 @@ pub struct Difference {
     pub changes: Vec<ChangeLine>,
     /// What differs in the policy, a line each, members aside.
     pub edits: Vec<String>,
-    /// How many addresses, prefixes and ranges the tiers of both gain and lose.
+    /// How many addresses the tiers of both gain and lose.
     pub members: Vec<MemberDifference>,
 }
 
@@ -109,10 +109,11 @@ pub struct Difference {
 pub struct MemberDifference {
     /// Its name.
     pub tier: String,
-    /// Addresses, prefixes and ranges that it gains; merged ones count as one.
-    pub gained: usize,
+    /// Addresses that it gains, however they are written; none if they are more than anybody counts,
+    /// as a /64 is.
+    pub gained: Option<u64>,
     /// Those that it loses.
-    pub lost: usize,
+    pub lost: Option<u64>,
 }
 
 /// A change that waits to be confirmed.

@@ -149,10 +149,10 @@ pub struct Unrecorded {
 pub struct TierSummary {
     /// Its name.
     pub name: String,
-    /// Merged IPv4 members: addresses, prefixes and ranges count as one each.
-    pub v4: usize,
-    /// Merged IPv6 members.
-    pub v6: usize,
+    /// Its IPv4 addresses, however they are written.
+    pub v4: u64,
+    /// Its IPv6 addresses; none if they are more than anybody counts, as a /64 is.
+    pub v6: Option<u64>,
     /// Members added by command, beside those.
     pub by_command: usize,
     /// Whether its sets are in the kernel here, because an allow of this server names it.

@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use crate::options::{Common, Diff};
-use crate::output::{BAD, GOOD, HEADING, clean_line, columns, print, print_json, styled};
+use crate::output::{
+    BAD, BEYOND_COUNTING, GOOD, HEADING, clean_line, columns, print, print_json, styled,
+};
 use crate::status::ago;
 use control::{
     ChangeLine, Client, Confirmation, DenialRate, DenialRates, Difference, Generation,
@@ -133,7 +135,11 @@ fn difference_as_text(difference: &Difference) -> String {
     if !members.is_empty() {
         text += &format!("\n{}\n", styled(HEADING, "members"));
         let rows = members.iter().map(|MemberDifference { tier, gained, lost }| {
-            vec![tier.clone(), format!("+{gained}"), format!("-{lost}")]
+            let count = |count: &Option<u64>| match count {
+                Some(count) => count.to_string(),
+                None => BEYOND_COUNTING.into(),
+            };
+            vec![tier.clone(), format!("+{}", count(gained)), format!("-{}", count(lost))]
         });
         text += &columns(&rows.collect::<Vec<_>>());
     }

@@ -10,6 +10,9 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
 pub(crate) const FAINT: Style = Style::new().dimmed();
 
+/// How many addresses there are that nobody counts.
+pub(crate) const BEYOND_COUNTING: &str = "over 100 million";
+
 /// Prints data. A reader that has seen enough (`tierwall check | head`) is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     print_on(text).map(|_| ())

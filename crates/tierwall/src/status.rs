@@ -5,8 +5,8 @@ use crate::confirm;
 use crate::error::Error;
 use crate::options::{self, Common};
 use crate::output::{
-    BAD, FAINT, GOOD, HEADING, WARNING, clean_line, columns, counted, print, print_json, styled,
-    tell,
+    BAD, BEYOND_COUNTING, FAINT, GOOD, HEADING, WARNING, clean_line, columns, counted, print,
+    print_json, styled, tell,
 };
 use control::{
     Client, ClientError, DenialSummary, Differs, Enforcement, Observing, Request, Response,
@@ -127,7 +127,10 @@ fn as_text(status: &Status) -> String {
             vec![
                 tier.name.clone(),
                 format!("{} IPv4", tier.v4),
-                format!("{} IPv6", tier.v6),
+                match tier.v6 {
+                    Some(count) => format!("{count} IPv6"),
+                    None => format!("{BEYOND_COUNTING} IPv6"),
+                },
                 match tier.by_command {
                     0 => String::new(),
                     count => format!("{count} by command"),
@@ -184,15 +187,13 @@ fn denied(status: &Status) -> String {
 /// What the last change made denied, if anything, or that denials multiplied since.
 fn after_change(status: &Status) -> String {
     let Some(change) = &status.after_change else { return String::new() };
-    let sentence = clean_line(&change.sentence());
     match (change.alarm, change.newly()) {
         (true, _) => {
             let last = change.last.map(|last| format!(" (the last {} ago)", ago(last)));
             let last = last.unwrap_or_default();
-            let line = format!("{sentence}{last}: see `tierwall denied`, `tierwall rollback`");
-            format!("{}\n", styled(WARNING, &line))
+            format!("{}\n", styled(WARNING, &clean_line(&change.advised(&last))))
         }
-        (false, 1..) => format!("after   {sentence}\n"),
+        (false, 1..) => format!("after   {}\n", clean_line(&change.sentence())),
         (false, 0) => String::new(),
     }
 }

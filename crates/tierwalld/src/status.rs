@@ -9,6 +9,7 @@ use crate::pending::Pending;
 use crate::refusal::Refusal;
 use crate::unwatched::Unwatched;
 use control::{AfterChange, DenialSummary, Enforcement, SideMode, Status, TableState, TierSummary};
+use policy::Addresses;
 use policy::model::{Mode, Modes};
 use std::path::Path;
 
@@ -19,8 +20,8 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         |tier: &str| engine.members.members.iter().filter(|member| member.tier == tier).count();
     let tiers = policy.tiers.iter().map(|(name, tier)| TierSummary {
         name: name.clone(),
-        v4: tier.v4.len(),
-        v6: tier.v6.len(),
+        v4: u64::try_from(tier.v4.addresses()).unwrap_or(u64::MAX),
+        v6: Addresses { v6: tier.v6.clone(), ..Addresses::default() }.count(),
         by_command: by_command(name),
         in_use: engine.uses_tier(name),
     });
@@ -92,7 +93,9 @@ fn state(engine: &Engine) -> String {
         (false, _) => role.join(", "),
     };
     let tiers = policy.tiers.len();
-    let members: usize = policy.tiers.values().map(|tier| tier.v4.len() + tier.v6.len()).sum();
+    let members: Option<u64> =
+        policy.tiers.values().map(|tier| Addresses::of_tier(tier).count()).sum();
+    let members = members.map_or("over 100 million".into(), |members| members.to_string());
     let Modes { input, output } = engine.mode();
     let mode = match input == output {
         true => mode_name(input).to_owned(),

@@ -55,7 +55,7 @@ fn says_what_the_daemon_holds() {
     assert_eq!(status["role"], value!(["app"]));
     assert_eq!(
         status["tiers"][3],
-        value!({ "name": "web", "v4": 2, "v6": 1, "by_command": 0, "in_use": true })
+        value!({ "name": "web", "v4": 11, "v6": 1, "by_command": 0, "in_use": true })
     );
     let commit = &status["last_commit"];
     assert_keys(

@@ -76,7 +76,7 @@ fn an_edit_of_a_tier_that_nothing_here_uses() {
     let daemon = start(&server);
     rest(&server);
     rename(&server, "tierwall.toml", &POLICY.replace("10.9.0.1", "10.9.0.1\", \"10.9.0.7"));
-    let idle = |v4: usize| {
+    let idle = |v4: u64| {
         status_when(&server, "idle has its members", |status| {
             status.tiers.iter().any(|tier| tier.name == "idle" && tier.v4 == v4)
         })

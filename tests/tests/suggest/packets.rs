@@ -293,7 +293,7 @@ fn what_was_suggested_lets_the_same_through_and_nothing_else() {
     let passing = &answer["passing"];
     assert_eq!(passing["would_be_denied"], connections(TRAFFIC), "{answer:#}");
     assert!(asked_for(&answer).is_empty(), "{answer:#}");
-    assert!(run(&server, &["suggest"]).contains("There is nothing to suggest."));
+    assert!(run(&server, &["suggest"]).contains("Nothing is suggested outright."));
 
     for text in [STRANGE, NEIGHBOURS] {
         site.send(text, false);

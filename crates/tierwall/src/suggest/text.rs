@@ -32,7 +32,13 @@ pub(super) fn of(told: &Told<'_>) -> String {
         text += &format!("\n{}", allow(told, suggestion));
     }
     if !allows.iter().any(|allow| told.is_asked_for(allow.doubt)) {
-        text += &format!("\n{}", comment("There is nothing to suggest."));
+        let nothing = match allows.is_empty() {
+            true => "There is nothing to suggest.",
+            false => {
+                "Nothing is suggested outright. What is commented out below needs your decision."
+            }
+        };
+        text += &format!("\n{}", comment(nothing));
     }
     text += &section(
         told,
@@ -387,6 +393,8 @@ user    = "nginx"
         groups.extend((1..=20).map(|port| group(true, "10.1.0.9", &format!("tcp/{port}"), None)));
         let (text, joined) = told(groups.clone(), false, false);
         assert_eq!(live(&text), Vec::<&str>::new(), "{text}");
+        assert!(!joined.contains("There is nothing"), "{text}");
+        assert!(joined.contains("# Nothing is suggested outright."), "{text}");
         assert!(joined.contains(" [[allow]] from    = \"203.0.113.7\""), "{text}");
         assert!(joined.contains("from 60 addresses") && joined.contains("and 56 more"), "{text}");
         assert!(!text.contains("198.51.100.40"), "{text}");

@@ -119,8 +119,8 @@ pub(super) fn warn(change: &AfterChange) {
         service = first.map(|kind| kind.service.as_str()),
         from = first.map(|kind| kind.from.as_str()),
         to = first.map(|kind| kind.to.as_str()),
-        "{}: see `tierwall denied`, `tierwall rollback`",
-        change.sentence()
+        "{}",
+        change.advised("")
     );
 }
 

@@ -96,12 +96,10 @@ impl Engine {
             lines.map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
         let members = before.tiers.iter().filter_map(|(name, tier)| {
             let other = after.tiers.get(name)?;
-            let lost = Addresses { v4: tier.v4.minus(&other.v4), v6: tier.v6.minus(&other.v6) };
-            let gained = Addresses { v4: other.v4.minus(&tier.v4), v6: other.v6.minus(&tier.v6) };
-            let count = |addresses: &Addresses| addresses.v4.len() + addresses.v6.len();
-            let (gained, lost) = (count(&gained), count(&lost));
+            let (was, is) = (Addresses::of_tier(tier), Addresses::of_tier(other));
+            let (gained, lost) = (is.minus(&was).count(), was.minus(&is).count());
             let tier = name.clone();
-            (gained + lost > 0).then_some(MemberDifference { tier, gained, lost })
+            (was != is).then_some(MemberDifference { tier, gained, lost })
         });
         let members = members.collect();
         Ok(Difference {

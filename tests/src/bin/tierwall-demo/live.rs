@@ -191,10 +191,10 @@ impl Stage<'_> {
                 format!("{} into `web`, in {on_all}", NEWCOMER.address),
                 true,
                 &CONCERNED,
-                || self.edit(&edited, 2),
+                || self.edit(&edited, 11),
             )?,
             self.step(format!("out again, in {on_all}"), false, &CONCERNED, || {
-                self.edit(POLICY, 1)
+                self.edit(POLICY, 10)
             })?,
             self.step(typed(&add), true, &[TARGET], || self.command(&add))?,
             self.step(typed(&remove), false, &[TARGET], || self.command(&remove))?,
@@ -238,7 +238,7 @@ impl Stage<'_> {
     }
 
     /// Puts the policy in place on every server, one after the other, and waits until every daemon
-    /// has followed: `count` ranges in the tier. When it was in place on the target.
+    /// has followed: `count` addresses in the tier. When it was in place on the target.
     fn edit(&self, policy: &str, count: u64) -> Result<Instant> {
         let mut since = None;
         for server in self.servers {
@@ -250,7 +250,7 @@ impl Stage<'_> {
         for server in self.servers {
             let name = &server.host().name;
             self.wait(&format!("{name} to follow"), || {
-                ranges_of_web(server).is_ok_and(|ranges| ranges == count)
+                addresses_of_web(server).is_ok_and(|addresses| addresses == count)
             })?;
         }
         since.context("the target is a server")
@@ -301,11 +301,11 @@ impl Stage<'_> {
     }
 }
 
-/// How many ranges the tier `web` has by the files, as the daemon of `server` says.
-fn ranges_of_web(server: &Server) -> Result<u64> {
+/// How many addresses the tier `web` has by the files, as the daemon of `server` says.
+fn addresses_of_web(server: &Server) -> Result<u64> {
     let output = server.tierwall(&["--json", "status"])?;
     let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let tiers = status["tiers"].as_array().context("a status has tiers")?;
     let web = tiers.iter().find(|tier| tier["name"] == "web").context("web is a tier")?;
-    web["v4"].as_u64().context("a tier has a number of ranges")
+    web["v4"].as_u64().context("a tier has a number of addresses")
 }

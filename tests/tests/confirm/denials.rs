@@ -5,7 +5,7 @@ use super::{LONG, gone_back, history};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 use tierwall_tests::site::{ADMIN, SERVER, Site, policy};
 use tierwall_tests::source_port;
@@ -22,15 +22,17 @@ fn without_ssh() -> String {
     policy(ADMIN).replace("service = \"tcp/22\"", "service = \"tcp/2222\"")
 }
 
-/// A site where the change to `text` waits, under the policy with the limit. All hosts know each
-/// other's link: of the packets that wait for an answer to ARP only some are kept.
-fn waits(site: &Site, text: &str) {
-    for host in ["admin", "other"] {
-        site.connect(site.network.host(host), 80).expect("anybody is let in");
-    }
+/// A site where the change to `text` waits, under the policy with the limit. Both hosts have a
+/// connection, which shows that they are who they say; and all know each other's link, since of the
+/// packets that wait for an answer to ARP only some are kept.
+#[must_use = "the connections end with it"]
+fn waits(site: &Site, text: &str) -> [TcpStream; 2] {
+    let open = ["admin", "other"]
+        .map(|host| site.connect(site.network.host(host), 80).expect("anybody is let in"));
     site.server.replace("tierwall.toml", text).unwrap();
     let (code, told) = site.tierwall(&["reload", "--confirm", LONG]);
     assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");
+    open
 }
 
 /// Tries to connect so many times, each time anew.
@@ -60,7 +62,7 @@ fn status_with(site: &Site, newly: u64) -> Value {
 fn denials_of_what_was_let_through_bring_the_change_back() {
     let site = Site::new(&guarded(&policy(ADMIN)));
     let daemon = site.server.start(&[]).unwrap();
-    waits(&site, &guarded(&without_ssh()));
+    let _open = waits(&site, &guarded(&without_ssh()));
     try_to_connect(&site, "admin", 22, LIMIT - 1);
     let status = status_with(&site, LIMIT - 1);
     assert!(!status["pending"].is_null(), "one too few: {status}");
@@ -94,7 +96,7 @@ fn denials_of_what_was_let_through_bring_the_change_back() {
 fn noise_of_strangers_does_not() {
     let site = Site::new(&guarded(&policy(ADMIN)));
     let daemon = site.server.start(&[]).unwrap();
-    waits(&site, &guarded(&without_ssh()));
+    let _open = waits(&site, &guarded(&without_ssh()));
     try_to_connect(&site, "other", 22, 20 * LIMIT);
     // What was never allowed from the admin, too.
     try_to_connect(&site, "admin", 23, 3 * LIMIT);
@@ -118,7 +120,7 @@ fn a_host_that_the_change_takes_out_does_not() {
     let site = Site::new(&guarded(&policy(ADMIN)));
     let daemon = site.server.start(&[]).unwrap();
     // Members alone would have changed by themselves.
-    waits(&site, &guarded(&super::without_admin().replace("admin", "ops")));
+    let _open = waits(&site, &guarded(&super::without_admin().replace("admin", "ops")));
     try_to_connect(&site, "admin", 22, 3 * LIMIT);
     let status = status_with(&site, 3 * LIMIT);
     assert!(!status["pending"].is_null(), "{status}");
@@ -126,11 +128,53 @@ fn a_host_that_the_change_takes_out_does_not() {
     daemon.stop().unwrap();
 }
 
+/// An address is easily forged: whoever has no connection here now can't bring anything back.
+#[test]
+fn who_may_not_be_who_they_say_does_not() {
+    let site = Site::new(&guarded(&policy(ADMIN)));
+    let daemon = site.server.start(&[]).unwrap();
+    let [admin, _other] = waits(&site, &guarded(&without_ssh()));
+    admin.shutdown(std::net::Shutdown::Both).unwrap();
+    drop(admin);
+    try_to_connect(&site, "admin", 22, 3 * LIMIT);
+    let status = status_with(&site, 3 * LIMIT);
+    assert!(!status["pending"].is_null(), "{status}");
+    assert_eq!(status["after_change"]["alarm"], true, "it is told all the same: {status}");
+    // With one it does, from the first on that comes after it.
+    let admin = site.network.host("admin");
+    let _open = site.connect(admin, 80).expect("anybody is let in");
+    site.status_when(|status| {
+        let is_over = status["pending"].is_null();
+        if !is_over {
+            let _ = site.connect(admin, 22);
+        }
+        is_over
+    });
+    daemon.stop().unwrap();
+}
+
+/// What this server's own programs may not open any more counts, whoever is connected.
+#[test]
+fn what_this_server_may_not_open_does() {
+    let open = "[[allow]]\nfrom = \"app\"\nto = \"admin\"\nservice = \"tcp/7\"\n";
+    let site = Site::new(&guarded(&format!("{}{open}", policy(ADMIN))));
+    let daemon = site.server.start(&[]).unwrap();
+    drop(waits(&site, &guarded(&policy(ADMIN))));
+    site.network.host("server").namespace.run(|| {
+        for _ in 0..LIMIT {
+            let error = TcpStream::connect((ADMIN, 7)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        }
+    });
+    gone_back(&site);
+    daemon.stop().unwrap();
+}
+
 #[test]
 fn without_the_key_it_is_told_and_waits() {
     let site = Site::new(&policy(ADMIN));
     let daemon = site.server.start(&[]).unwrap();
-    waits(&site, &without_ssh());
+    let _open = waits(&site, &without_ssh());
     try_to_connect(&site, "admin", 22, 3 * LIMIT);
     let status = status_with(&site, 3 * LIMIT);
     assert!(!status["pending"].is_null() && status["after_change"]["alarm"] == true, "{status}");
@@ -155,7 +199,7 @@ fn without_the_key_it_is_told_and_waits() {
 fn the_way_back_is_what_counts_until_the_end() {
     let site = Site::new(&guarded(&policy(ADMIN)));
     let daemon = site.server.start(&[]).unwrap();
-    waits(&site, &without_ssh());
+    let _open = waits(&site, &without_ssh());
     try_to_connect(&site, "admin", 22, LIMIT - 1);
     status_with(&site, LIMIT - 1);
     daemon.kill().unwrap();
@@ -167,7 +211,7 @@ fn the_way_back_is_what_counts_until_the_end() {
         policy("10.0.0.0-10.0.9.9").replace("service = \"tcp/22\"", "service = \"tcp/2222\"");
     site.server.replace("tierwall.toml", wider).unwrap();
     site.status_when(|status| {
-        status["tiers"][0]["v4"] == 1 && status["last_commit"]["reason"] == "members changed"
+        status["tiers"][0]["v4"] == 2314 && status["last_commit"]["reason"] == "members changed"
     });
     try_to_connect(&site, "other", 22, LIMIT - 1);
     let status = status_with(&site, LIMIT - 1);

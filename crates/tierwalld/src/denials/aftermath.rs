@@ -115,6 +115,11 @@ impl Aftermath {
         self.change.as_ref().map(|change| Arc::clone(&change.before))
     }
 
+    /// Whether denials may still bring a change back.
+    pub(super) fn may_go_back(&self) -> bool {
+        self.limit.is_some() && self.change.as_ref().is_some_and(|change| !change.goes_back)
+    }
+
     /// Takes note of what holds from now on. `seconds` is of a clock that goes forward only.
     pub(super) fn note(&mut self, present: Present, seconds: u32) {
         let Present { generation, before, limit, tiers } = present;
@@ -244,8 +249,8 @@ impl Change {
                 true => self.newly_denied += 1,
                 false => self.newly_would_deny += 1,
             }
-            // Who takes a host out of its tier means it.
-            self.against += u64::from(is_denied && !one.has_left);
+            // Who takes a host out of its tier means it, and whoever forges an address decides nothing.
+            self.against += u64::from(is_denied && !one.has_left && one.is_attested);
             self.last = Some(now);
         }
         let kinds = if one.was_let_through { &mut self.newly } else { &mut self.others };
@@ -342,7 +347,7 @@ mod tests {
             interface: 2,
         };
         let ends = Some(("web".to_owned(), "app".to_owned()));
-        Compared { flow, is_known, was_let_through, has_left: false, ends }
+        Compared { flow, is_known, was_let_through, has_left: false, is_attested: true, ends }
     }
 
     fn count(aftermath: &mut Aftermath, one: &Compared, times: usize, seconds: u32) -> Outcome {
@@ -413,11 +418,15 @@ mod tests {
         aftermath.note(present(2, Some(before(1, 1)), 3), 600);
         let (newly, noise) = (connection(true, true), connection(true, false));
         let left = Compared { has_left: true, ..newly.clone() };
+        let forged = Compared { is_attested: false, ..newly.clone() };
         assert!(count(&mut aftermath, &noise, 50, 601).goes_back.is_none());
         assert!(count(&mut aftermath, &left, 50, 601).goes_back.is_none());
+        assert!(count(&mut aftermath, &forged, 50, 601).goes_back.is_none());
+        assert!(aftermath.may_go_back());
         assert!(count(&mut aftermath, &newly, 2, 601).goes_back.is_none());
         assert!(count(&mut aftermath, &newly, 1, 601).goes_back.is_some());
         assert!(count(&mut aftermath, &newly, 1, 601).goes_back.is_none(), "once");
+        assert!(!aftermath.may_go_back());
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) struct Compared {
     pub(super) was_let_through: bool,
     /// Whether it comes from an address that the change took out of every tier.
     pub(super) has_left: bool,
+    /// Whether it comes from whom it says, as far as anybody asked: see [`super::attested`].
+    pub(super) is_attested: bool,
     /// The tiers or addresses of both ends, where somebody may be told.
     pub(super) ends: Option<(String, String)>,
 }
@@ -128,6 +130,7 @@ impl Comparer {
             is_known,
             was_let_through,
             has_left: mark.hook != Hook::Output && was_member && !is_member,
+            is_attested: false,
             ends,
         }
     }

@@ -10,6 +10,7 @@
 //! exact whatever was left out of the tables.
 
 mod aftermath;
+mod attested;
 mod book;
 mod compare;
 mod flow;

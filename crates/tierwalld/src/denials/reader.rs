@@ -4,6 +4,7 @@
 //! the time of a few thousand packets: a flood keeps nobody waiting for an answer.
 
 use super::aftermath::Outcome;
+use super::attested::Peers;
 use super::book::Book;
 use super::compare::Comparer;
 use super::flow::Denial;
@@ -43,7 +44,8 @@ pub(crate) fn start(
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<()> {
     let (journal, comparer) = (Journal::new(), Comparer::default());
-    let reader = Reader { shared, events, journal, comparer, changed: None };
+    let peers = Peers::default();
+    let reader = Reader { shared, events, journal, comparer, peers, changed: None };
     thread::Builder::new().name("denials".into()).spawn(move || reader.run(opened)).map(drop)
 }
 
@@ -52,6 +54,7 @@ struct Reader {
     events: mpsc::Sender<Event>,
     journal: Journal,
     comparer: Comparer,
+    peers: Peers,
     /// Since when something was counted that isn't kept.
     changed: Option<u32>,
 }
@@ -170,13 +173,16 @@ impl Reader {
     /// Compares new connections with what held before the last change.
     fn compare(&mut self, begun: &[&Denial], seconds: u32, now: u64) {
         let granted = self.comparer.may(begun.len(), seconds);
-        let (before, tiers) = {
+        let (before, tiers, may_go_back) = {
             let aftermath = self.shared.aftermath();
-            (aftermath.before(), Arc::clone(&aftermath.tiers))
+            (aftermath.before(), Arc::clone(&aftermath.tiers), aftermath.may_go_back())
         };
         // It may have to compile a policy first: nobody waits for that.
         let some = begun[..granted].iter().copied();
-        let compared = self.comparer.compare(some, before.as_ref(), &tiers, seconds);
+        let mut compared = self.comparer.compare(some, before.as_ref(), &tiers, seconds);
+        if may_go_back {
+            self.peers.attest(&mut compared, seconds, netlink::tcp_sockets);
+        }
         let too_many = (begun.len() - granted) as u64;
         let outcome = self.shared.aftermath().count(&compared, too_many, seconds, now);
         let Outcome { alarm, goes_back } = outcome;

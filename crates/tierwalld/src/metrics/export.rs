@@ -5,6 +5,7 @@
 //! the sandbox of the service lets the daemon open no such socket.
 
 use super::http;
+use super::readers::Readers;
 use super::textfile::{self, Textfile};
 use crate::event::Event;
 use crate::journal::kind;
@@ -18,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -33,7 +34,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Exporter {
     events: mpsc::Sender<Event>,
-    places: Arc<Semaphore>,
+    readers: Readers,
     /// What the service manager listens on in our place.
     passed: Vec<SocketAddr>,
     /// What the policy said last.
@@ -45,13 +46,13 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Serves on the sockets that the service manager passed on.
     pub(crate) fn new(sockets: Vec<OwnedFd>, events: mpsc::Sender<Event>) -> Self {
-        let places = Arc::new(Semaphore::new(http::CLIENTS));
+        let readers = Readers::default();
         let mut passed = Vec::new();
         for socket in sockets {
             match take(socket) {
                 Ok((listener, address)) => {
                     tracing::info!(target: kind::METRICS_SERVED, %address, "metrics are served by the socket of the service manager");
-                    tokio::spawn(http::serve(listener, Arc::clone(&places), events.clone()));
+                    tokio::spawn(http::serve(listener, readers.clone(), events.clone()));
                     passed.push(address);
                 }
                 Err(error) => {
@@ -60,7 +61,7 @@ impl Exporter {
             }
         }
         let wanted = Metrics::default();
-        Self { events, places, passed, wanted, listening: None, writing: None }
+        Self { events, readers, passed, wanted, listening: None, writing: None }
     }
 
     /// Does what the policy says from now on. What of it isn't done, because the service manager
@@ -99,7 +100,7 @@ impl Exporter {
         }
         let address = address.filter(|_| self.passed.is_empty());
         self.listening = address.map(|address| {
-            tokio::spawn(listen(address, Arc::clone(&self.places), self.events.clone()))
+            tokio::spawn(listen(address, self.readers.clone(), self.events.clone()))
         });
     }
 
@@ -158,14 +159,14 @@ fn take(socket: OwnedFd) -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// Serves at an address, as soon and as long as that can be done.
-async fn listen(address: SocketAddr, places: Arc<Semaphore>, events: mpsc::Sender<Event>) {
+async fn listen(address: SocketAddr, readers: Readers, events: mpsc::Sender<Event>) {
     let mut again = AGAIN;
     loop {
         let problem = match TcpListener::bind(address).await {
             Ok(listener) => {
                 tracing::info!(target: kind::METRICS_SERVED, %address, "metrics are served");
                 if events.send(Event::Watching(Watched::Listener, None)).await.is_ok() {
-                    http::serve(listener, places, events).await;
+                    http::serve(listener, readers, events).await;
                 }
                 return;
             }

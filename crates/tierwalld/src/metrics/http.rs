@@ -2,21 +2,18 @@
 //!
 //! Who asks may be anybody who reaches the port. So everything has a limit: how many are served at
 //! once, how much they may send, how long they may take for it and for the answer. Nobody waits for
-//! a place: Prometheus asks again.
+//! a place: see [`readers`](super::readers) for who loses one.
 
+use super::readers::{Place, Readers, Stage};
 use super::{Reader, scrape, text};
 use crate::event::Event;
 use crate::journal::kind;
 use httparse::{EMPTY_HEADER, Request, Status};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-
-/// Clients served at once.
-pub(super) const CLIENTS: usize = 8;
 
 /// The longest head of a request, in bytes, and the most fields in it.
 const MAX_HEAD: usize = 8 * 1024;
@@ -31,22 +28,21 @@ const TAKING: Duration = Duration::from_secs(10);
 const MAX_REST: usize = 64 * 1024;
 
 /// Serves for ever.
-pub(super) async fn serve(
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-    events: mpsc::Sender<Event>,
-) {
+pub(super) async fn serve(listener: TcpListener, readers: Readers, events: mpsc::Sender<Event>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
+            Ok((stream, _)) => match readers.admit(Instant::now()) {
+                Some((place, gone)) => {
                     let events = events.clone();
                     tokio::spawn(async move {
-                        converse(stream, events).await;
-                        drop(place);
+                        tokio::select! {
+                            () = converse(stream, &place, events) => {}
+                            // Somebody else has the place now.
+                            _ = gone => {}
+                        }
                     });
                 }
-                Err(_) => refuse(&stream),
+                None => refuse(&stream),
             },
             Err(error) => {
                 // Out of descriptors, most likely: others will end.
@@ -64,9 +60,10 @@ fn refuse(stream: &TcpStream) {
     let _ = stream.try_write(&answer.bytes(true));
 }
 
-async fn converse(mut stream: TcpStream, events: mpsc::Sender<Event>) {
+async fn converse(mut stream: TcpStream, place: &Place, events: mpsc::Sender<Event>) {
     let mut head = Vec::new();
     let asked = timeout(ASKING, read(&mut stream, &mut head)).await;
+    place.reaches(Stage::Answering, Instant::now());
     let (answer, has_body) = match asked {
         // Who says nothing, or went away, hears nothing.
         Ok(Ok(Asked::Nothing) | Err(_)) => return,
@@ -80,12 +77,13 @@ async fn converse(mut stream: TcpStream, events: mpsc::Sender<Event>) {
         Ok(Ok(Asked::Wrong { answer, has_body })) => (answer, has_body),
         Err(_) => (Answer::text(408, "no request came in time\n"), true),
     };
-    let _ = timeout(TAKING, answered(&mut stream, &answer.bytes(has_body))).await;
+    let _ = timeout(TAKING, answered(&mut stream, place, &answer.bytes(has_body))).await;
 }
 
-async fn answered(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+async fn answered(stream: &mut TcpStream, place: &Place, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes).await?;
     stream.shutdown().await?;
+    place.reaches(Stage::Answered, Instant::now());
     // Until it closes too, or sends too much.
     let mut rest = [0; 1024];
     let mut read = 0;

@@ -16,6 +16,7 @@ mod export;
 mod http;
 mod known;
 mod process;
+mod readers;
 mod state;
 mod text;
 mod textfile;

@@ -73,7 +73,7 @@ pub(crate) struct Rollback {
 pub(crate) enum Member {
     /// Add a member to a tier, at once; it survives a restart
     Add(AddMember),
-    /// Remove a member that was added by command
+    /// Remove a member that was added by command; its open connections go on
     Remove(RemoveMember),
     /// Write a member that was added by command into the policy file that defines its tier
     Promote(PromoteMember),

@@ -55,7 +55,9 @@ pub(crate) fn literals(service: &Intervals) -> Option<Vec<String>> {
 
 /// Whether a set's name can be a service's.
 pub(crate) fn is_service_name(name: &str) -> bool {
-    policy::is_name(name) && policy::protocol_number(name).is_none()
+    policy::is_name(name)
+        && !policy::is_top_level_key(name)
+        && policy::protocol_number(name).is_none()
 }
 
 /// A user in the policy: by number or by name.

@@ -55,7 +55,10 @@ fn any_selector() -> impl Strategy<Value = Selector> {
 
 /// Names that sets have, chains have, and nobody has.
 fn any_name() -> impl Strategy<Value = String> {
-    let names = vec!["web_v4", "web_v6", "web", "any", "auto", "tcp", "\"\n#", "1", "server", "x"];
+    let names = vec![
+        "web_v4", "web_v6", "web", "any", "auto", "tcp", "\"\n#", "1", "server", "x", "block",
+        "mode",
+    ];
     prop::sample::select(names).prop_map(str::to_owned)
 }
 

@@ -115,7 +115,9 @@ impl Tiers {
         base.truncate(LONGEST - 4);
         let mut free = base.clone();
         let mut number = 2;
-        while !policy::is_name(&free) || self.list.iter().any(|tier| tier.name == free) {
+        // A tier that is called like a setting is taken for one.
+        let is_fit = |name: &str| policy::is_name(name) && !policy::is_top_level_key(name);
+        while !is_fit(&free) || self.list.iter().any(|tier| tier.name == free) {
             free = format!("{base}-{number}");
             number += 1;
         }

@@ -113,7 +113,7 @@ pub(crate) const SETTINGS: [&str; 11] = [
 const SETTINGS_TO_COME: [&str; 3] = ["ping", "block", "observe"];
 
 /// Whether a word is a key of the policy file, or will be one.
-pub(crate) fn is_top_level_key(word: &str) -> bool {
+pub fn is_top_level_key(word: &str) -> bool {
     SETTINGS.iter().chain(&SHARED).chain(&SETTINGS_TO_COME).any(|key| *key == word)
 }
 

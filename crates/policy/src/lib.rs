@@ -72,6 +72,7 @@ pub use compile::LOG_GROUP;
 pub use compile::{Host, Labels, check_size, compile};
 pub use confirm::{ConfirmTime, ConfirmTimeError};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity, is_invisible};
+pub use document::is_top_level_key;
 pub use ended::{EndedFlows, ended_flows};
 pub use include::{Input, InputKind};
 pub use judge::Judge;

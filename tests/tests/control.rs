@@ -294,7 +294,7 @@ fn a_hundred_idle_clients_hold_nobody_up() {
 fn clients_that_never_read_their_answer() {
     // A status larger than what the kernel buffers for a socket.
     let mut tiers = String::from("[tiers]\n");
-    for number in 0..2200 {
+    for number in 0..4000 {
         writeln!(tiers, "an_unused_tier_with_a_long_name_{number} = [\"10.20.0.1\"]").unwrap();
     }
     let mut target = Target::new(&POLICY.replace("[tiers]\n", &tiers));

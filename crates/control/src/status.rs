@@ -81,6 +81,9 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// What an edit would change that waits for a reload, a line each.
     pub waiting: Vec<String>,
+    /// Lists whose last content stays although their files say something else, a line each.
+    #[serde(default)]
+    pub held_lists: Vec<String>,
     /// Why the files as they are now can't be applied.
     pub problem: Option<String>,
     /// The lockout for which a change was refused; none once a later one holds.

@@ -3,6 +3,7 @@
 //! A diagnostic holds the line it speaks of, so it can be shown long after the file is gone, in
 //! another process too. How it looks is the business of [`crate::render`].
 
+use crate::file::BEING_WRITTEN;
 use crate::model::Location;
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,6 +152,19 @@ impl Diagnostic {
     pub(crate) fn related(mut self, label: Label) -> Self {
         self.related.push(label);
         self
+    }
+
+    /// Whether it may be over later although nobody edits the policy: a file that is away or being
+    /// written, a user that isn't known.
+    pub fn may_pass(&self) -> bool {
+        let codes =
+            ["missing-file", "unreadable-file", "unsafe-file", "unknown-user", BEING_WRITTEN];
+        codes.contains(&self.code)
+    }
+
+    /// Whether it says that somebody is writing a file.
+    pub fn is_of_a_writer(&self) -> bool {
+        self.code == BEING_WRITTEN
     }
 
     /// Whether there is no policy because of it.

@@ -16,6 +16,9 @@ const LARGEST: u64 = 256 << 20;
 /// The size of a block of a list: within the processor's cache.
 const BLOCK: usize = 128 << 10;
 
+/// The code of what is said of a file that somebody is writing.
+pub(crate) const BEING_WRITTEN: &str = "being-written";
+
 /// Why a file can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
@@ -29,6 +32,8 @@ pub(crate) enum FileError {
     Writable { path: PathBuf, who: &'static str },
     #[error("{} belongs to user {uid}, not to root", .path.display())]
     Owner { path: PathBuf, uid: u32 },
+    #[error("{} is still being written", .0.display())]
+    BeingWritten(PathBuf),
     #[error("can't trust {}: {source}", .path.display())]
     Way { path: PathBuf, source: WayError },
     #[error("{} is larger than {} MiB", .0.display(), LARGEST >> 20)]
@@ -57,6 +62,7 @@ impl FileError {
             Self::Directory(_) | Self::Special { .. } | Self::TooLarge(_) | Self::Read { .. } => {
                 "unreadable-file"
             }
+            Self::BeingWritten(_) => BEING_WRITTEN,
             Self::Writable { .. } | Self::Owner { .. } | Self::Way { .. } => "unsafe-file",
         }
     }
@@ -70,6 +76,9 @@ impl FileError {
                 Some(format!("who owns it decides who gets in: chown root {}", path.display()))
             }
             Self::Way { source, .. } => source.hint(),
+            Self::BeingWritten(_) => {
+                Some("it is read when it is closed; `tierwall reload --force` reads it now".into())
+            }
             Self::TooLarge(_) => {
                 Some("no policy needs so many members: is it the right file?".into())
             }
@@ -131,6 +140,16 @@ impl Opened {
     /// Whether its mode lets everybody read it.
     pub(crate) fn is_readable_by_all(&self) -> bool {
         self.metadata.mode() & 0o004 != 0
+    }
+
+    /// The file itself.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The path by which it was opened.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads the whole file into one buffer of its size.
@@ -224,11 +243,6 @@ fn blocks<E>(
         buffer.copy_within(end..filled, 0);
         filled -= end;
     }
-}
-
-/// Opens a file and reads it whole.
-pub(crate) fn read(path: &Path, check_permissions: bool) -> Result<Vec<u8>, FileError> {
-    open(path, check_permissions)?.read()
 }
 
 fn judge(path: &Path, metadata: &Metadata, check_permissions: bool) -> Result<(), FileError> {

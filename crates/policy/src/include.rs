@@ -7,7 +7,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::document::{Document, Reader, Text};
 use crate::file::{self, FileError, Opened};
 use crate::gap::Gaps;
-use crate::list_cache::ListCache;
+use crate::held::{Again, HeldLists};
+use crate::list_cache::Stamp;
 use crate::load::Options;
 use crate::pattern::{self, Matches};
 use crate::setting::Settings;
@@ -15,6 +16,7 @@ use crate::source::{Place, Source, Sources};
 use crate::syntax::{self, Trust};
 use crate::{unincluded, unseen};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,8 +51,10 @@ pub enum InputKind {
 /// What the load collects on its way.
 pub(crate) struct Reading<'o> {
     pub(crate) options: &'o Options,
-    /// Lists of earlier loads, where they are kept.
-    pub(crate) lists: Option<&'o mut ListCache>,
+    /// What earlier loads left, where this isn't the only one.
+    pub(crate) again: Option<Again<'o>>,
+    /// Lists that aren't taken as their files are.
+    pub(crate) held: HeldLists,
     pub(crate) diagnostics: Diagnostics,
     pub(crate) inputs: BTreeSet<Input>,
     pub(crate) sources: Sources,
@@ -72,10 +76,11 @@ pub(crate) struct Reading<'o> {
 }
 
 impl<'o> Reading<'o> {
-    pub(crate) fn new(options: &'o Options, lists: Option<&'o mut ListCache>) -> Self {
+    pub(crate) fn new(options: &'o Options, again: Option<Again<'o>>) -> Self {
         Self {
             options,
-            lists,
+            again,
+            held: HeldLists::default(),
             diagnostics: Diagnostics::default(),
             inputs: BTreeSet::new(),
             sources: Sources::default(),
@@ -94,7 +99,7 @@ impl<'o> Reading<'o> {
     /// Reads the policy file and all that it includes.
     pub(crate) fn policy_file(&mut self, path: &Path) {
         self.inputs.insert(Input { path: path.into(), kind: InputKind::Policy });
-        match file::read(path, self.options.check_permissions) {
+        match self.open(path).and_then(|opened| self.read(opened)) {
             Ok(bytes) => self.policy_bytes(path, bytes),
             Err(error) => {
                 self.gaps.lost_file = true;
@@ -186,9 +191,9 @@ impl<'o> Reading<'o> {
             if !self.seen.insert(truth.clone()) {
                 continue;
             }
-            let opened = file::open(&path, self.options.check_permissions);
+            let opened = self.open(&path);
             let is_secret = opened.as_ref().is_ok_and(|opened| self.is_secret(opened, &truth));
-            match opened.and_then(Opened::read) {
+            match opened.and_then(|opened| self.read(opened)) {
                 Ok(bytes) => {
                     let name = Arc::new(path);
                     if is_secret {
@@ -200,6 +205,43 @@ impl<'o> Reading<'o> {
                 }
                 Err(error) => self.unread(pattern, &error),
             }
+        }
+    }
+
+    /// Opens a file that nobody is writing.
+    pub(crate) fn open(&mut self, path: &Path) -> Result<Opened, FileError> {
+        let opened = file::open(path, self.options.check_permissions)?;
+        let stamp = Stamp::of(&opened.metadata);
+        let again = self.again.as_mut();
+        match again.is_some_and(|again| again.is_moving(path, opened.file(), &stamp)) {
+            true => Err(FileError::BeingWritten(path.into())),
+            false => Ok(opened),
+        }
+    }
+
+    /// Reads a file whole, unless somebody writes it meanwhile.
+    pub(crate) fn read(&mut self, opened: Opened) -> Result<Vec<u8>, FileError> {
+        let (path, witness) = (opened.path().to_owned(), self.witness(&opened));
+        let bytes = opened.read()?;
+        self.is_as_it_was(&path, witness).map(|()| bytes)
+    }
+
+    /// What shows later whether a file was written meanwhile.
+    pub(crate) fn witness(&self, opened: &Opened) -> Option<(File, Stamp)> {
+        self.again.as_ref()?;
+        Some((opened.file().try_clone().ok()?, Stamp::of(&opened.metadata)))
+    }
+
+    /// An error if somebody has written a file since, or does so.
+    pub(crate) fn is_as_it_was(
+        &mut self,
+        path: &Path,
+        witness: Option<(File, Stamp)>,
+    ) -> Result<(), FileError> {
+        let both = self.again.as_mut().zip(witness);
+        match both.is_some_and(|(again, (file, stamp))| again.has_moved(path, &file, &stamp)) {
+            true => Err(FileError::BeingWritten(path.into())),
+            false => Ok(()),
         }
     }
 

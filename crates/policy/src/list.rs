@@ -1,4 +1,4 @@
-//! List files: one member a line, `#` starts a comment.
+//! List files: one member a line, or `none` in one that is meant to be empty; `#` starts a comment.
 //!
 //! These files are large (a million lines), and nearly every line is a plain address, prefix or
 //! range, alone or with a comment behind it. Those are read straight from the bytes ([`scan`]);
@@ -68,7 +68,12 @@ pub(crate) struct Parser {
     lines: usize,
     /// Bytes of the file that are still to come, as far as known.
     expected: usize,
+    /// The first line that says that the list is meant to be empty.
+    none: Option<(usize, String)>,
 }
+
+/// What a list says that is meant to be empty.
+const NONE: &str = "none";
 
 impl Parser {
     /// For a file of so many bytes; it may have other ones.
@@ -85,7 +90,7 @@ impl Parser {
         block: &'t [u8],
         mut bad: impl FnMut(BadLine<'t>),
     ) -> Result<(), NotText> {
-        let Self { members, lines, expected } = self;
+        let Self { members, lines, expected, none } = self;
         let behind = expected.saturating_sub(block.len());
         *expected = behind;
         let mut rest = if *lines == 0 { without_marks(block) } else { block };
@@ -103,6 +108,10 @@ impl Parser {
             if member.is_empty() {
                 continue;
             }
+            if member == NONE {
+                none.get_or_insert_with(|| (*lines, line.to_owned()));
+                continue;
+            }
             match member.parse() {
                 Ok(Member::V4(range)) => push(&mut members.v4, range, rest.len() + behind),
                 Ok(Member::V6(range)) => push(&mut members.v6, range, rest.len() + behind),
@@ -115,6 +124,11 @@ impl Parser {
             }
         }
         Ok(())
+    }
+
+    /// The number and the text of the first line `none`.
+    pub(crate) fn none(&mut self) -> Option<(usize, String)> {
+        self.none.take()
     }
 
     /// All members, in as much memory as they need.

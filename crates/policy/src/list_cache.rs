@@ -10,6 +10,7 @@
 
 use crate::list::Members;
 use ruleset::AddressSet;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -23,24 +24,34 @@ const SMALLEST: u64 = 64 << 10;
 /// How long a file must have been at rest: over the longest tick.
 const AT_REST: Duration = Duration::from_secs(3);
 
+/// How long a file on a file system without leases must have shown the same numbers to count as
+/// written.
+const WRITTEN: Duration = Duration::from_secs(1);
+
 /// The members of a list, or of a part of a tier.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sets {
+    #[serde(with = "ruleset::compact")]
     pub(crate) v4: AddressSet<Ipv4Addr>,
+    #[serde(with = "ruleset::compact")]
     pub(crate) v6: AddressSet<Ipv6Addr>,
+    /// How many members were written, before they were merged.
+    pub(crate) written: usize,
 }
 
 impl From<Members> for Sets {
     fn from(members: Members) -> Self {
-        Self { v4: AddressSet::new(members.v4), v6: AddressSet::new(members.v6) }
+        let written = members.v4.len() + members.v6.len();
+        Self { v4: AddressSet::new(members.v4), v6: AddressSet::new(members.v6), written }
     }
 }
 
 impl Sets {
     /// The members of all parts.
     pub(crate) fn union(parts: Vec<Self>) -> Self {
-        let (v4, v6) = parts.into_iter().map(|Self { v4, v6 }| (v4, v6)).unzip();
-        Self { v4: AddressSet::union_of(v4), v6: AddressSet::union_of(v6) }
+        let written = parts.iter().map(|part| part.written).sum();
+        let (v4, v6) = parts.into_iter().map(|Self { v4, v6, written: _ }| (v4, v6)).unzip();
+        Self { v4: AddressSet::union_of(v4), v6: AddressSet::union_of(v6), written }
     }
 }
 
@@ -74,9 +85,22 @@ impl Stamp {
     }
 }
 
+/// What each list held when it was last taken, by its path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownLists(pub(crate) BTreeMap<PathBuf, Sets>);
+
 /// The lists that the last load read. Owned by who loads a policy again and again.
 #[derive(Debug, Default)]
 pub struct ListCache {
+    /// What the lists held when a load gave a policy.
+    known: KnownLists,
+    /// What those hold that the load under way has taken.
+    taken: BTreeMap<PathBuf, Sets>,
+    /// Since when files show the numbers that they do, of those that the last load asked for, and
+    /// that the load under way has.
+    seen: BTreeMap<PathBuf, (Stamp, SystemTime)>,
+    seen_now: BTreeMap<PathBuf, (Stamp, SystemTime)>,
+    now_is: Option<SystemTime>,
     /// By the path that the policy makes; those the load under way has used are moved on.
     before: BTreeMap<PathBuf, (Stamp, Sets)>,
     now: BTreeMap<PathBuf, (Stamp, Sets)>,
@@ -85,15 +109,58 @@ pub struct ListCache {
 }
 
 impl ListCache {
+    /// One that knows what lists held in an earlier run.
+    pub fn knowing(known: KnownLists) -> Self {
+        Self { known, ..Self::default() }
+    }
+
+    /// What each list held when it was last taken.
+    pub fn known(&self) -> &KnownLists {
+        &self.known
+    }
+
+    /// The same of one list.
+    pub(crate) fn last(&self, path: &Path) -> Option<&Sets> {
+        self.known.0.get(path)
+    }
+
+    /// The load takes this for what a list holds.
+    pub(crate) fn take(&mut self, path: &Path, sets: &Sets) {
+        self.taken.insert(path.to_owned(), sets.clone());
+    }
+
+    /// Whether a file has shown the same numbers for a second, where nothing better is known of its
+    /// writers.
+    pub(crate) fn is_written(&mut self, path: &Path, stamp: &Stamp) -> bool {
+        let Some(now) = self.now_is else { return true };
+        let changed = u64::try_from(stamp.changed.0).unwrap_or_default();
+        let is_old = |since: SystemTime| now.duration_since(since).is_ok_and(|age| age >= WRITTEN);
+        // By its own clock, which needn't be ours: a second more, since the rest is cut off.
+        if is_old(UNIX_EPOCH + Duration::from_secs(changed.saturating_add(1))) {
+            return true;
+        }
+        let seen = self.seen_now.get(path).or_else(|| self.seen.get(path));
+        let since = seen.filter(|(seen, _)| seen == stamp).map_or(now, |(_, since)| *since);
+        self.seen_now.insert(path.to_owned(), (*stamp, since));
+        is_old(since)
+    }
+
     /// A load begins that reads no file before `now`.
     pub(crate) fn begin(&mut self, now: SystemTime) {
+        self.now_is = Some(now);
+        self.taken.clear();
         let since = now.duration_since(UNIX_EPOCH + AT_REST).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         self.at_rest_since = (seconds, i64::from(since.subsec_nanos()));
     }
 
-    /// The load has ended: what it didn't use is forgotten.
-    pub(crate) fn end(&mut self) {
+    /// The load has ended: what it didn't use is forgotten, unless it gave no policy.
+    pub(crate) fn end(&mut self, gave_a_policy: bool) {
+        self.seen = std::mem::take(&mut self.seen_now);
+        let taken = std::mem::take(&mut self.taken);
+        if gave_a_policy {
+            self.known = KnownLists(taken);
+        }
         self.before = std::mem::take(&mut self.now);
     }
 
@@ -121,7 +188,7 @@ impl ListCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Options, load_again};
+    use crate::{Again, Options, load_again};
 
     fn sets(text: &str) -> Sets {
         let mut parser = crate::list::Parser::default();
@@ -156,7 +223,7 @@ mod tests {
         let options = Options { check_permissions: false, ..Options::default() };
         let mut cache = ListCache::default();
         let members = |cache: &mut ListCache, now: SystemTime| {
-            let loaded = load_again(&policy, &options, cache, now);
+            let loaded = load_again(&policy, &options, Again::forced(cache, now));
             loaded.policy.expect("a good policy").tiers["big"].v4.to_string()
         };
         let now = SystemTime::now();
@@ -189,13 +256,13 @@ mod tests {
         cache.keep(path, stamp(900), &list);
         cache.keep(other, stamp(900), &list);
         assert_eq!(cache.find(path, &stamp(900)).as_ref(), Some(&list));
-        cache.end();
+        cache.end(true);
 
         cache.begin(now(1010));
         // Twice in one load.
         assert_eq!(cache.find(path, &stamp(900)).as_ref(), Some(&list));
         assert_eq!(cache.find(path, &stamp(900)).as_ref(), Some(&list));
-        cache.end();
+        cache.end(true);
 
         cache.begin(now(1020));
         assert_eq!(cache.find(other, &stamp(900)), None, "not used by the load before");

@@ -6,9 +6,9 @@
 use crate::allow::Resolver;
 use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::document::Document;
+use crate::held::{Again, HeldList};
 use crate::include::{Input, Reading};
 use crate::lint;
-use crate::list_cache::ListCache;
 use crate::metrics;
 use crate::misplaced;
 use crate::model::{Policy, Service};
@@ -19,7 +19,6 @@ use crate::tier;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// How to load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +47,8 @@ pub struct Loaded {
     /// Where there is an error and the file says `boot = "closed"`, as far as it can be read: what
     /// then holds at a boot if no policy ever was good.
     pub closed: Option<Policy>,
+    /// Lists that aren't taken as their files are, by their paths.
+    pub held: Vec<HeldList>,
     /// What is wrong, in the order of the files.
     pub diagnostics: Diagnostics,
     /// What of the file system this depends on, also where it failed.
@@ -65,21 +66,14 @@ pub fn load(path: &Path, options: &Options) -> Loaded {
     finish(reading)
 }
 
-/// The same, without parsing a large list file again that is as it was in the load before. `now` is
-/// the time of the clock that stamps files, read before the load. What comes of it is the same as
-/// without `lists`.
-pub fn load_again(
-    path: &Path,
-    options: &Options,
-    lists: &mut ListCache,
-    now: SystemTime,
-) -> Loaded {
-    lists.begin(now);
-    let mut reading = Reading::new(options, Some(lists));
+/// The same, without parsing a large list file again that is as it was in the load before. What comes
+/// of it is the same, but for files that somebody is writing, and lists that look emptied by accident:
+/// what they held in the load before stays ([`HeldList`]).
+pub fn load_again(path: &Path, options: &Options, again: Again<'_>) -> Loaded {
+    again.lists.begin(again.now);
+    let mut reading = Reading::new(options, Some(again));
     reading.policy_file(path);
-    let loaded = finish(reading);
-    lists.end();
-    loaded
+    finish(reading)
 }
 
 /// As [`load`], with the content of the policy file given. Files that it names are relative to `path`
@@ -93,6 +87,7 @@ pub fn load_text(path: &Path, text: impl Into<Vec<u8>>, options: &Options) -> Lo
 fn finish(mut reading: Reading<'_>) -> Loaded {
     let documents = std::mem::take(&mut reading.documents);
     let (mut policy, services) = resolve(&documents, &mut reading);
+    let (again, held) = (reading.again.take(), std::mem::take(&mut reading.held));
     let exporting = std::mem::take(&mut reading.settings.metrics);
     let Reading { mut diagnostics, syntax, trust, gaps, sources, inputs, options, .. } = reading;
     let is_empty =
@@ -132,14 +127,17 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     let has_errors = diagnostics.has_errors();
     let closed = policy.closed().filter(|_| has_errors);
     let policy = Some(policy).filter(|_| !has_errors);
-    Loaded { policy, closed, diagnostics, inputs, sources, services }
+    if let Some(again) = again {
+        again.lists.end(!has_errors);
+    }
+    Loaded { policy, held: held.into_lists(), closed, diagnostics, inputs, sources, services }
 }
 
 fn resolve(
     documents: &[Document],
     reading: &mut Reading<'_>,
 ) -> (Policy, BTreeMap<String, Service>) {
-    let tiers = tier::resolve(documents.iter().flat_map(|document| &document.tiers), reading);
+    let tiers = tier::resolve(documents, reading);
     let (role, role_names) = role_setting::resolve(reading, &tiers);
     let settings = &reading.settings;
     let guarded = settings.guarded.as_ref();

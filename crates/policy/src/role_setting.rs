@@ -3,7 +3,7 @@
 use crate::allow::unknown_tier;
 use crate::diagnostic::{Diagnostic, Label};
 use crate::document::Text;
-use crate::file::{self, FileError, Opened};
+use crate::file::{self, FileError};
 use crate::include::{self, Input, InputKind, Reading};
 use crate::model::{Location, RoleSetting, Tier};
 use crate::setting::RoleText;
@@ -62,11 +62,11 @@ fn of_file(name: &Text, reading: &mut Reading<'_>) -> (Vec<Text>, Location) {
     reading.inputs.insert(Input { path: path.clone(), kind: InputKind::Role });
     let file = Arc::new(path.clone());
     let nothing = (Vec::new(), Location { file: file.clone(), line: 1, column: 1 });
-    let opened = file::open(&path, reading.options.check_permissions);
+    let opened = reading.open(&path);
     if opened.as_ref().is_ok_and(|opened| reading.is_secret(opened, &include::true_path(&path))) {
         reading.sources.conceal(file.clone());
     }
-    let bytes = match opened.and_then(Opened::read) {
+    let bytes = match opened.and_then(|opened| reading.read(opened)) {
         Ok(bytes) => bytes,
         Err(error) => {
             let label = name.place.label();

@@ -1,8 +1,9 @@
 //! Tiers: their names, and their members from the file itself and from list files.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, quote};
-use crate::document::{MemberText, Text, TierText, is_top_level_key};
+use crate::document::{Document, MemberText, Text, TierText, is_top_level_key};
 use crate::file::{self, FileError, Opened};
+use crate::held::{Content, HoldReason, Taking, UsedTiers, hold};
 use crate::include::{self, Reading};
 use crate::list::{self, BadLine, Members, Parser};
 use crate::list_cache::{Sets, Stamp};
@@ -12,7 +13,7 @@ use crate::name;
 use crate::service::defined_twice;
 use crate::unseen;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bad members reported of one tier or list file. The others are counted: a wrong column in a file
@@ -20,10 +21,9 @@ use std::sync::Arc;
 const REPORTED: usize = 20;
 
 /// The tiers of all files, by name.
-pub(crate) fn resolve<'d>(
-    texts: impl IntoIterator<Item = &'d TierText>,
-    reading: &mut Reading<'_>,
-) -> BTreeMap<String, Tier> {
+pub(crate) fn resolve(documents: &[Document], reading: &mut Reading<'_>) -> BTreeMap<String, Tier> {
+    let used = UsedTiers::of(documents);
+    let texts = documents.iter().flat_map(|document| &document.tiers);
     let mut tiers = BTreeMap::new();
     let mut defined: BTreeMap<&str, &Text> = BTreeMap::new();
     let mut lists = BTreeSet::new();
@@ -34,7 +34,7 @@ pub(crate) fn resolve<'d>(
             let diagnostic = Diagnostic::error("bad-name", name.place.label(), message);
             reading.diagnostics.push(diagnostic.hint(error.hint().to_owned()));
         }
-        let Sets { v4, v6 } = members(text, &mut lists, reading);
+        let Sets { v4, v6, written: _ } = members(text, &used, &mut lists, reading);
         if let Some(first) = defined.get(name.value.as_str()) {
             reading.diagnostics.push(defined_twice("tier", name, first));
             continue;
@@ -47,12 +47,22 @@ pub(crate) fn resolve<'d>(
     tiers
 }
 
-fn members(tier: &TierText, lists: &mut BTreeSet<PathBuf>, reading: &mut Reading<'_>) -> Sets {
+fn members(
+    tier: &TierText,
+    used: &UsedTiers<'_>,
+    lists: &mut BTreeSet<PathBuf>,
+    reading: &mut Reading<'_>,
+) -> Sets {
+    // Only what is let in or out by a list can be lost by an accident.
+    let is_used = used.contains(&tier.name.value);
     let (mut members, mut parts) = (Members::default(), Vec::new());
     let mut bad = 0;
     for member in &tier.members {
         match member {
-            MemberText::File(name) => parts.extend(list_file(name, lists, reading)),
+            MemberText::File(name) => {
+                let list = List { name, tier: &tier.name.value, is_used };
+                parts.extend(list_file(&list, lists, reading));
+            }
             MemberText::Member(text) => match text.value.parse::<Member>() {
                 Ok(member) => members.push(member),
                 Err(error) => {
@@ -94,12 +104,22 @@ fn bad_member(tier: &TierText, text: &Text, error: &MemberError) -> Diagnostic {
     Diagnostic::error("bad-address", text.place.label(), error.to_string()).hint(hint)
 }
 
+/// A list file in a tier.
+struct List<'t> {
+    /// Where it is named.
+    name: &'t Text,
+    tier: &'t str,
+    /// Whether an allow names the tier.
+    is_used: bool,
+}
+
 /// The members of a list file. One that several tiers share is judged once.
 fn list_file(
-    name: &Text,
+    list: &List<'_>,
     lists: &mut BTreeSet<PathBuf>,
     reading: &mut Reading<'_>,
 ) -> Option<Sets> {
+    let name = list.name;
     if name.value.is_empty() {
         let diagnostic =
             Diagnostic::error("missing-file", name.place.label(), "a file name is empty");
@@ -113,32 +133,102 @@ fn list_file(
     }
     let is_new = lists.insert(path.clone());
     reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
-    let opened = match file::open(&path, reading.options.check_permissions) {
+    let opened = match reading.open(&path) {
         Ok(opened) => opened,
-        Err(error) => {
-            reading.diagnostics.push(unread(name, error));
-            return None;
-        }
+        Err(error) => return kept(list, &path, error, reading),
     };
     let is_secret = reading.is_secret(&opened, &include::true_path(&path));
     let stamp = Stamp::of(&opened.metadata);
-    if let Some(kept) = reading.lists.as_mut().and_then(|lists| lists.find(&path, &stamp)) {
-        return Some(kept);
+    let has_bytes = opened.metadata.len() > 0;
+    let again = reading.again.as_mut();
+    if let Some(sets) = again.and_then(|again| again.lists.find(&path, &stamp)) {
+        return Some(taken(list, &path, Content::Members(&sets), is_secret, reading));
     }
     let path = Arc::new(path);
     if is_secret {
         reading.sources.conceal(path.clone());
     }
+    let witness = reading.witness(&opened);
     let (members, diagnostics) = read_list(&path, opened, name);
+    if let Err(error) = reading.is_as_it_was(&path, witness) {
+        return kept(list, &path, error, reading);
+    }
     let is_good = diagnostics.is_empty();
     if is_new {
         reading.diagnostics.extend(diagnostics);
     }
     let sets = Sets::from(members);
-    if let Some(lists) = reading.lists.as_mut().filter(|_| is_good) {
-        lists.keep(&path, stamp, &sets);
+    if !is_good {
+        return Some(sets);
     }
-    Some(sets)
+    if let Some(again) = &mut reading.again {
+        again.lists.keep(&path, stamp, &sets);
+    }
+    let content = if has_bytes { Content::Members(&sets) } else { Content::NoBytes };
+    Some(taken(list, &path, content, is_secret, reading))
+}
+
+/// What a list that can't be read holds in the meantime, if anything.
+fn kept(list: &List<'_>, path: &Path, error: FileError, reading: &mut Reading<'_>) -> Option<Sets> {
+    let why = match &error {
+        FileError::BeingWritten(_) => Some(HoldReason::BeingWritten),
+        FileError::Missing(_) if list.is_used => Some(HoldReason::Missing),
+        _ => None,
+    };
+    let again = reading
+        .again
+        .as_mut()
+        .filter(|again| why == Some(HoldReason::BeingWritten) || again.taking == Taking::Unasked);
+    let last = again.and_then(|again| again.lists.last(path).cloned());
+    let (Some(why), Some(last)) = (why, last) else {
+        reading.diagnostics.push(unread(list.name, error));
+        return None;
+    };
+    Some(held(list, path, why, last, None, reading))
+}
+
+/// What a list holds whose file was read: that, unless it looks like an accident.
+fn taken(
+    list: &List<'_>,
+    path: &Path,
+    content: Content<'_>,
+    is_secret: bool,
+    reading: &mut Reading<'_>,
+) -> Sets {
+    let nothing = Sets::default();
+    let now = match content {
+        Content::Members(sets) => sets,
+        Content::NoBytes => &nothing,
+    };
+    let Some(again) = &mut reading.again else { return now.clone() };
+    let is_judged = list.is_used && again.taking == Taking::Unasked;
+    let last = again.lists.last(path).filter(|_| is_judged);
+    let found = last.and_then(|last| Some((hold(last, content)?, last.clone())));
+    if let Some((why, last)) = found {
+        let named = (!is_secret).then_some(now);
+        return held(list, path, why, last, named, reading);
+    }
+    // Of a tier that an allow names it may be held already.
+    if !reading.held.contains(path) {
+        again.lists.take(path, now);
+    }
+    now.clone()
+}
+
+/// Holds a list, so that it holds what it did `last`.
+fn held(
+    list: &List<'_>,
+    path: &Path,
+    why: HoldReason,
+    last: Sets,
+    now: Option<&Sets>,
+    reading: &mut Reading<'_>,
+) -> Sets {
+    reading.held.hold((path, list.tier), why, &last, now);
+    if let Some(again) = &mut reading.again {
+        again.lists.take(path, &last);
+    }
+    last
 }
 
 /// A list file that can't be read.
@@ -197,7 +287,16 @@ fn read_list(path: &Arc<PathBuf>, mut file: Opened, name: &Text) -> (Members, Di
         });
         return (Members::default(), only);
     }
+    let none = parser.none();
     let members = parser.members();
+    if let (Some((line, text)), false) = (none, members.is_empty()) {
+        let location = Location { file: path.clone(), line, column: 1 };
+        let label = Label::at(location, "").with_excerpt(Excerpt::new(&text, 0..text.len()));
+        let message = "`none` says that nobody is in this list, and somebody is";
+        let hint = "remove the line, or the members";
+        diagnostics
+            .push(Diagnostic::error("none-and-members", label, message).hint(hint.to_owned()));
+    }
     if let Some(next) = next {
         let message = match bad - REPORTED {
             1 => "one more line of this file is bad".to_owned(),

@@ -1,12 +1,13 @@
 //! Loads again and again: what is kept from one to the next changes no result.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-use tierwall_policy::{ListCache, Options, Style, load, load_again};
+use tierwall_policy::{Again, ListCache, Options, Style, Taking, load, load_again};
 
 const POLICY: &str = "[tiers]\nbig = { file = \"big.list\" }\n\
     more = [\"10.9.0.0/16\", { file = \"big.list\" }, { file = \"six.list\" }, { file = \"small.list\" }]\n\
@@ -59,7 +60,7 @@ impl Site {
         for _ in 0..2 {
             // So much later that all is at rest.
             let now = SystemTime::now() + Duration::from_secs(60);
-            let again = load_again(&policy, &options, &mut self.lists, now);
+            let again = load_again(&policy, &options, Again::forced(&mut self.lists, now));
             assert_eq!(again.policy, fresh.policy);
             assert_eq!(again.diagnostics.render(Style::Plain), told);
             assert_eq!(again.inputs, fresh.inputs);
@@ -126,4 +127,134 @@ fn a_file_that_is_far_too_large_is_refused() {
     let file = fs::File::create(site.path("big.list")).expect("a file");
     file.set_len(1 << 40).expect("a hole");
     assert!(site.agrees(false).contains("is larger than 256 MiB"));
+}
+
+/// Loads of a policy with a list, one after the other.
+struct Held {
+    directory: tempfile::TempDir,
+    lists: ListCache,
+}
+
+impl Held {
+    fn new(policy: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::write(directory.path().join("tierwall.toml"), policy).expect("written");
+        Self { directory, lists: ListCache::default() }
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.directory.path().join("web.list"), text).expect("written");
+    }
+
+    /// What the tier holds, or what is wrong, and which lists are held.
+    fn load(&mut self, taking: Taking, is_open: fn(&File) -> io::Result<bool>) -> (String, String) {
+        self.load_at(SystemTime::now() + Duration::from_secs(60), taking, is_open)
+    }
+
+    fn load_at(
+        &mut self,
+        now: SystemTime,
+        taking: Taking,
+        is_open_for_writing: fn(&File) -> io::Result<bool>,
+    ) -> (String, String) {
+        let options = Options { check_permissions: false, ..Options::default() };
+        let again = Again { lists: &mut self.lists, now, taking, is_open_for_writing };
+        let loaded = load_again(&self.directory.path().join("tierwall.toml"), &options, again);
+        let held: Vec<String> = loaded.held.iter().map(|held| format!("{:?}", held.why)).collect();
+        let told = match loaded.policy {
+            Some(policy) => policy.tiers["web"].v4.to_string(),
+            None => loaded.diagnostics.iter().map(|found| found.code).collect(),
+        };
+        (told, held.join(" "))
+    }
+}
+
+fn nobody(_: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
+const LISTED: &str = "[tiers]\nweb = { file = \"web.list\" }\n\
+                      [[allow]]\nfrom = \"web\"\nto = \"any\"\nservice = \"any\"\n";
+
+#[test]
+fn a_list_that_looks_emptied_by_accident_is_held_until_somebody_asks() {
+    let mut site = Held::new(LISTED);
+    site.write("10.0.0.1\n10.0.0.3\n");
+    let held = |text: &str, why: &str| (text.to_owned(), why.to_owned());
+    let both = "{ 10.0.0.1, 10.0.0.3 }";
+    assert_eq!(site.load(Taking::Unasked, nobody), held(both, ""));
+    site.write("");
+    assert_eq!(site.load(Taking::Unasked, nobody), held(both, "NoBytes"));
+    fs::remove_file(site.directory.path().join("web.list")).expect("removed");
+    assert_eq!(site.load(Taking::Unasked, nobody), held(both, "Missing"));
+    assert_eq!(site.load(Taking::Asked, nobody), held("missing-file", ""));
+    assert_eq!(site.load(Taking::Unasked, nobody), held(both, "Missing"));
+    site.write("10.0.0.3\n");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("{ 10.0.0.3 }", ""));
+    site.write("none # since March\n");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("{ }", ""));
+    site.write("none\n10.0.0.1\n");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("none-and-members", ""));
+    site.write("10.0.0.1\n");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("{ 10.0.0.1 }", ""));
+    site.write("");
+    assert_eq!(site.load(Taking::Asked, nobody), held("{ }", ""));
+    assert_eq!(site.load(Taking::Unasked, nobody), held("{ }", ""), "it was taken");
+
+    // What no allow names lets nobody in.
+    let unused = LISTED.replace("from = \"web\"\nto = \"any\"", "from = \"any\"\nto = \"app\"");
+    let mut site = Held::new(&unused.replace("[tiers]", "[tiers]\napp = [\"10.1.0.1\"]"));
+    site.write("10.0.0.1\n");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("{ 10.0.0.1 }", ""));
+    site.write("");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("{ }", ""));
+}
+
+#[test]
+fn a_list_that_somebody_writes_is_taken_when_they_have_closed_it() {
+    let mut site = Held::new(LISTED);
+    let somebody: fn(&File) -> io::Result<bool> = |file| {
+        // Of the list only: the policy file is read first.
+        Ok(file.metadata()?.len() < 30)
+    };
+    let held = |text: &str, why: &str| (text.to_owned(), why.to_owned());
+    site.write("10.0.0.1\n");
+    assert_eq!(site.load(Taking::Unasked, somebody), held("being-written", ""), "nothing is known");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("{ 10.0.0.1 }", ""));
+    site.write("10.0.0.12\n10.0.0.1");
+    for taking in [Taking::Unasked, Taking::Asked] {
+        assert_eq!(site.load(taking, somebody), held("{ 10.0.0.1 }", "BeingWritten"));
+    }
+    assert_eq!(site.load(Taking::Forced, somebody), held("{ 10.0.0.1, 10.0.0.12 }", ""));
+    // Nor is the policy file taken, whose content from before nobody has.
+    assert_eq!(site.load(Taking::Asked, |_| Ok(true)), held("being-written", ""));
+}
+
+#[test]
+fn without_leases_a_file_counts_as_written_when_it_rests_for_a_second() {
+    let mut site = Held::new(LISTED);
+    let unknown: fn(&File) -> io::Result<bool> = |_| Err(io::ErrorKind::InvalidInput.into());
+    let held = |text: &str, why: &str| (text.to_owned(), why.to_owned());
+    site.write("10.0.0.1\n");
+    let now = SystemTime::now();
+    let later = |seconds: u64| now + Duration::from_secs(seconds);
+    assert_eq!(site.load_at(later(10), Taking::Unasked, unknown), held("{ 10.0.0.1 }", ""));
+    // By a clock that is behind the file's.
+    let behind = now - Duration::from_secs(600);
+    let at = |milliseconds: u64| behind + Duration::from_millis(milliseconds);
+    let mut site = Held::new(LISTED);
+    site.write("10.0.0.1\n");
+    // First the policy file, then the list that it names.
+    for (time, told) in [(0, "being-written"), (500, "being-written"), (1100, "being-written")] {
+        assert_eq!(site.load_at(at(time), Taking::Asked, unknown), held(told, ""), "{time}");
+    }
+    assert_eq!(site.load_at(at(1600), Taking::Asked, unknown), held("being-written", ""));
+    assert_eq!(site.load_at(at(2100), Taking::Asked, unknown), held("{ 10.0.0.1 }", ""));
+    site.write("10.0.0.1\n10.0.0.12\n");
+    assert_eq!(
+        site.load_at(at(2200), Taking::Asked, unknown),
+        held("{ 10.0.0.1 }", "BeingWritten")
+    );
+    let taken = held("{ 10.0.0.1, 10.0.0.12 }", "");
+    assert_eq!(site.load_at(at(3300), Taking::Asked, unknown), taken);
 }

@@ -107,6 +107,9 @@ fn as_text(status: &Status) -> String {
     if let Some(unrecorded) = &status.unrecorded {
         text += &unwritable(unrecorded);
     }
+    for line in &status.held_lists {
+        text += &format!("{} {}\n", styled(WARNING, "held:"), clean_line(line));
+    }
     for line in &status.unwatched {
         text += &format!("{}\n", styled(BAD, &clean_line(line)));
     }

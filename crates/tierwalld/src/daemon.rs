@@ -82,6 +82,8 @@ struct Daemon {
     status: Status,
     /// What `status` says to the group in place of the problem with the files.
     places: Option<String>,
+    /// And in place of what is said of held lists.
+    held_places: Vec<String>,
     members: Vec<MemberSummary>,
     since: u64,
     events: mpsc::Sender<Event>,
@@ -142,6 +144,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     let mut daemon = Daemon {
         status: status::of(&engine, &options.config, since, &Unwatched::default()),
         places: None,
+        held_places: Vec::new(),
         members: Vec::new(),
         engine: None,
         queue: Queue::default(),
@@ -355,6 +358,8 @@ impl Daemon {
         let is_told = std::mem::take(&mut self.reloading) || status != self.status;
         self.status = status;
         self.places = engine.problem.as_ref().map(|problem| problem.places.clone());
+        let held = engine.held_lists.iter().map(policy::HeldList::without_content);
+        self.held_places = held.map(|list| list.to_string()).collect();
         self.members = engine.members.members.iter().map(MemberSummary::from).collect();
         self.inputs.send_replace(engine.inputs.clone());
         self.denials.note(Present {

@@ -33,7 +33,7 @@ use confirm::Why;
 use control::{CommitSummary, Connection, Enforcement, Observing, Requester, TableState};
 use files::lines;
 use policy::model::Modes;
-use policy::{Change, Input, ListCache, Policy};
+use policy::{Change, HeldList, Input, KnownLists, ListCache, Policy};
 use settle::observed;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -124,6 +124,8 @@ pub(crate) struct Engine {
     unrecorded: bool,
     /// Why the files as they are now can't be applied.
     pub(crate) problem: Option<Problem>,
+    /// Lists that aren't taken as their files are.
+    pub(crate) held_lists: Vec<HeldList>,
     /// What there is to warn of in the files.
     warnings: Vec<String>,
     /// What was said of this server's role last, a line each.
@@ -196,6 +198,8 @@ struct Candidate {
     policy: Policy,
     server: Server,
     warnings: Vec<String>,
+    /// Lists whose content from before stays.
+    held: Vec<HeldList>,
 }
 
 impl Engine {
@@ -211,6 +215,11 @@ impl Engine {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let role = lines(&self.server.role_warnings(&self.applied));
         self.warnings.iter().cloned().chain(role).collect()
+    }
+
+    /// What each list held when it was taken last.
+    pub(crate) fn known_lists(&self) -> &KnownLists {
+        self.lists.known()
     }
 
     /// Warns of what is new about this server's role.

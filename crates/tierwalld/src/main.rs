@@ -17,6 +17,7 @@ mod history;
 mod host;
 mod journal;
 mod kernel;
+mod known_lists;
 mod last_good;
 mod last_role;
 mod manual;

@@ -14,7 +14,7 @@ use crate::recorder::{Debts, Recorder, StateFile};
 use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
-use crate::{last_good, member_file};
+use crate::{known_lists, last_good, member_file};
 use policy::Policy;
 use std::io;
 use std::time::{Duration, Instant};
@@ -177,6 +177,8 @@ impl Engine {
         if !self.held {
             let (policy, now) = (self.lasting().clone(), report::now());
             recorder.record(StateFile::Policy, move |state| last_good::save(state, &policy, now));
+            let lists = self.known_lists().clone();
+            recorder.record(StateFile::Lists, move |state| known_lists::save(state, &lists, now));
         }
     }
 

@@ -15,6 +15,8 @@
 
 use crate::state::StateDirectory;
 use policy::Policy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 use std::io::{self, BufWriter, Write};
@@ -59,12 +61,22 @@ pub(crate) fn save(
     policy: &Policy,
     time: u64,
 ) -> io::Result<()> {
+    save_value(state, name, policy, time)
+}
+
+/// The same of any value.
+pub(crate) fn save_value(
+    state: &StateDirectory,
+    name: &str,
+    value: &impl Serialize,
+    time: u64,
+) -> io::Result<()> {
     state.write_synced_by(name, |file| {
         let mut out = BufWriter::with_capacity(1 << 16, Summed::new(file));
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
         out.write_all(&time.to_le_bytes())?;
-        let written = postcard::to_io(policy, &mut out).map(|_| ());
+        let written = postcard::to_io(value, &mut out).map(|_| ());
         // Of an error of the disk postcard keeps nothing; writing the rest meets it again.
         let inner = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         let Summed { to, length, checksum } = inner;
@@ -76,17 +88,27 @@ pub(crate) fn save(
 
 /// The policy kept as the file `name`; none where there is no such file.
 pub(crate) fn load(state: &StateDirectory, name: &str) -> Result<Option<Kept>, Unusable> {
-    match state.try_read(name).map_err(Unusable::Unreadable)? {
-        Some(bytes) => parse(&bytes).map(Some),
+    match load_value::<Policy>(state, name)? {
+        Some((time, policy)) if policy.is_sound() => Ok(Some(Kept { time, policy })),
+        Some(_) => Err(Unusable::Unsound),
         None => Ok(None),
     }
+}
+
+/// The same of any value, and when it was kept, in seconds since the epoch.
+pub(crate) fn load_value<T: DeserializeOwned>(
+    state: &StateDirectory,
+    name: &str,
+) -> Result<Option<(u64, T)>, Unusable> {
+    let bytes = state.try_read(name).map_err(Unusable::Unreadable)?;
+    bytes.map(|bytes| parse(&bytes)).transpose()
 }
 
 /// Bytes before the policy, and behind it.
 const HEADER: usize = 20;
 const TRAILER: usize = 16;
 
-fn parse(bytes: &[u8]) -> Result<Kept, Unusable> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(u64, T), Unusable> {
     let (magic, rest) = bytes.split_first_chunk().ok_or(Unusable::Foreign)?;
     if *magic != MAGIC {
         return Err(Unusable::Foreign);
@@ -107,8 +129,8 @@ fn parse(bytes: &[u8]) -> Result<Kept, Unusable> {
     if u64::from_le_bytes(*checksum) != sum.finish() {
         return Err(Unusable::Damaged);
     }
-    match postcard::take_from_bytes::<Policy>(body).map_err(Unusable::NotAPolicy)? {
-        (policy, []) if policy.is_sound() => Ok(Kept { time: u64::from_le_bytes(*time), policy }),
+    match postcard::take_from_bytes(body).map_err(Unusable::NotAPolicy)? {
+        (value, []) => Ok((u64::from_le_bytes(*time), value)),
         _ => Err(Unusable::Unsound),
     }
 }
@@ -142,6 +164,10 @@ impl<W: Write> Write for Summed<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(bytes: &[u8]) -> Result<(u64, Policy), Unusable> {
+        super::parse(bytes)
+    }
 
     const FILE: &str = "policy";
     use policy::{Options, load_text};
@@ -205,7 +231,10 @@ mod tests {
 
         let mut unsound = policy(POLICY);
         unsound.tiers.clear();
-        assert!(matches!(parse(&saved(&unsound)), Err(Unusable::Unsound)));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDirectory::open(directory.path()).expect("opened");
+        save(&state, FILE, &unsound, 7).expect("written");
+        assert!(matches!(load(&state, FILE), Err(Unusable::Unsound)));
     }
 
     #[test]
@@ -221,7 +250,7 @@ mod tests {
         let (policy, bytes) = (policy(&text), saved(&policy(&text)));
         let members = policy.tiers["big"].v4.len();
         assert!(bytes.len() < 5 * members, "{} bytes for {members} members", bytes.len());
-        assert_eq!(parse(&bytes).expect("readable").policy, policy);
+        assert_eq!(parse(&bytes).expect("readable"), (7, policy));
     }
 
     #[test]

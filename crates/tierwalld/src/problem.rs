@@ -11,13 +11,16 @@ pub(crate) struct Problem {
     /// Where and of which kind each error is, without a word of any file: for the group that may ask
     /// for `status`, who needn't be able to read the files.
     pub(crate) places: String,
+    /// Whether it may be over later although nobody edits the files, so that they are tried again.
+    pub(crate) may_pass: bool,
 }
 
 impl Problem {
     pub(crate) fn of(diagnostics: &Diagnostics) -> Self {
         let places = diagnostics.places();
         let places = format!("{places}\n`tierwall check`, run by root, shows the lines");
-        Self { told: diagnostics.render(Style::Plain), places }
+        let may_pass = diagnostics.iter().any(|found| found.is_error() && found.may_pass());
+        Self { told: diagnostics.render(Style::Plain), places, may_pass }
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         last_commit: engine.last_commit.clone(),
         warnings: engine.warnings(),
         waiting: engine.waiting.clone(),
+        held_lists: engine.held_lists.iter().map(ToString::to_string).collect(),
         problem: engine.problem.as_ref().map(|problem| problem.told.clone()),
         kernel_problem: engine.trouble.problem().cloned(),
         table: engine.table,
@@ -117,6 +118,9 @@ fn state(engine: &Engine) -> String {
     }
     if engine.trouble.is_some() {
         line += "; the kernel failed what was wanted last";
+    }
+    if !engine.held_lists.is_empty() {
+        line += "; lists are held";
     }
     if engine.problem.is_some() {
         line += "; the policy files have errors";

@@ -213,7 +213,8 @@ impl Work {
                 let lines = lines
                     .into_iter()
                     .map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
-                let warnings = engine.warnings();
+                let held = engine.held_lists.iter().map(ToString::to_string);
+                let warnings = engine.warnings().into_iter().chain(held).collect();
                 let pending = engine.pending.as_ref().map(Pending::told);
                 let changes = lines.collect();
                 let done = Done { commit, pending, changes, warnings, saved, cannot_reconnect };

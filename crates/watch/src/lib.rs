@@ -29,8 +29,9 @@
 //! [`Watcher::changed`] resolves once more, and the last edit is never missed.
 //!
 //! inotify doesn't tell of a file system mounted over a directory, of what other hosts write to a
-//! network file system, nor of writes through a memory map. A file that stays open for writing is
-//! read when it is closed. After any of these a reload by command is needed.
+//! network file system, nor of writes through a memory map: a further load finds it, and what that
+//! load depends on is watched from then on. A file that stays open for writing is told of when it is
+//! closed.
 
 mod error;
 mod load_start;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const COARSE: Duration = Duration::from_millis(20);
 
 /// When a load began.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadStart {
     wall: SystemTime,
     monotonic: Instant,

@@ -54,6 +54,8 @@ impl Queue {
 pub struct Watcher {
     queue: AsyncFd<Queue>,
     inputs: BTreeSet<Input>,
+    /// When the load began that they are of.
+    start: Option<LoadStart>,
     tree: Tree,
     /// Whether a path may lead elsewhere than it did at the last walk.
     is_outdated: bool,
@@ -73,6 +75,7 @@ impl Watcher {
         let mut watcher = Self {
             queue: Queue(inotify).register()?,
             inputs: BTreeSet::new(),
+            start: None,
             tree: Tree::default(),
             is_outdated: false,
             settling: Settling::new(),
@@ -87,8 +90,10 @@ impl Watcher {
     ///
     /// As [`Watcher::new`]; this watcher is of no more use then.
     pub fn update(&mut self, inputs: &BTreeSet<Input>, start: LoadStart) -> Result<(), WatchError> {
-        if self.inputs != *inputs {
+        // Another load may have found what was mounted meanwhile, of which nothing is told.
+        if self.inputs != *inputs || self.start != Some(start) {
             self.inputs.clone_from(inputs);
+            self.start = Some(start);
             let old = self.walk()?;
             if self.tree.may_have_missed(&old, start) {
                 self.settling.change(Instant::now());

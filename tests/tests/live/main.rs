@@ -10,6 +10,7 @@ mod advertised;
 mod clients;
 mod fd_store;
 mod fixture;
+mod held;
 mod listing;
 mod members;
 mod ownership;

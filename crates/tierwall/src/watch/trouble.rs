@@ -64,6 +64,9 @@ pub(super) fn told(status: &Status, losses: &Losses) -> Vec<Line> {
             why,
         );
     }
+    for line in &status.held_lists {
+        tell(Tone::Warning, "HELD: ", line);
+    }
     for line in &status.unwatched {
         tell(Tone::Warning, "UNWATCHED: ", line);
     }

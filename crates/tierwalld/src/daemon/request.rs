@@ -29,6 +29,7 @@ impl Daemon {
                 let mut status = Status { denials, after_change, ..self.status_now() };
                 if !is_root {
                     status.problem = self.places.clone();
+                    status.held_lists.clone_from(&self.held_places);
                 }
                 let _ = reply.send(Response::Status(Box::new(status)));
                 return;

@@ -11,8 +11,11 @@ use crate::refusal::digest;
 use crate::state::StateDirectory;
 use control::Enforcement;
 use policy::model::{Ownership, Watch};
-use policy::{ConfirmTime, Diagnostic, Diagnostics, ListCache, Loaded, Policy};
-use std::time::SystemTime;
+use policy::{
+    Again, ConfirmTime, Diagnostic, Diagnostics, HeldList, HoldReason, ListCache, Loaded, Policy,
+    Taking,
+};
+use std::time::{Duration, Instant, SystemTime};
 use watch::LoadStart;
 
 impl Engine {
@@ -32,7 +35,7 @@ impl Engine {
             return Err(error);
         }
         let read = self.read.clone();
-        let candidate = self.read_files()?;
+        let candidate = self.read_files(if force { Taking::Forced } else { Taking::Asked })?;
         let time = time.or_else(|| self.rule(&candidate.policy)).or(waits);
         let proposal = time.map(|time| self.proposal(time, true));
         let terms = Terms { force, is_insisted: force, proposal, ..Terms::default() };
@@ -44,7 +47,7 @@ impl Engine {
     /// Reads the files again, and applies what applies by itself.
     pub(crate) fn files_changed(&mut self) -> Result<Step, StepError> {
         let read = self.read.clone();
-        let candidate = self.read_files()?;
+        let candidate = self.read_files(Taking::Unasked)?;
         if self.unrecorded {
             // That was of the try before.
             self.waiting.clear();
@@ -61,7 +64,9 @@ impl Engine {
 
     /// Whether an edit is to be tried again that nobody waits for.
     pub(crate) fn is_behind(&self) -> bool {
-        self.trouble.is_some() || self.unrecorded
+        let problem_may_pass = self.problem.as_ref().is_some_and(|problem| problem.may_pass);
+        let list_may_change = self.held_lists.iter().any(HeldList::is_tried_again);
+        self.trouble.is_some() || self.unrecorded || problem_may_pass || list_may_change
     }
 
     /// Where nothing was taken of an edit of a text that is held back, that text is again the one
@@ -172,7 +177,7 @@ impl Engine {
         let (server, _) = Server::resolve(&next, self.so_far(), self.state.as_ref());
         let before = self.pending.is_some().then(|| self.applied.clone());
         let terms = Terms { proposal, holds_back, ..Terms::default() };
-        let candidate = Candidate { policy: next, server, warnings };
+        let candidate = Candidate { policy: next, server, warnings, held: Vec::new() };
         let step = self.apply(candidate, "members changed", terms)?;
         if let Some(before) = before {
             self.follow(&before);
@@ -195,14 +200,25 @@ impl Engine {
         Some((&self.server, &self.applied))
     }
 
-    pub(super) fn read_files(&mut self) -> Result<Candidate, StepError> {
+    pub(super) fn read_files(&mut self, taking: Taking) -> Result<Candidate, StepError> {
         let so_far = Some((&self.server, &self.applied));
-        let (inputs, candidate) = load(&self.options, &mut self.lists, so_far, self.state.as_ref());
+        let state = self.state.as_ref();
+        let (inputs, candidate) = load(&self.options, &mut self.lists, so_far, state, taking);
         self.inputs = inputs;
         let candidate = candidate.map_err(|bad| self.refuse(bad.problem))?;
         self.note_read(candidate.policy.clone());
+        self.hold_lists(candidate.held.clone());
         self.problem = None;
         Ok(candidate)
+    }
+
+    /// Notes which lists aren't taken as their files are, and warns of those that weren't held before.
+    pub(super) fn hold_lists(&mut self, held: Vec<HeldList>) {
+        let before = std::mem::replace(&mut self.held_lists, held);
+        for list in self.held_lists.iter().filter(|list| !before.contains(list)) {
+            let path = list.path.display();
+            tracing::warn!(target: kind::LIST_HELD, %path, "{list}");
+        }
     }
 
     /// Notes why the files can't be applied. The old policy stays.
@@ -225,7 +241,7 @@ impl Engine {
         reason: &'static str,
         terms: Terms,
     ) -> Result<Step, StepError> {
-        let Candidate { policy, server, warnings } = candidate;
+        let Candidate { policy, server, warnings, held: _ } = candidate;
         let differs = policy != self.applied;
         // What another process changed is only reported: nothing is put back for a file that was
         // touched.
@@ -275,6 +291,39 @@ pub(super) struct BadFiles {
     /// What they want in their place at a boot where no policy ever was good; none where that is
     /// the network as it is.
     pub(super) closed: Option<Policy>,
+    /// Whether somebody is writing one.
+    is_being_written: bool,
+}
+
+impl BadFiles {
+    fn new(diagnostics: &Diagnostics, closed: Option<Policy>) -> Self {
+        let is_being_written = diagnostics.iter().any(Diagnostic::is_of_a_writer);
+        Self { problem: Problem::of(diagnostics), closed, is_being_written }
+    }
+}
+
+/// How long a start waits for whoever is writing a file, and how often it looks.
+const WRITERS: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The first load. One that meets a file that somebody is writing waits for a while.
+pub(super) fn load_first(
+    options: &Options,
+    lists: &mut ListCache,
+    state: Option<&StateDirectory>,
+) -> (Inputs, Result<Candidate, BadFiles>) {
+    let start = Instant::now();
+    loop {
+        let (inputs, files) = load(options, lists, None, state, Taking::Unasked);
+        let is_being_written = match &files {
+            Ok(candidate) => candidate.held.iter().any(|list| list.why == HoldReason::BeingWritten),
+            Err(bad) => bad.is_being_written,
+        };
+        if !is_being_written || start.elapsed() >= WRITERS {
+            return (inputs, files);
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// The policy of the files, or all that is wrong with them; and what they are, either way.
@@ -283,6 +332,7 @@ pub(super) fn load(
     lists: &mut ListCache,
     so_far: Option<(&Server, &Policy)>,
     state: Option<&StateDirectory>,
+    taking: Taking,
 ) -> (Inputs, Result<Candidate, BadFiles>) {
     let (now, start) = (SystemTime::now(), LoadStart::now());
     let load_options = policy::Options {
@@ -290,11 +340,13 @@ pub(super) fn load(
         strict: options.strict,
         warn_unseen: false,
     };
-    let Loaded { policy, closed, mut diagnostics, inputs, sources, .. } =
-        policy::load_again(&options.config, &load_options, lists, now);
+    let is_open_for_writing = netlink::is_open_for_writing;
+    let again = Again { lists, now, taking, is_open_for_writing };
+    let Loaded { policy, held, closed, mut diagnostics, inputs, sources, .. } =
+        policy::load_again(&options.config, &load_options, again);
     let inputs = Inputs { inputs, start };
     let Some(policy) = policy else {
-        return (inputs, Err(BadFiles { problem: Problem::of(&diagnostics), closed }));
+        return (inputs, Err(BadFiles::new(&diagnostics, closed)));
     };
     let (server, mut unknown_users) = Server::resolve(&policy, so_far, state);
     sources.illustrate(&mut unknown_users);
@@ -304,10 +356,10 @@ pub(super) fn load(
     }
     if diagnostics.has_errors() {
         let closed = policy.closed();
-        return (inputs, Err(BadFiles { problem: Problem::of(&diagnostics), closed }));
+        return (inputs, Err(BadFiles::new(&diagnostics, closed)));
     }
     let warnings = lines(&diagnostics);
-    (inputs, Ok(Candidate { policy, server, warnings }))
+    (inputs, Ok(Candidate { policy, server, warnings, held }))
 }
 
 pub(super) fn lines(warnings: &Diagnostics) -> Vec<String> {

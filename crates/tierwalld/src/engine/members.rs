@@ -7,7 +7,7 @@ use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
 use crate::report;
 use crate::requester::in_words;
 use control::Enforcement;
-use policy::Policy;
+use policy::{Policy, Taking};
 use std::time::{Duration, Instant};
 
 /// How long after its end a member may still be in the kernel, which counts in milliseconds.
@@ -130,7 +130,7 @@ impl Engine {
     /// leaves the tier.
     pub(crate) fn promoted(&mut self, tier: &str, member: &str) -> Result<Step, StepError> {
         let read = self.read.clone();
-        let candidate = self.read_files()?;
+        let candidate = self.read_files(Taking::Unasked)?;
         let step = self.promote(&read, candidate, tier, member);
         self.taken(read, step)
     }

@@ -55,7 +55,8 @@ impl Engine {
         for removed in self.history.removed_since(number) {
             self.restore(&removed);
         }
-        let step = self.apply(Candidate { policy, server, warnings }, "rollback", terms);
+        let step =
+            self.apply(Candidate { policy, server, warnings, held: Vec::new() }, "rollback", terms);
         let Ok(step) = step else {
             if self.members != members {
                 self.members = members;

@@ -2,7 +2,7 @@
 //! or from a change that waits to be confirmed, or is gone back from.
 
 use super::confirm::Why;
-use super::files::{BadFiles, lines, load};
+use super::files::{BadFiles, lines, load_first};
 use super::settle::Terms;
 use super::{Asked, Candidate, Engine, StepError};
 use crate::before::Part;
@@ -10,6 +10,7 @@ use crate::history::History;
 use crate::host::Server;
 use crate::journal::kind;
 use crate::kernel::{Kernel, in_full};
+use crate::known_lists;
 use crate::last_good;
 use crate::member_file;
 use crate::memory::{Changed, Memory};
@@ -58,13 +59,15 @@ impl Engine {
                 tracing::warn!(target: kind::NOT_RECORDED, %path, %error, "can't use the state directory; going on without");
             })
             .ok();
-        let mut lists = ListCache::default();
-        let (inputs, files) = load(&options, &mut lists, None, state.as_ref());
+        let known = state.as_ref().and_then(known_lists::load).unwrap_or_default();
+        let mut lists = ListCache::knowing(known);
+        let (inputs, files) = load_first(&options, &mut lists, state.as_ref());
         let read = files.as_ref().ok().map(|candidate| candidate.policy.clone());
         let problem = files.as_ref().err().map(|bad| bad.problem.clone());
+        let held_lists = files.as_ref().map(|candidate| candidate.held.clone()).unwrap_or_default();
         let (beginning, candidate) = begin(files, state.as_ref())?;
         let is_closed = matches!(beginning, Beginning::Closed);
-        let Candidate { policy, server, warnings } = candidate;
+        let Candidate { policy, server, warnings, held: _ } = candidate;
         warnings
             .iter()
             .for_each(|warning| tracing::warn!(target: kind::POLICY_WARNING, "{warning}"));
@@ -105,6 +108,7 @@ impl Engine {
             server,
             inputs,
             problem,
+            held_lists: Vec::new(),
             warnings,
             told_of_role: Vec::new(),
         };
@@ -143,6 +147,7 @@ impl Engine {
         if is_closed {
             engine.log_closed();
         }
+        engine.hold_lists(held_lists);
         // Closed is no good policy.
         if !engine.held && !is_closed {
             engine.memory.policy_is_old(&engine.applied, Changed::Rules);
@@ -266,7 +271,7 @@ fn begin(
 ) -> Result<(Beginning, Candidate), StepError> {
     let of = |policy: Policy| {
         let (server, found) = Server::resolve(&policy, None, state);
-        Candidate { policy, server, warnings: lines(&found) }
+        Candidate { policy, server, warnings: lines(&found), held: Vec::new() }
     };
     let last = || state.and_then(last_good::load);
     match state.and_then(pending::load) {
@@ -282,7 +287,7 @@ fn begin(
     }
     let candidate = match files {
         Ok(candidate) => candidate,
-        Err(BadFiles { problem, closed }) => match (last(), closed) {
+        Err(BadFiles { problem, closed, .. }) => match (last(), closed) {
             (Some(last), _) => {
                 let since = last.time;
                 tracing::error!(target: kind::FELL_BACK,

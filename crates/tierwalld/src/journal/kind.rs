@@ -75,6 +75,9 @@ kinds! {
     /// A warning of the policy.
     POLICY_WARNING "policy-warning"
         "b1f47fe683e343c588c16e295d8c4af4"
+    /// A list isn't taken as its file is: what it held before stays.
+    LIST_HELD "list-held"
+        "5bea4bacdce949618f0e7001dfa3b0cc"
     /// An edit waits for a reload.
     EDIT_WAITS "edit-waits"
         "d31c121493f34bc08d349345d35f5a8d"

@@ -125,6 +125,8 @@ fn waiting(text: &mut Text, status: &Status) {
     .is(left);
     text.gauge("tierwall_edit_waiting", "1 while an edit of the files waits for a reload.")
         .is(!status.waiting.is_empty());
+    text.gauge("tierwall_lists_held", "Lists whose last content stays, whatever their files say.")
+        .is(status.held_lists.len());
 }
 
 fn problems(text: &mut Text, status: &Status) {

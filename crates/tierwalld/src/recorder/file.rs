@@ -15,6 +15,8 @@ pub(crate) enum StateFile {
     Refusal,
     /// The last good policy.
     Policy,
+    /// What each list held when it was taken last.
+    Lists,
     Role,
     Users,
     /// That the kernel's table is known.
@@ -39,6 +41,7 @@ impl StateFile {
             Self::Refusal if is_held_back => Some("applies the policy files, which are held back"),
             Self::Refusal => Some("may hold back the policy files, which aren't any more"),
             Self::Policy => Some("falls back to an older policy if the files can't be applied"),
+            Self::Lists => Some("takes lists that look emptied by accident"),
             Self::Role => Some("begins with an older role while addresses are missing"),
             Self::Users => Some("begins with older user ids while they can't be looked up"),
             Self::MembersCopy
@@ -59,6 +62,7 @@ impl fmt::Display for StateFile {
             Self::MembersCopy => "copy of the runtime members",
             Self::Refusal => "text that is held back",
             Self::Policy => "last good policy",
+            Self::Lists => "last content of the lists",
             Self::Role => "role",
             Self::Users => "user ids",
             Self::Proof => "generation of the kernel",

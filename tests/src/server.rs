@@ -3,7 +3,7 @@
 //! Everything is in one temporary directory, laid out as on a real server:
 //!
 //! ```text
-//! etc/tierwall.toml   state/   run/   notify   log
+//! etc/tierwall.toml   state/   run/   host/   notify   log
 //! ```
 
 use crate::binaries;
@@ -43,7 +43,7 @@ impl Server {
         let server = Self { directory: directory()?, host: host.clone() };
         // As on a real server, whatever the umask: open to look at.
         fs::set_permissions(server.path(""), Permissions::from_mode(0o755))?;
-        for name in ["etc", "state", "run"] {
+        for name in ["etc", "state", "run", "host"] {
             fs::create_dir(server.path(name))?;
             fs::set_permissions(server.path(name), Permissions::from_mode(0o755))?;
         }
@@ -214,6 +214,7 @@ impl Server {
         command.arg("--state-directory").arg(self.state_directory());
         command.arg("--runtime-directory").arg(self.runtime_directory());
         command.args(trust());
+        command.arg("--root").arg(self.path("host"));
         for inherited in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "TIERWALL_LOG"] {
             command.env_remove(inherited);
         }

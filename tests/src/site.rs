@@ -8,6 +8,7 @@ use crate::server::Server;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 /// The addresses of the three.
@@ -76,9 +77,24 @@ impl Site {
 
     /// Runs `tierwall`: its exit code, and all that it says.
     pub fn tierwall(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.server.tierwall(arguments).unwrap();
-        let told = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+        said(&self.server.tierwall(arguments).unwrap())
+    }
+
+    /// The same by somebody who is in by `session`, as sshd tells its programs.
+    pub fn tierwall_in(&self, session: &Session, arguments: &[&str]) -> (i32, String) {
+        let mut command = self.server.tierwall_command().unwrap();
+        command.env("SSH_CONNECTION", session.ends()).args(arguments);
+        said(&self.server.run(&mut command).unwrap())
+    }
+
+    /// Has the login manager know that somebody logged in from an address.
+    pub fn log_in(&self, name: &str, from: &str) {
+        let text = format!(
+            "UID=1000\nSTATE=active\nREMOTE=1\nCLASS=user\nREMOTE_HOST={from}\nSERVICE=sshd\n"
+        );
+        let sessions = self.server.path("host/run/systemd/sessions");
+        std::fs::create_dir_all(&sessions).unwrap();
+        std::fs::write(sessions.join(name), text).unwrap();
     }
 
     /// What `status` says.
@@ -113,7 +129,19 @@ pub struct Session {
     server: TcpStream,
 }
 
+/// The exit code of a program, and all that it said.
+fn said(output: &Output) -> (i32, String) {
+    let told = [&output.stdout[..], &output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+}
+
 impl Session {
+    /// Both ends, as `SSH_CONNECTION` has them.
+    pub fn ends(&self) -> String {
+        let (peer, local) = (self.server.peer_addr().unwrap(), self.server.local_addr().unwrap());
+        format!("{} {} {} {}", peer.ip(), peer.port(), local.ip(), local.port())
+    }
+
     /// Whether data still comes through.
     pub fn is_alive(&mut self) -> bool {
         let limit = Some(Duration::from_secs(5));

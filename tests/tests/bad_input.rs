@@ -393,7 +393,7 @@ fn the_group_is_told_where_the_errors_are_and_no_more() {
 
 #[test]
 fn no_role_and_no_address_in_a_tier() {
-    let allow = "[[allow]]\nfrom = \"db\"\nto = \"web\"\nservice = \"tcp/80\"\n";
+    let allow = "[[allow]]\nfrom = \"db\"\nto = \"web\"\nservice = \"tcp/22\"\n";
     let policy = format!("[tiers]\nweb = [\"10.10.1.10\"]\ndb = [\"10.10.1.30\"]\n{allow}");
     let server = server_with(&[("tierwall.toml", policy.as_bytes())]);
     // A state and no error, but said by whoever is asked.

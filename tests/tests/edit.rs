@@ -162,7 +162,8 @@ fn a_good_edit_is_shown_then_applied_and_the_file_stays_whose_it_was() {
     let server = server();
     fs::set_permissions(server.config(), Permissions::from_mode(0o640)).unwrap();
     let daemon = server.start(&[]).unwrap();
-    let mut edit = Edit::start(&server, &replace("tcp/22", "tcp/2222"), &[]);
+    let (from, to) = ("\"tcp/22\"", "[\"tcp/22\", \"tcp/2222\"]");
+    let mut edit = Edit::start(&server, &replace(from, to), &[]);
     let shown = edit.says(APPLY);
     assert!(shown.contains("+ ") && shown.contains("tcp/2222"), "{shown}");
     assert_eq!(text(&server), policy(ADMIN), "not before the answer");
@@ -170,7 +171,7 @@ fn a_good_edit_is_shown_then_applied_and_the_file_stays_whose_it_was() {
     let (code, said) = edit.end();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("generation"), "{said}");
-    assert_eq!(text(&server), policy(ADMIN).replace("tcp/22", "tcp/2222"));
+    assert_eq!(text(&server), policy(ADMIN).replace(from, to));
     assert_eq!(fs::metadata(server.config()).unwrap().mode() & 0o777, 0o640);
     assert_eq!(files(&server), ["tierwall.toml"]);
     assert!(server.nft_list("table inet filter").unwrap().contains("2222"));
@@ -211,8 +212,8 @@ fn editing_again_goes_on_from_where_one_was() {
     // Bad, then good but not yet wanted, then good.
     let script = "case \"$(grep service \"$1\")\" in
         *tcp/22\\\"*) sed -i 's#tcp/22#tpc/22#' \"$1\" ;;
-        *tpc/22*) sed -i 's#tpc/22#tcp/23#' \"$1\" ;;
-        *) sed -i 's#tcp/23#tcp/24#' \"$1\" ;;
+        *tpc/22*) sed -i 's#tpc/22#tcp/22-23#' \"$1\" ;;
+        *) sed -i 's#tcp/22-23#tcp/22-24#' \"$1\" ;;
     esac";
     let mut edit = Edit::start(&server, script, &[]);
     edit.says(AGAIN);
@@ -223,7 +224,7 @@ fn editing_again_goes_on_from_where_one_was() {
     edit.answer("yes\n");
     let (code, said) = edit.end();
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(text(&server), policy(ADMIN).replace("tcp/22", "tcp/24"));
+    assert_eq!(text(&server), policy(ADMIN).replace("tcp/22", "tcp/22-24"));
     daemon.stop().unwrap();
 }
 

@@ -64,6 +64,12 @@ fn shortened(mut response: Response) -> Response {
             shorten(edits);
         }
         Response::Failed(Failure { kind: _, message }) => shorten_text(message),
+        Response::Guard(guarded) => {
+            shorten(&mut guarded.shut_out);
+            if let Some(refused) = &mut guarded.refused {
+                shorten_text(refused);
+            }
+        }
         Response::TornDown(_)
         | Response::Members(_)
         | Response::Confirmed(_)

@@ -84,7 +84,7 @@ impl Client {
     /// # Errors
     /// When the connection breaks or the answer can't be understood.
     pub fn ask(mut self, request: &Request) -> Result<Response, ClientError> {
-        let caller = Caller::read(Path::new("/proc/self"));
+        let caller = Caller::own();
         match self.stream.write_all(&encode_request(request, caller.as_ref())) {
             // A daemon that refuses a client says why without waiting for its request.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

@@ -10,7 +10,10 @@ mod caller;
 mod client;
 mod denial;
 mod generation;
+mod login;
 mod message;
+mod origin;
+mod sshd;
 mod standing;
 mod status;
 pub mod takeover;
@@ -27,13 +30,18 @@ pub use generation::{
     Confirmation, Connection, Difference, Differs, Generation, HeldBack, MemberDifference, Past,
     Pending, Requester,
 };
+pub use login::Login;
 pub use message::{
-    ChangeLine, DecodeError, Done, Failure, FailureKind, MAX_REQUEST, MAX_RESPONSE, MemberSummary,
-    Reload, Request, Response, Rollback, VERSION, decode, decode_request, encode, encode_request,
+    ChangeLine, DecodeError, Done, Failure, FailureKind, Guarded, MAX_REQUEST, MAX_RESPONSE,
+    MemberSummary, Reload, Request, Response, Rollback, VERSION, decode, decode_request, encode,
+    encode_request,
 };
+pub use origin::Origin;
+pub use sshd::sshd_ports;
 pub use standing::Standing;
 pub use status::{
-    CommitSummary, Enforcement, SetChange, SideMode, Status, TableState, TierSummary, Unrecorded,
+    CommitSummary, Ending, Enforcement, SetChange, SideMode, Status, TableState, TierSummary,
+    Unrecorded,
 };
 
 use std::path::{Path, PathBuf};
@@ -68,7 +76,7 @@ pub mod exit {
     pub const NOT_PERMITTED: u8 = 4;
     /// There is a table `inet filter` that tierwall did not make.
     pub const FOREIGN_TABLE: u8 = 5;
-    /// A session that is guarded would be locked out.
+    /// A session that is guarded would be locked out, or nobody could come in any more.
     pub const LOCKOUT: u8 = 6;
     /// A change waits to be confirmed: no other may be made, or nothing shows yet that somebody
     /// can get in.

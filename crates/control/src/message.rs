@@ -2,7 +2,7 @@
 
 use crate::caller::Caller;
 use crate::denial::{Denials, DenialsBy, DenialsOrder};
-use crate::generation::{Connection, Difference, Past, Pending};
+use crate::generation::{Difference, Past, Pending};
 use crate::status::{CommitSummary, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -30,12 +30,12 @@ pub enum Request {
     Takeover {
         /// Also where that locks out a session that is guarded.
         force: bool,
-        /// The one that the request comes over, which is guarded too.
-        connection: Option<Connection>,
     },
     /// Read the policy files again and apply all of them; answered when the kernel has
     /// acknowledged it.
     Reload(Reload),
+    /// What the lockout guard would say of a reload, of which nothing is done.
+    Guard,
     /// The change that waits is good: somebody can get in.
     Confirm {
         /// Also where nothing shows that.
@@ -101,9 +101,6 @@ pub enum Request {
         member: String,
         /// Also where that locks out a session that is guarded.
         force: bool,
-        /// The one that the request comes over, which is guarded too.
-        #[serde(default)]
-        connection: Option<Connection>,
     },
 }
 
@@ -119,9 +116,6 @@ pub struct Reload {
     /// In place of a change that waits to be confirmed. The way back stays the same.
     #[serde(default)]
     pub replace: bool,
-    /// The connection that the request comes over, which is guarded too.
-    #[serde(default)]
-    pub connection: Option<Connection>,
 }
 
 /// How to go back.
@@ -134,8 +128,6 @@ pub struct Rollback {
     pub force: bool,
     #[allow(missing_docs)]
     pub confirm: Option<u32>,
-    #[allow(missing_docs)]
-    pub connection: Option<Connection>,
 }
 
 impl Request {
@@ -148,6 +140,7 @@ impl Request {
             | Self::Metrics
             | Self::History => true,
             Self::Reload(_)
+            | Self::Guard
             | Self::Difference { .. }
             | Self::Confirm { .. }
             | Self::Rollback(_)
@@ -175,6 +168,8 @@ pub enum Response {
     TornDown(bool),
     /// To [`Request::Members`].
     Members(Vec<MemberSummary>),
+    /// To [`Request::Guard`].
+    Guard(Guarded),
     /// To [`Request::Confirm`]: the generation that stays.
     Confirmed(u64),
     /// To [`Request::History`], the oldest first.
@@ -189,6 +184,17 @@ pub enum Response {
     Done(Box<Done>),
     /// The request could not be fulfilled.
     Failed(Failure),
+}
+
+/// What the lockout guard says of the policy files as they are now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// Which files: the path of the policy file.
+    pub policy_file: String,
+    /// Why a reload would be refused, if it would.
+    pub refused: Option<String>,
+    /// The sessions that it would shut out otherwise, a line each.
+    pub shut_out: Vec<String>,
 }
 
 /// What a change came to.
@@ -352,6 +358,8 @@ fn part(envelope: &mut Value, name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generation::Connection;
+    use crate::origin::Origin;
     use crate::status::TableState;
 
     #[test]
@@ -363,7 +371,12 @@ mod tests {
 
     #[test]
     fn a_request_says_who_asks_and_an_older_daemon_reads_it_too() {
-        let caller = Caller { process: "tierwall".into(), login: Some(1000) };
+        let connection = Connection {
+            peer: "10.0.0.5:7".parse().expect("an address and a port"),
+            local: "10.0.1.20:22".parse().expect("an address and a port"),
+        };
+        let origin = Origin { connections: vec![connection], session: Some("3".into()) };
+        let caller = Caller { process: "tierwall".into(), login: Some(1000), origin };
         let line = encode_request(&Request::History, Some(&caller));
         assert_eq!(decode_request(&line).ok(), Some((Request::History, Some(caller))));
         assert_eq!(decode::<Request>(&line).ok(), Some(Request::History));

@@ -5,6 +5,7 @@ use crate::denial::{DenialSummary, Observing};
 use crate::generation::{Differs, HeldBack, Pending};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// What holds on this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,9 @@ pub struct Status {
     /// Whose table the kernel holds. Only [`TableState::Ours`] enforces anything.
     #[serde(default)]
     pub table: TableState,
+    /// Members by command that end soon while somebody is in by them.
+    #[serde(default)]
+    pub ending: Vec<Ending>,
     /// What can't be watched at the moment, and why, a line each.
     #[serde(default)]
     pub unwatched: Vec<String>,
@@ -145,6 +149,21 @@ pub struct Unrecorded {
     /// What a start or a reboot would do for want of it, a phrase each: it "applies the policy files,
     /// which are held back". Nothing where it would enforce the same.
     pub at_start: Vec<String>,
+}
+
+/// That a member by command ends while a session is open that could not come again then.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ending {
+    /// Its tier.
+    pub tier: String,
+    /// An address, prefix or range.
+    pub member: String,
+    /// When, in seconds since the epoch.
+    pub until: u64,
+    /// Where the session comes from.
+    pub from: IpAddr,
+    /// The port of this server that it is on.
+    pub port: u16,
 }
 
 /// One tier in numbers.

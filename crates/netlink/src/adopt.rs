@@ -190,6 +190,7 @@ mod tests {
             interface: 0,
             uid: 0,
             inode,
+            cookie: 0,
         };
         let stage = |state, inode| flow(&socket(state, inode), &Listeners::default()).stage;
         assert_eq!(stage(TcpState::FinWait2, 0), Stage::Closing);

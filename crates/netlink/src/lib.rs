@@ -41,6 +41,7 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+mod accepted;
 mod address;
 mod address_events;
 mod adopt;
@@ -91,6 +92,7 @@ pub mod trace;
 mod uapi;
 mod userdata;
 
+pub use accepted::tcp_accepted;
 pub use address::{HostAddress, addresses, host_addresses};
 pub use address_events::AddressEvents;
 pub use adopt::{AdoptError, Adopted, adopt_connections};
@@ -117,4 +119,7 @@ pub use readiness::Readiness;
 pub use refusal::{Place, Refusal, Verb};
 pub use rules::{AllRules, ChainRules, TableRules};
 pub use summary::TableSummary;
-pub use tcp::{Listeners, TcpSocket, TcpState, tcp_listeners, tcp_sockets};
+pub use tcp::{
+    Listeners, TcpListener, TcpSocket, TcpState, tcp_listeners, tcp_listening, tcp_sockets,
+    tcp_sockets_on,
+};

@@ -14,10 +14,13 @@ use crate::uapi::*;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 
 /// The length of `struct inet_diag_sockid`, of which an empty one selects every socket.
 const SOCKET_ID: usize = 48;
 const WHAT: &str = "this host's TCP sockets";
+/// Every local port.
+const ANY_PORT: u16 = 0;
 
 /// A connection's state at this end. Sockets that listen, are closed, or only wait for stray
 /// packets of a connection that ended (TIME_WAIT) are no connections.
@@ -105,6 +108,8 @@ pub struct TcpSocket {
     pub uid: u32,
     /// Its inode; 0 where no process holds it any more, or not yet.
     pub inode: u32,
+    /// What the kernel tells it by from every other socket since the boot.
+    pub cookie: u64,
 }
 
 impl fmt::Display for TcpSocket {
@@ -152,9 +157,21 @@ impl Listener {
 /// # Errors
 /// When the kernel can't be asked. It needs no rights.
 pub fn tcp_sockets() -> Result<Vec<TcpSocket>, Error> {
+    sockets(ANY_PORT)
+}
+
+/// Those of them whose local port that is: the kernel leaves out the others, which may be many.
+///
+/// # Errors
+/// As [`tcp_sockets`].
+pub fn tcp_sockets_on(port: NonZeroU16) -> Result<Vec<TcpSocket>, Error> {
+    sockets(port.get())
+}
+
+fn sockets(port: u16) -> Result<Vec<TcpSocket>, Error> {
     let states = TcpState::ALL.iter().fold(1 << NEW_SYN_RECV, |mask, s| mask | 1 << s.number());
     let mut sockets = Vec::new();
-    list(states, |found| {
+    list(states, port, |found| {
         let state = TcpState::ALL.into_iter().find(|state| state.number() == found.state);
         sockets.extend(state.map(|state| TcpSocket {
             local: found.local,
@@ -163,6 +180,7 @@ pub fn tcp_sockets() -> Result<Vec<TcpSocket>, Error> {
             interface: found.interface,
             uid: found.uid,
             inode: found.inode,
+            cookie: found.cookie,
         }));
     })?;
     Ok(sockets)
@@ -174,13 +192,35 @@ pub fn tcp_sockets() -> Result<Vec<TcpSocket>, Error> {
 /// When the kernel can't be asked. It needs no rights.
 pub fn tcp_listeners() -> Result<Listeners, Error> {
     let mut listeners = Listeners::default();
-    list(1 << LISTEN, |found| listeners.insert(found.local, found.dual_stack))?;
+    list(1 << LISTEN, ANY_PORT, |found| listeners.insert(found.local, found.dual_stack))?;
     Ok(listeners)
 }
 
-/// Hands over the sockets of these states, of both families: that of IPv4 leaves out the IPv4
-/// connections of IPv6 sockets.
-fn list(states: u32, mut hand_over: impl FnMut(Found)) -> Result<(), Error> {
+/// A socket that accepts TCP connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpListener {
+    /// The address and port.
+    pub local: SocketAddr,
+    /// Its inode, by which the process that holds it is found.
+    pub inode: u32,
+}
+
+/// The sockets that accept TCP connections on this host: in the network namespace of the calling
+/// thread.
+///
+/// # Errors
+/// As [`tcp_sockets`].
+pub fn tcp_listening() -> Result<Vec<TcpListener>, Error> {
+    let mut listening = Vec::new();
+    list(1 << LISTEN, ANY_PORT, |found| {
+        listening.push(TcpListener { local: found.local, inode: found.inode });
+    })?;
+    Ok(listening)
+}
+
+/// Hands over the sockets of these states on this local port, of both families: that of IPv4 leaves
+/// out the IPv4 connections of IPv6 sockets.
+fn list(states: u32, port: u16, mut hand_over: impl FnMut(Found)) -> Result<(), Error> {
     let mut socket = Socket::open(mnl::Bus::SockDiag)?;
     for family in [AF_INET, AF_INET6] {
         let mut bytes = Vec::new();
@@ -190,7 +230,9 @@ fn list(states: u32, mut hand_over: impl FnMut(Found)) -> Result<(), Error> {
         // `struct inet_diag_req_v2`: no extensions, and padding.
         bytes.extend_from_slice(&[family, IPPROTO_TCP, 0, 0]);
         bytes.extend_from_slice(&states.to_ne_bytes());
-        bytes.extend_from_slice(&[0; SOCKET_ID]);
+        // Of a `struct inet_diag_sockid` a dump looks at the ports only.
+        bytes.extend_from_slice(&port.to_be_bytes());
+        bytes.extend_from_slice(&[0; SOCKET_ID - 2]);
         message::close(&mut bytes, start);
         socket.ask(WHAT, &bytes, |message| {
             decode(message)?.map(&mut hand_over);
@@ -209,6 +251,7 @@ struct Found {
     interface: u32,
     uid: u32,
     inode: u32,
+    cookie: u64,
     dual_stack: bool,
 }
 
@@ -225,7 +268,9 @@ fn decode(message: Message<'_>) -> Result<Option<Found>, Malformed> {
     let local = address(family, take(&mut rest)?);
     let remote = address(family, take(&mut rest)?);
     let interface = u32::from_ne_bytes(take(&mut rest)?);
-    let _cookie: [u8; 8] = take(&mut rest)?;
+    // Two words, the lower one first (`sock_diag_save_cookie`).
+    let low = u32::from_ne_bytes(take(&mut rest)?);
+    let high = u32::from_ne_bytes(take(&mut rest)?);
     let _expiry_and_queues: [u8; 12] = take(&mut rest)?;
     let uid = u32::from_ne_bytes(take(&mut rest)?);
     let inode = u32::from_ne_bytes(take(&mut rest)?);
@@ -243,6 +288,7 @@ fn decode(message: Message<'_>) -> Result<Option<Found>, Malformed> {
         interface,
         uid,
         inode,
+        cookie: u64::from(high) << 32 | u64::from(low),
         dual_stack,
     }))
 }
@@ -282,7 +328,9 @@ mod tests {
             bytes.resize(bytes.len() + 16 - address.len(), 0);
         }
         bytes.extend_from_slice(&3u32.to_ne_bytes());
-        bytes.extend_from_slice(&[0xff; 8 + 12]);
+        bytes.extend_from_slice(&5u32.to_ne_bytes());
+        bytes.extend_from_slice(&6u32.to_ne_bytes());
+        bytes.extend_from_slice(&[0xff; 12]);
         bytes.extend_from_slice(&1000u32.to_ne_bytes());
         bytes.extend_from_slice(&77u32.to_ne_bytes());
         bytes
@@ -309,6 +357,7 @@ mod tests {
                 (local.parse().unwrap(), remote.parse().unwrap())
             );
             assert_eq!((found.interface, found.uid, found.inode), (3, 1000, 77));
+            assert_eq!(found.cookie, 6 << 32 | 5);
         }
         let other = report(1, 1, &[], &[]);
         assert_eq!(decode(message(&other)), Ok(None));

@@ -114,6 +114,11 @@ impl ListCache {
         Self { known, ..Self::default() }
     }
 
+    /// Goes back to what was known before a load of which nothing is taken.
+    pub fn know(&mut self, known: KnownLists) {
+        self.known = known;
+    }
+
     /// What each list held when it was last taken.
     pub fn known(&self) -> &KnownLists {
         &self.known

@@ -1,11 +1,11 @@
 //! `tierwall reload` and `tierwall rollback`, and how every change through the daemon is told.
 
+use crate::confirm;
 use crate::error::Error;
 use crate::options::{Common, Reload, Rollback};
 use crate::output::{
     BAD, FAINT, GOOD, WARNING, clean_line, counted, print, print_json, styled, tell,
 };
-use crate::{confirm, connection};
 use control::{Client, Done, Request, Response, socket_path};
 use policy::ConfirmTime;
 use serde_json::json;
@@ -15,7 +15,6 @@ pub(crate) fn reload(common: &Common, reload: &Reload) -> Result<u8, Error> {
         force: reload.force,
         confirm: reload.confirming.confirm.map(ConfirmTime::seconds),
         replace: reload.replace,
-        connection: connection::own(),
     });
     change(common, &request, "nothing changed: the kernel holds this policy")
 }
@@ -25,7 +24,6 @@ pub(crate) fn rollback(common: &Common, rollback: &Rollback) -> Result<u8, Error
         generation: rollback.generation,
         force: rollback.force,
         confirm: rollback.confirm.map(ConfirmTime::seconds),
-        connection: connection::own(),
     });
     change(common, &request, "nothing changed: the kernel holds that policy")
 }

@@ -6,7 +6,6 @@
 //! wrote meanwhile. What was written is thrown away only by who says so.
 
 use crate::change::change;
-use crate::connection;
 use crate::error::Error;
 use crate::judge::judge_text;
 use crate::options::{Common, Edit};
@@ -196,7 +195,6 @@ fn request(options: &Edit) -> Request {
         force: options.force,
         confirm: options.confirming.confirm.map(ConfirmTime::seconds),
         replace: false,
-        connection: connection::own(),
     })
 }
 

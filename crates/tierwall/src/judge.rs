@@ -4,10 +4,11 @@ use crate::error::Error;
 use crate::options::{Common, Judgement};
 use crate::output::{print_json, tell};
 use crate::own_addresses::own_addresses;
+use crate::sshd;
 use policy::model::{Service, User};
 use policy::{
-    Diagnostics, Host, Loaded, Policy, Role, Style, check_role, check_size, compile, resolve_users,
-    role_of,
+    Diagnostics, Entered, Host, Loaded, Policy, Role, Style, check_role, check_size, check_sshd,
+    check_way_in, compile, resolve_users, role_of,
 };
 use ruleset::Ruleset;
 use serde_json::json;
@@ -56,10 +57,16 @@ fn judge_loaded(common: &Common, judgement: &Judgement, loaded: Loaded) -> Resul
     let Some(policy) = policy else {
         return Err(bad_policy(common, diagnostics));
     };
-    let (role, users) = match &judgement.as_ {
+    let (role, users, own) = match &judgement.as_ {
         Some(who) => {
             let role = Role::parse_as(&policy, who, resolve).map_err(Error::As)?;
-            (role, stand_in_users(&policy))
+            let own = match who.parse() {
+                Ok(address) => vec![address],
+                // Of a tier it may be any server.
+                Err(_) if !role.auto => Vec::new(),
+                Err(_) => resolve(who),
+            };
+            (role, stand_in_users(&policy), own)
         }
         None => {
             let addresses = own_addresses()?;
@@ -67,14 +74,18 @@ fn judge_loaded(common: &Common, judgement: &Judgement, loaded: Loaded) -> Resul
             let (users, unknown) = resolve_users(&policy, &role, lookup_user);
             let mut found = check_role(&policy, &role, &addresses);
             found.extend(unknown);
+            found.extend(check_sshd(&policy, &sshd::listening()));
             sources.illustrate(&mut found);
             diagnostics.extend(found);
-            (role, users)
+            (role, users, addresses.iter().map(|own| own.address).collect())
         }
     };
     let mut size = check_size(&policy, &role);
     sources.illustrate(&mut size);
     diagnostics.extend(size);
+    if !diagnostics.has_errors() {
+        diagnostics.extend(check_way_in(&policy, Entered { role: &role, own: &own }));
+    }
     if judgement.strict {
         diagnostics.deny_warnings();
     }

@@ -1,7 +1,6 @@
 //! `tierwall member`: members of tiers by command, beside those of the files.
 
 use crate::change::change;
-use crate::connection;
 use crate::error::Error;
 use crate::options::{Common, ListMembers, Member};
 use crate::output::{WARNING, clean_line, columns, print, print_json, styled, tell};
@@ -39,8 +38,7 @@ pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
         }
         Member::Remove(remove) => {
             let (tier, member) = (remove.tier.clone(), remove.member.clone());
-            let (force, connection) = (remove.force, connection::own());
-            let request = Request::RemoveMember { tier, member, force, connection };
+            let request = Request::RemoveMember { tier, member, force: remove.force };
             change(common, &request, "removed; nothing in the kernel had to change")
         }
     }

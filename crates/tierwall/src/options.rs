@@ -28,7 +28,7 @@ use std::path::PathBuf;
     version,
     after_help = "Exit codes: 0 done; 1 something failed; 2 `plan --detailed-exitcode` found \
                   changes, or `doctor` something to see to; 3 the policy has errors; 4 no right to do \
-                  that; 5 a table `inet filter` that tierwall did not make; 6 a session would be \
+                  that; 5 a table `inet filter` that tierwall did not make; 6 somebody would be \
                   locked out; 7 a change waits to be confirmed; 8 `import` couldn't say all; \
                   9 `explain`: it would be denied; 10 to 12 `status --exit-code`; 64 usage."
 )]

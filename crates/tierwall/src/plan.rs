@@ -1,12 +1,13 @@
 //! `tierwall plan`: what would change in the kernel, and what that means.
 
 use crate::error::Error;
+use crate::guard;
 use crate::judge::{Judged, judge, tell_diagnostics};
 use crate::member;
 use crate::options::{Common, Judgement, Plan};
 use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled};
 use crate::status::now;
-use control::MemberSummary;
+use control::{Guarded, MemberSummary};
 use policy::{AddedMember, Change, Labels, Part, Scopes, Side, Sign, Step, ended_flows};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +17,12 @@ pub(crate) fn run(common: &Common, options: &Plan) -> Result<u8, Error> {
     if !common.json {
         tell_diagnostics(&judged.warnings);
     }
-    let planned = Planned::of(common, judged)?;
+    let planned = Planned::of(common, judged, guard::ask)?;
     let plan = &planned.plan;
     if common.json {
         print_json(&planned.as_json())?;
     } else if plan.is_empty() {
-        print(NOTHING)?;
+        print(&format!("{NOTHING}{}", planned.guarded_as_text()))?;
     } else {
         let mut text = planned.as_text();
         let summary = plan.summary();
@@ -47,7 +48,8 @@ pub(crate) fn run(common: &Common, options: &Plan) -> Result<u8, Error> {
 /// What a policy would change, in words.
 pub(crate) fn told(common: &Common, judged: Judged) -> Result<String, Error> {
     tell_diagnostics(&judged.warnings);
-    let planned = Planned::of(common, judged)?;
+    // It is in no file that the daemon could be asked of.
+    let planned = Planned::of(common, judged, guard::judge_here)?;
     Ok(if planned.plan.is_empty() { NOTHING.into() } else { planned.as_text() })
 }
 
@@ -62,10 +64,12 @@ struct Planned {
     foreign: bool,
     /// What is to be known of it, a line each.
     notes: Vec<String>,
+    /// What the lockout guard says of a reload.
+    guarded: Option<Guarded>,
 }
 
 impl Planned {
-    fn of(common: &Common, mut judged: Judged) -> Result<Self, Error> {
+    fn of(common: &Common, mut judged: Judged, guard: guard::Ask) -> Result<Self, Error> {
         let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
         let found = connection.dump().map_err(Error::Kernel)?;
         // As the daemon does, after the role was found: that follows from the files alone.
@@ -86,7 +90,23 @@ impl Planned {
             members.err().filter(|_| is_lost).as_ref().map(unknown).into_iter().collect();
         let ended = ended_flows(&found.ruleset, &wanted);
         notes.extend(ended.iter().map(ToString::to_string));
-        Ok(Self { judged, plan, change, foreign, notes })
+        let guarded = guard(common, &judged, &found.ruleset, &wanted).map_err(|unknown| {
+            notes.push(format!("what the lockout guard would say isn't known: {unknown}"));
+        });
+        Ok(Self { judged, plan, change, foreign, notes, guarded: guarded.ok() })
+    }
+
+    /// What the lockout guard says, where it has anything against it.
+    fn guarded_as_text(&self) -> String {
+        let Some(Guarded { policy_file: _, refused, shut_out }) = &self.guarded else {
+            return String::new();
+        };
+        let refused = refused
+            .iter()
+            .map(|why| format!("{} {why}\n", styled(BAD, "a reload would be refused:")));
+        let warning = styled(WARNING, "warning:");
+        let shut_out = shut_out.iter().map(|line| format!("{warning} {line}\n"));
+        refused.chain(shut_out).collect()
     }
 
     fn as_text(&self) -> String {
@@ -104,7 +124,8 @@ impl Planned {
             lines.push("the same traffic passes".into());
         }
         lines.extend(self.notes.iter().map(|note| format!("{} {note}", styled(WARNING, "note:"))));
-        lines.iter().map(|line| format!("{line}\n")).collect()
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        text + &self.guarded_as_text()
     }
 
     fn as_json(&self) -> serde_json::Value {
@@ -157,6 +178,8 @@ impl Planned {
             "members": members,
             "operations": operations,
             "notes": self.notes,
+            "refused": self.guarded.as_ref().and_then(|guarded| guarded.refused.as_ref()),
+            "shut_out": self.guarded.as_ref().map(|guarded| &guarded.shut_out),
             "diagnostics": judged.warnings,
         })
     }

@@ -9,7 +9,7 @@ use crate::output::{
     print_json, styled, tell,
 };
 use control::{
-    Client, ClientError, DenialSummary, Differs, Enforcement, Observing, Request, Response,
+    Client, ClientError, DenialSummary, Differs, Ending, Enforcement, Observing, Request, Response,
     SideMode, Status, TableState, TierSummary, Unrecorded, socket_path,
 };
 use serde_json::json;
@@ -109,6 +109,14 @@ fn as_text(status: &Status) -> String {
     }
     for line in &status.held_lists {
         text += &format!("{} {}\n", styled(WARNING, "held:"), clean_line(line));
+    }
+    for Ending { tier, member, until, from, port } in &status.ending {
+        text += &format!(
+            "{} {member} in {tier}, in {}; the session from {from} to port {port} could not \
+             reconnect then\n",
+            styled(WARNING, "a member ends:"),
+            left(*until)
+        );
     }
     for line in &status.unwatched {
         text += &format!("{}\n", styled(BAD, &clean_line(line)));

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::options::{Common, Judgement, Takeover};
 use crate::output::{counted, print, print_json, tell};
 use crate::terminal::Terminal;
-use crate::{change, connection, judge};
+use crate::{change, judge};
 use control::takeover::{LEAVE_LASTS, Leave, give_leave};
 use control::{Client, ClientError, Request, socket_path};
 use ruleset::{TABLE, Table};
@@ -27,7 +27,7 @@ pub(crate) fn run(common: &Common, options: &Takeover) -> Result<u8, Error> {
     }
     match Client::connect(&socket_path(&common.runtime_directory)) {
         Ok(_) => {
-            let request = Request::Takeover { force: options.force, connection: connection::own() };
+            let request = Request::Takeover { force: options.force };
             change::change(common, &request, "nothing changed: the kernel holds this policy")
         }
         Err(ClientError::NotRunning { .. }) => leave(common, options.force),

@@ -106,6 +106,8 @@ struct Daemon {
     deadline: boot::Timer,
     /// When it is told again how long that is.
     tell_at: Option<Instant>,
+    /// When it is due to be looked who is in.
+    sessions_at: Option<Instant>,
     /// While others can change the table.
     listener: Option<Listener>,
     /// When it is tried again to listen to them, and how long to wait the next time.
@@ -160,6 +162,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         retry_after: RETRY_AFTER,
         deadline: boot::Timer::new().map_err(anyhow::Error::from)?,
         tell_at: None,
+        sessions_at: None,
         listener: None,
         listen_at: None,
         listen_after: RETRY_AFTER,
@@ -221,6 +224,7 @@ impl Daemon {
                 self.retry_at,
                 self.listen_at,
                 self.tell_at,
+                self.sessions_at,
                 self.watchdog.due(),
             ];
             let due = due.into_iter().flatten().min();
@@ -236,7 +240,9 @@ impl Daemon {
                 }
             };
             match event {
-                Some(Event::Request { request, by, reply }) => self.request(request, by, reply),
+                Some(Event::Request { request, by, origin, reply }) => {
+                    self.request(request, (by, origin), reply);
+                }
                 Some(Event::FilesChanged) => self.queue.push(Work::FilesChanged),
                 Some(Event::Foreign(foreign)) => self.queue.push(Work::Repair(foreign)),
                 Some(Event::Deaf) => {
@@ -301,6 +307,9 @@ impl Daemon {
         }
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.queue.push(Work::Retry);
+        }
+        if self.sessions_at.take_if(|at| *at <= now).is_some() {
+            self.queue.push(Work::LookAtSessions);
         }
         if self.tell_at.take_if(|at| *at <= now).is_some()
             && let Some(engine) = &self.engine
@@ -382,6 +391,7 @@ impl Daemon {
         }
         let look_at_earliest = self.looked_at.map(|at| at + self.look_after);
         self.look_at = look_due.map(|due| look_at_earliest.map_or(due, |at| at.max(due)));
+        self.sessions_at = engine.sessions_due().map(Instant::from_std);
         self.expire_at = engine.members_due().map(Instant::from_std);
         self.remember_at = engine.memory.due().map(Instant::from_std);
         let is_pending = self.deadline.set(engine.go_back_due());

@@ -6,12 +6,15 @@
 
 mod changed;
 mod confirm;
+mod expiring;
 mod files;
 mod members;
 mod past;
+mod present;
 mod settle;
 mod start;
 mod upkeep;
+mod way_in;
 
 use crate::before::{Before, Part};
 use crate::drift::{Foreign, Shared};
@@ -27,10 +30,13 @@ use crate::pending::Pending;
 use crate::problem::Problem;
 use crate::refusal::{Refusal, digest};
 use crate::report;
+use crate::session_ages::Ages;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
 use confirm::Why;
-use control::{CommitSummary, Connection, Enforcement, Observing, Requester, TableState};
+use control::{
+    CommitSummary, Connection, Ending, Enforcement, Observing, Origin, Requester, TableState,
+};
 use files::lines;
 use policy::model::Modes;
 use policy::{Change, HeldList, Input, KnownLists, ListCache, Policy};
@@ -98,10 +104,13 @@ pub(crate) struct Step {
     pub(crate) denied: Vec<String>,
 }
 
-/// Who asks for a step, and over which connection. Nobody, for what happens by itself.
+/// Who asks for a step, and where from. Nobody, for what happens by itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {
     pub(crate) by: Option<Requester>,
+    /// By their own word.
+    pub(crate) origin: Origin,
+    /// The connection of theirs that is open here.
     pub(crate) over: Option<Connection>,
 }
 
@@ -157,6 +166,12 @@ pub(crate) struct Engine {
     recheck: bool,
     /// Who asks for the step that is under way.
     pub(crate) asked: Asked,
+    /// How old the open sessions are.
+    ages: Ages,
+    /// Members that end soon while somebody is in by them.
+    pub(crate) ending: Vec<Ending>,
+    /// Who the last step shut out, a line each.
+    pub(crate) shut_out: Vec<String>,
     /// The policy that the files were last read to be.
     read: Policy,
     read_digest: OnceCell<u64>,

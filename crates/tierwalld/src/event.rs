@@ -4,7 +4,7 @@ use crate::drift::Foreign;
 use crate::engine::Engine;
 use crate::metrics::Snapshot;
 use crate::unwatched::Watched;
-use control::{Request, Requester, Response};
+use control::{Origin, Request, Requester, Response};
 use tokio::sync::oneshot;
 
 /// Where the answer to a request goes. A client that went away needs none.
@@ -19,6 +19,8 @@ pub(crate) enum Event {
         request: Request,
         /// Who.
         by: Requester,
+        /// Where they ask from, by their own word.
+        origin: Origin,
         /// Where its answer goes.
         reply: Reply,
     },

@@ -37,6 +37,8 @@ mod recorder;
 mod refusal;
 mod report;
 mod requester;
+
+mod session_ages;
 mod shelf;
 mod socket;
 mod state;

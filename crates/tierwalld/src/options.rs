@@ -53,6 +53,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) strict: bool,
 
+    /// Where the login manager's and sshd's files are: for tests only
+    #[arg(long, value_name = "DIRECTORY", hide = true, default_value = "/")]
+    pub(crate) root: PathBuf,
+
     /// Print the manual page
     #[arg(long, hide = true)]
     pub(crate) manual: bool,

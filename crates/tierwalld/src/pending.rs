@@ -9,7 +9,6 @@
 //! boot it is over.
 
 use crate::boot;
-use crate::guard::Session;
 use crate::history::HIGHEST;
 use crate::members::CommandMember;
 use crate::policy_file::{self, Unusable};
@@ -17,6 +16,7 @@ use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
 use control::{Connection, Requester};
+use policy::guard::Session;
 use policy::model::{Mode, Modes};
 use policy::{ConfirmTime, Policy};
 use serde::{Deserialize, Serialize};

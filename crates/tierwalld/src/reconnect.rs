@@ -85,7 +85,15 @@ mod tests {
 
     fn socket(local: &str, remote: &str, state: TcpState, uid: u32) -> TcpSocket {
         let end = |text: &str| text.parse().expect("an address and a port");
-        TcpSocket { local: end(local), remote: end(remote), state, interface: 0, uid, inode: 1 }
+        TcpSocket {
+            local: end(local),
+            remote: end(remote),
+            state,
+            interface: 0,
+            uid,
+            inode: 1,
+            cookie: 0,
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) fn of(credentials: UCred, says: Option<Caller>) -> Requester {
 /// What is known goes before what is said.
 fn from(uid: u32, pid: u32, known: Option<Caller>, says: Option<Caller>) -> Requester {
     let claimed = known.is_none() && says.is_some();
-    let Caller { process, login } = known.or(says).unwrap_or_default();
+    let Caller { process, login, origin: _ } = known.or(says).unwrap_or_default();
     Requester { uid, pid, process: printable(&process), login, claimed }
 }
 
@@ -43,9 +43,10 @@ fn printable(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::Origin;
 
     fn caller(process: &str, login: Option<u32>) -> Option<Caller> {
-        Some(Caller { process: process.to_owned(), login })
+        Some(Caller { process: process.to_owned(), login, origin: Origin::default() })
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::places::{Place, Places};
 use crate::requester;
 use anyhow::{Context, Result};
 use control::{
-    Caller, DecodeError, Failure, FailureKind, MAX_REQUEST, Request, Requester, Response,
+    Caller, DecodeError, Failure, FailureKind, MAX_REQUEST, Origin, Request, Requester, Response,
     decode_request, encode, encode_response,
 };
 use nix::errno::Errno;
@@ -162,7 +162,9 @@ async fn converse(
 ) {
     let response = match read_request(&mut stream, &peer, readers).await {
         Ok((request, caller)) => {
-            answer(request, requester::of(peer.credentials, caller), events).await
+            let origin = caller.as_ref().map(|caller| caller.origin.clone()).unwrap_or_default();
+            let by = requester::of(peer.credentials, caller);
+            answer(request, by, origin, events).await
         }
         Err(failure) => Response::Failed(failure),
     };
@@ -170,9 +172,14 @@ async fn converse(
     let _ = timeout(PATIENCE, stream.write_all(&encode_response(response))).await;
 }
 
-async fn answer(request: Request, by: Requester, events: mpsc::Sender<Event>) -> Response {
+async fn answer(
+    request: Request,
+    by: Requester,
+    origin: Origin,
+    events: mpsc::Sender<Event>,
+) -> Response {
     let (reply, answer) = oneshot::channel();
-    if events.send(Event::Request { request, by, reply }).await.is_ok()
+    if events.send(Event::Request { request, by, origin, reply }).await.is_ok()
         && let Ok(response) = answer.await
     {
         return response;

@@ -47,6 +47,7 @@ pub(crate) fn of(engine: &Engine, policy_file: &Path, since: u64, unwatched: &Un
         problem: engine.problem.as_ref().map(|problem| problem.told.clone()),
         kernel_problem: engine.trouble.problem().cloned(),
         table: engine.table,
+        ending: engine.ending.clone(),
         unwatched: unwatched.lines(),
         observing: engine.observing,
         // Filled in for each answer.

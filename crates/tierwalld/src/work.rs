@@ -6,6 +6,7 @@
 use crate::drift::Foreign;
 use crate::engine::{Asked, Engine, Step, StepError};
 use crate::event::Reply;
+use crate::guard;
 use crate::kernel::{KernelError, in_full};
 use crate::members::CommandMember;
 use crate::metrics;
@@ -37,6 +38,8 @@ pub(crate) enum Work {
         generation: u64,
         evidence: String,
     },
+    /// What the lockout guard would say of a reload.
+    Guard,
     History,
     Difference {
         from: u64,
@@ -65,6 +68,8 @@ pub(crate) enum Work {
     Expire,
     /// The kernel or the disk failed what nobody waits for.
     Retry,
+    /// Who is in has to be known, to know later since when.
+    LookAtSessions,
     Remember,
     /// Nothing: that it comes back shows the service manager that work gets done.
     Prove,
@@ -104,7 +109,7 @@ impl Queue {
         }
         // Another connection is another session that is guarded.
         let same = self.waiting.iter_mut().find(|task| {
-            task.work == work && task.work.is_done_once() && task.asked.over == asked.over
+            task.work == work && task.work.is_done_once() && task.asked.origin == asked.origin
         });
         match same {
             Some(task) => task.replies.extend(reply),
@@ -141,11 +146,13 @@ impl Work {
             Self::Reload { .. }
             | Self::GoBack
             | Self::GoBackOnDenials { .. }
+            | Self::Guard
             | Self::History
             | Self::FilesChanged
             | Self::LookAgain
             | Self::Expire
             | Self::Retry
+            | Self::LookAtSessions
             | Self::Remember
             | Self::Prove => true,
             Self::Confirm { .. }
@@ -161,8 +168,10 @@ impl Work {
     }
 
     /// Does it, as it was asked for. Blocks.
-    pub(crate) fn perform(self, asked: Asked, engine: &mut Engine) -> Response {
+    pub(crate) fn perform(self, mut asked: Asked, engine: &mut Engine) -> Response {
+        asked.over = guard::open_one(&asked.origin.connections);
         engine.asked = asked;
+        engine.shut_out.clear();
         let response = self.performed(engine);
         engine.asked = Asked::default();
         response
@@ -180,6 +189,7 @@ impl Work {
             Self::GoBackOnDenials { generation, evidence } => {
                 engine.go_back_on_denials(generation, evidence)
             }
+            Self::Guard => return engine.would_reload().map_or_else(failed, Response::Guard),
             Self::History => return Response::History(engine.history.past()),
             Self::Difference { from, to } => {
                 let difference = engine.difference(from, to).map(Box::new);
@@ -199,6 +209,10 @@ impl Work {
             Self::LookAgain => engine.look_again(),
             Self::Expire => engine.end_members(),
             Self::Retry => engine.retry(),
+            Self::LookAtSessions => {
+                engine.look_at_sessions();
+                Ok(Step::default())
+            }
             Self::Remember => {
                 engine.remember();
                 Ok(Step::default())
@@ -213,8 +227,9 @@ impl Work {
                 let lines = lines
                     .into_iter()
                     .map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
+                let shut_out = std::mem::take(&mut engine.shut_out);
                 let held = engine.held_lists.iter().map(ToString::to_string);
-                let warnings = engine.warnings().into_iter().chain(held).collect();
+                let warnings = shut_out.into_iter().chain(engine.warnings()).chain(held).collect();
                 let pending = engine.pending.as_ref().map(Pending::told);
                 let changes = lines.collect();
                 let done = Done { commit, pending, changes, warnings, saved, cannot_reconnect };

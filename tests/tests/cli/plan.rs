@@ -53,6 +53,8 @@ fn of_what_the_kernel_holds_there_is_none() {
             "open_after",
             "open_before",
             "operations",
+            "refused",
+            "shut_out",
         ],
     );
     assert_eq!((&plan["changes"], &plan["operations"]), (&value!(false), &value!([])));

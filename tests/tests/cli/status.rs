@@ -19,6 +19,7 @@ fn says_what_the_daemon_holds() {
             "denials",
             "differs",
             "drift",
+            "ending",
             "enforcement",
             "first_refused",
             "generation",

@@ -30,7 +30,7 @@ fn waits(site: &Site, text: &str) -> [TcpStream; 2] {
     let open = ["admin", "other"]
         .map(|host| site.connect(site.network.host(host), 80).expect("anybody is let in"));
     site.server.replace("tierwall.toml", text).unwrap();
-    let (code, told) = site.tierwall(&["reload", "--confirm", LONG]);
+    let (code, told) = site.tierwall(&["reload", "--force", "--confirm", LONG]);
     assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");
     open
 }
@@ -120,7 +120,7 @@ fn a_host_that_the_change_takes_out_does_not() {
     let site = Site::new(&guarded(&policy(ADMIN)));
     let daemon = site.server.start(&[]).unwrap();
     // Members alone would have changed by themselves.
-    let _open = waits(&site, &guarded(&super::without_admin().replace("admin", "ops")));
+    let _open = waits(&site, &guarded(&policy("10.0.0.99").replace("admin", "ops")));
     try_to_connect(&site, "admin", 22, 3 * LIMIT);
     let status = status_with(&site, 3 * LIMIT);
     assert!(!status["pending"].is_null(), "{status}");

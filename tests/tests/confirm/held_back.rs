@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fs;
 use std::process::Stdio;
 use std::thread;
-use tierwall_tests::site::{ADMIN, OTHER, Site, policy};
+use tierwall_tests::site::{ADMIN, OTHER, SERVER, Site, policy};
 
 /// A table that we didn't make and that does something.
 const FOREIGN: &str = "delete table inet filter; table inet filter { chain input { type filter \
@@ -134,13 +134,21 @@ fn where_it_was_edited_while_no_daemon_ran() {
 /// It is held back for what became of it, not for an edit of its members that is refused later.
 #[test]
 fn a_refused_edit_of_members_leaves_the_reason_why_a_text_is_held_back() {
-    let site = Site::new(&policy(ADMIN));
+    let own = format!("app = [\"{SERVER}\"]");
+    let by_address = |text: &str| {
+        text.replace("role = \"app\"\n", "").replace(&own, &format!("{own}\nsrv = [\"{SERVER}\"]"))
+    };
+    let site = Site::new(&by_address(&policy(ADMIN)));
     let daemon = site.server.start(&[]).unwrap();
-    site.server.replace("tierwall.toml", with_more()).unwrap();
+    let more = by_address(&with_more());
+    site.server.replace("tierwall.toml", &more).unwrap();
     assert_eq!(site.tierwall(&["reload"]).0, 0);
     assert_eq!(site.tierwall(&["rollback"]).0, 0);
     let _session = site.session("admin", 22);
-    site.server.replace("tierwall.toml", with_more().replace(ADMIN, "10.0.0.99")).unwrap();
+    site.log_in("3", ADMIN);
+    // This server leaves the tier that the admin may reach.
+    let left = more.replace(&own, "app = [\"10.0.1.99\"]");
+    site.server.replace("tierwall.toml", left).unwrap();
     site.status_when(|status| status["refused"].is_string());
     assert_eq!(site.status()["differs"]["kind"], "rolled-back");
     assert!(site.is_let_in("admin"));

@@ -40,6 +40,7 @@ fn an_edit_that_was_refused_while_the_disk_was_full_is_not_enforced_by_a_start()
     let site = Site::new(&watching_all(&policy(ADMIN)));
     let daemon = site.server.start(&[]).unwrap();
     let session = site.session("admin", 22);
+    site.log_in("3", ADMIN);
     let full = full(&site, "refused.json");
     site.server.replace("tierwall.toml", watching_all(&without_admin())).unwrap();
     let status = site.status_when(|status| !status["refused"].is_null());

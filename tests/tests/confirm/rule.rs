@@ -52,12 +52,13 @@ fn the_member_that_a_session_comes_from_comes_back() {
     assert_eq!((&past[1]["confirmation"], &past[2]["back_to"]), (&"reverted".into(), &1.into()));
     daemon.stop().unwrap();
 
-    // In the files: one that the guard would refuse isn't even proposed; this one is.
+    // In the files, where it is that of somebody who logged in.
     let text = policy(&format!("{ADMIN}\", \"10.0.0.98"))
         .replace("from = \"admin\"", "from = [\"admin\", \"10.0.0.0/24\"]");
     let site = Site::new(&ruled(&text, SHORT));
     let daemon = site.server.start(&[]).unwrap();
     let _session = site.session("admin", 22);
+    site.log_in("3", ADMIN);
     site.server
         .replace("tierwall.toml", ruled(&text, SHORT).replace(&format!("\"{ADMIN}\", "), ""))
         .unwrap();
@@ -114,6 +115,7 @@ fn what_others_did_is_put_back_also_while_an_edit_has_to_wait() {
     let site = Site::new(&two_ways(&with_admin, 80));
     let daemon = site.server.start(&["--takeover"]).unwrap();
     let _session = site.session("admin", 22);
+    site.log_in("3", ADMIN);
     site.server.replace("tierwall.toml", two_ways(&with_admin, 81)).unwrap();
     assert_eq!(site.tierwall(&["reload"]).0, 0);
     site.server.replace("tierwall.toml", two_ways("", 81)).unwrap();
@@ -143,6 +145,7 @@ fn a_removal_that_had_to_wait_is_met_again_also_in_a_text_that_is_held_back() {
     let site = Site::new(&two_ways(&with_admin, 80));
     let daemon = site.server.start(&[]).unwrap();
     let _session = site.session("admin", 22);
+    site.log_in("3", ADMIN);
     let confirmed = || {
         let _newer = site.session("admin", 22);
         let (code, told) = site.tierwall(&["confirm"]);

@@ -131,7 +131,7 @@ fn command_members(server: &Server, written: &Mutex<Written>, mut random: Random
         let (tier, member) = ("web".to_owned(), BY_COMMAND[bit].to_owned());
         let request = match wanted > held {
             true => Request::AddMember { tier, member, seconds: None, reason: None },
-            false => Request::RemoveMember { tier, member, force: false, connection: None },
+            false => Request::RemoveMember { tier, member, force: false },
         };
         written.lock().unwrap().members = vec![wanted, held];
         let answer = Client::connect(&socket).and_then(|client| client.ask(&request));

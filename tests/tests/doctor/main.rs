@@ -29,6 +29,9 @@ app = ["10.10.1.20"]
 from    = "web"
 to      = "app"
 service = "tcp/8080"
+
+[guard]
+services = []
 "#;
 
 /// A host with these addresses, each IPv4 one on an interface of its own, where everything is as the

@@ -51,7 +51,7 @@ pub(super) fn observe(common: &Common, options: &Doctor) -> Result<Facts, Error>
         Err(error) => not_judged(&mut facts, "tables of the old iptables", &error),
     }
     let inputs;
-    (facts.policy, inputs) = policy::observe(common);
+    (facts.policy, inputs) = policy::observe(common, root);
     if !common.insecure_permissions {
         facts.paths = paths::observe(&common.config, &inputs, &options.state_directory);
     }

@@ -8,7 +8,9 @@ use crate::members::CommandMember;
 use crate::metrics::Reader;
 use crate::report;
 use crate::work::Work;
-use control::{Failure, FailureKind, Reload, Request, Requester, Response, Rollback, Status};
+use control::{
+    Failure, FailureKind, Origin, Reload, Request, Requester, Response, Rollback, Status,
+};
 use policy::ConfirmTime;
 
 impl Daemon {
@@ -19,9 +21,14 @@ impl Daemon {
         Status { unrecorded, ..self.status.clone() }
     }
 
-    pub(super) fn request(&mut self, request: Request, by: Requester, reply: Reply) {
+    pub(super) fn request(
+        &mut self,
+        request: Request,
+        (by, origin): (Requester, Origin),
+        reply: Reply,
+    ) {
         let is_root = by.uid == 0;
-        let mut asked = Asked { by: Some(by), over: None };
+        let asked = Asked { by: Some(by), origin, over: None };
         let work = match request {
             Request::Status => {
                 let denials = denials::summary(&self.denials, report::now());
@@ -58,18 +65,14 @@ impl Daemon {
                 let _ = reply.send(Response::Members(members));
                 return;
             }
-            Request::Reload(Reload { force, confirm, replace, connection }) => {
-                asked.over = connection;
-                match time_to_confirm(confirm) {
-                    Ok(time) => Work::Reload { force, time, replace },
-                    Err(failure) => {
-                        let _ = reply.send(Response::Failed(failure));
-                        return;
-                    }
+            Request::Reload(Reload { force, confirm, replace }) => match time_to_confirm(confirm) {
+                Ok(time) => Work::Reload { force, time, replace },
+                Err(failure) => {
+                    let _ = reply.send(Response::Failed(failure));
+                    return;
                 }
-            }
-            Request::Rollback(Rollback { generation, force, confirm, connection }) => {
-                asked.over = connection;
+            },
+            Request::Rollback(Rollback { generation, force, confirm }) => {
                 match time_to_confirm(confirm) {
                     Ok(time) => Work::Rollback { generation, force, time },
                     Err(failure) => {
@@ -79,21 +82,18 @@ impl Daemon {
                 }
             }
             Request::Confirm { force } => Work::Confirm { force },
+            Request::Guard => Work::Guard,
             Request::History => Work::History,
             Request::Difference { from, to } => Work::Difference { from, to },
             Request::Teardown => Work::Teardown,
-            Request::Takeover { force, connection } => {
-                asked.over = connection;
-                Work::Takeover { force }
-            }
+            Request::Takeover { force } => Work::Takeover { force },
             Request::AddMember { tier, member, seconds, reason } => {
                 let added = report::now();
                 let until = seconds.map(|seconds| added.saturating_add(seconds));
                 let by = asked.by.as_ref().map_or(0, |by| by.uid);
                 Work::AddMember(CommandMember { tier, member, added, until, by, reason })
             }
-            Request::RemoveMember { tier, member, force, connection } => {
-                asked.over = connection;
+            Request::RemoveMember { tier, member, force } => {
                 Work::RemoveMember { tier, member, force }
             }
             Request::PromotedMember { tier, member } => Work::Promoted { tier, member },

@@ -72,6 +72,7 @@ mod tests {
             interface: 0,
             uid: 0,
             inode: 1,
+            cookie: 0,
         }
     }
 

@@ -18,8 +18,7 @@ use crate::refusal::Refusal;
 use crate::requester::in_words;
 use control::{Confirmation, Enforcement, HeldBack};
 use policy::{ConfirmTime, Policy};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long after going back failed it is tried again.
@@ -90,20 +89,10 @@ impl Engine {
     /// Whether a guarded session comes from an address that a tier loses.
     pub(super) fn loses_session(&self, before: &Policy, after: &Policy) -> bool {
         let services = [&before.guarded, &after.guarded];
-        let guarded = Guarded { services: &services, asker: self.asked.over.as_ref() };
         // Who can't be seen isn't guarded; the lockout guard has said so.
-        let sessions = guard::sessions(guarded).unwrap_or_default();
-        let is_in = |policy: &Policy, tier: &str, address: IpAddr| {
-            policy.tiers.get(tier).is_some_and(|tier| tier.holds(address))
-        };
-        let addresses: BTreeSet<IpAddr> =
-            sessions.iter().map(|session| session.peer.ip()).collect();
-        addresses.into_iter().any(|address| {
-            before
-                .tiers
-                .keys()
-                .any(|tier| is_in(before, tier, address) && !is_in(after, tier, address))
-        })
+        let Ok(present) = self.present_on(&services, "", false) else { return false };
+        let peers = present.with_say().into_iter().map(|session| session.peer.ip());
+        !before.removed_in(after, peers).is_empty()
     }
 
     /// Puts on the disk how the step that follows is gone back from. One that takes the place of
@@ -152,8 +141,8 @@ impl Engine {
     pub(super) fn wait(&mut self, mut pending: Pending) {
         let services = [&self.applied.guarded, &pending.back.guarded];
         let guarded = Guarded { services: &services, asker: pending.record.asker.as_ref() };
-        let found = guard::sessions(guarded).and_then(|sessions| {
-            let from: BTreeSet<IpAddr> = sessions.iter().map(|session| session.peer.ip()).collect();
+        let found = self.present_on(&services, &pending.record.reason, false).and_then(|present| {
+            let from = present.with_say().iter().map(|session| session.peer.ip()).collect();
             Ok(Sessions { from, older: guard::any_state(guarded)? })
         });
         let mut sessions = found.unwrap_or_else(|error| {
@@ -397,7 +386,8 @@ impl Engine {
         let open = guard::established(guarded).map_err(|error| {
             StepError::Unproven(format!("can't tell who has a session here: {error}"))
         })?;
-        let mut newer = open.difference(&sessions.older).peekable();
+        let newer = open.keys().filter(|session| !sessions.older.contains(session));
+        let mut newer = newer.peekable();
         let stranger = newer.peek().map(|session| session.peer.ip());
         if newer.any(|session| sessions.from.contains(&session.peer.ip())) {
             return Ok(());

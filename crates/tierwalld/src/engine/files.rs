@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::problem::Problem;
 use crate::refusal::digest;
 use crate::state::StateDirectory;
-use control::Enforcement;
+use control::{Enforcement, Guarded};
 use policy::model::{Ownership, Watch};
 use policy::{
     Again, ConfirmTime, Diagnostic, Diagnostics, HeldList, HoldReason, ListCache, Loaded, Policy,
@@ -39,9 +39,32 @@ impl Engine {
         let time = time.or_else(|| self.rule(&candidate.policy)).or(waits);
         let proposal = time.map(|time| self.proposal(time, true));
         let terms = Terms { force, is_insisted: force, proposal, ..Terms::default() };
-        let step = self.apply(candidate, "reload", terms);
+        let step = self.apply_or_members(candidate, "reload", terms);
         self.unrecorded &= step.is_err();
         self.taken(read, step)
+    }
+
+    /// What the lockout guard says of the files as they are now, for whoever asks. Nothing is noted
+    /// of them.
+    pub(crate) fn would_reload(&mut self) -> Result<Guarded, StepError> {
+        let so_far = Some((&self.server, &self.applied));
+        let (state, known) = (self.state.as_ref(), self.lists.known().clone());
+        let (_, found) = load(&self.options, &mut self.lists, so_far, state, Taking::Asked);
+        // What is only looked at isn't taken: a list that looks emptied by accident is held still.
+        self.lists.know(known);
+        let Candidate { policy, server, .. } =
+            found.map_err(|bad| StepError::BadPolicy(bad.problem.told))?;
+        let rules_change = !self.applied.waiting(&policy).is_empty();
+        let lost = rules_change.then(|| self.lost_way_in(&policy, &server)).flatten();
+        let before = std::mem::replace(&mut self.server, server);
+        let verdict = self.guard(&self.members.added_to(&policy), "reload", false);
+        self.server = before;
+        let verdict = verdict?;
+        Ok(Guarded {
+            policy_file: self.options.config.display().to_string(),
+            refused: verdict.refusal().or(lost),
+            shut_out: verdict.warnings(),
+        })
     }
 
     /// Reads the files again, and applies what applies by itself.
@@ -129,10 +152,39 @@ impl Engine {
             let time = self.rule(&candidate.policy);
             let proposal = time.map(|time| self.proposal(time, true));
             let terms = Terms { proposal, ..Terms::default() };
-            return self.apply(candidate, "files changed", terms);
+            return self.apply_or_members(candidate, "files changed", terms);
         }
         let next = self.applied.with_members_of(&candidate.policy);
         self.take_members(candidate, next, false)
+    }
+
+    /// Applies a text. Where it is refused, still what it changes of members: they are no part of
+    /// the rules for which it is.
+    fn apply_or_members(
+        &mut self,
+        candidate: Candidate,
+        reason: &'static str,
+        terms: Terms,
+    ) -> Result<Step, StepError> {
+        let edited = candidate.policy.clone();
+        let step = self.apply(candidate, reason, terms);
+        if self.held || !matches!(step, Err(StepError::Lockout(_))) {
+            return step;
+        }
+        let next = self.applied.with_members_of(&edited);
+        if next.has_members_of(&self.applied) {
+            return step;
+        }
+        let refused = self.refused.clone();
+        let (server, warnings) = (self.server.clone(), self.warnings.clone());
+        // Where that is refused too, it is told.
+        let _ = self.take_members(
+            Candidate { policy: edited, server, warnings, held: Vec::new() },
+            next,
+            true,
+        );
+        self.refused = refused;
+        step
     }
 
     /// Applies what a text that is held back gained and lost in members.
@@ -205,7 +257,8 @@ impl Engine {
         let state = self.state.as_ref();
         let (inputs, candidate) = load(&self.options, &mut self.lists, so_far, state, taking);
         self.inputs = inputs;
-        let candidate = candidate.map_err(|bad| self.refuse(bad.problem))?;
+        let mut candidate = candidate.map_err(|bad| self.refuse(bad.problem))?;
+        candidate.warnings.extend(self.way_in_warnings(&candidate.policy, &candidate.server));
         self.note_read(candidate.policy.clone());
         self.hold_lists(candidate.held.clone());
         self.problem = None;
@@ -239,7 +292,7 @@ impl Engine {
         &mut self,
         candidate: Candidate,
         reason: &'static str,
-        terms: Terms,
+        mut terms: Terms,
     ) -> Result<Step, StepError> {
         let Candidate { policy, server, warnings, held: _ } = candidate;
         let differs = policy != self.applied;
@@ -252,6 +305,9 @@ impl Engine {
             return Ok(Step::default());
         }
         let rules_changed = differs && !self.applied.waiting(&policy).is_empty();
+        if rules_changed {
+            terms.lost_way_in = self.lost_way_in(&policy, &server);
+        }
         let before = (
             std::mem::replace(&mut self.applied, policy),
             std::mem::replace(&mut self.server, server),

@@ -26,6 +26,8 @@ impl Engine {
             let by = in_words(self.asked.by.as_ref());
             tracing::info!(target: kind::MEMBER_ADDED, tier, member, until, by, comment, "member added");
         }
+        // One for a short time may end soon.
+        self.look_at_sessions();
         Ok(step)
     }
 

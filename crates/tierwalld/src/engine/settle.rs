@@ -5,7 +5,6 @@ use super::changed::Next;
 use super::confirm::Proposal;
 use super::{Engine, Step, StepError};
 use crate::before::Part;
-use crate::guard::{self, Guarded};
 use crate::host::Server;
 use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError, Settled};
@@ -20,13 +19,14 @@ use crate::report;
 use crate::state::StateDirectory;
 use control::{ChangeLine, Confirmation, Enforcement, Generation, HeldBack};
 use netlink::Adopted;
+use policy::guard::{Asker, Verdict, judge};
 use policy::model::{Mode, Modes};
 use policy::{Host, Policy, Sign, compile};
 use ruleset::Ruleset;
 use std::io;
 
 /// Steps that bring the kernel to what the files say.
-const FILES: [&str; 4] = ["start", "reload", "files changed", "members changed"];
+pub(super) const FILES: [&str; 4] = ["start", "reload", "files changed", "members changed"];
 
 /// The step that takes back a change that wasn't confirmed: nobody has to insist on it.
 pub(super) const WENT_BACK: &str = "went back";
@@ -52,6 +52,8 @@ pub(super) struct Terms {
     /// Whether this server's addresses are the reason, so that who is in by one that is gone isn't
     /// guarded.
     pub(super) is_of_addresses: bool,
+    /// That it takes the last way in, where a text does.
+    pub(super) lost_way_in: Option<String>,
 }
 
 impl Terms {
@@ -70,11 +72,23 @@ impl Engine {
     /// Where it has to be confirmed, that is on the disk before the kernel is asked. On an error
     /// the record stays for the caller to [withdraw](Engine::withdraw).
     pub(super) fn settle(&mut self, reason: &'static str, terms: Terms) -> Result<Step, StepError> {
-        let Terms { force, proposal, back_to, holds_back, is_insisted, removed, is_of_addresses } =
-            terms;
+        let Terms {
+            force,
+            proposal,
+            back_to,
+            holds_back,
+            is_insisted,
+            removed,
+            is_of_addresses,
+            lost_way_in,
+        } = terms;
         self.expire_members();
         let policy = self.members.added_to(&self.applied);
-        let lockout = if force { None } else { self.lockout(&policy, is_of_addresses)? };
+        let verdict = match force {
+            true => Verdict::Apply(Vec::new()),
+            false => self.guard(&policy, reason, is_of_addresses)?,
+        };
+        let lockout = verdict.refusal().or(lost_way_in.filter(|_| !force));
         if let Some(why) = lockout {
             // A text that is held back already stays so for what it was held back for.
             if FILES.contains(&reason) && !(holds_back && self.refusal.is_some()) {
@@ -95,6 +109,10 @@ impl Engine {
         let is_first = self.prepare_enforcement(&policy, number)?;
         let settled = commit(&mut self.kernel, &policy, &self.server, self.state.as_ref())?;
         (self.held, self.refused) = (false, None);
+        self.shut_out = verdict.warnings();
+        for line in &self.shut_out {
+            tracing::warn!(target: kind::SHUT_OUT, reason, "{line}");
+        }
         if FILES.contains(&reason) && !holds_back && self.refusal.take().is_some() {
             self.record_refusal();
         }
@@ -182,33 +200,33 @@ impl Engine {
         self.held_back().map(|refusal| refusal.why.clone())
     }
 
-    /// The lockout that bringing the kernel to `policy` would be, if it is one.
-    fn lockout(
+    /// What the lockout guard says of bringing the kernel to `policy`.
+    pub(super) fn guard(
         &mut self,
         policy: &Policy,
+        reason: &str,
         is_of_addresses: bool,
-    ) -> Result<Option<String>, KernelError> {
-        let guarded = Guarded { services: &[&policy.guarded], asker: self.asked.over.as_ref() };
-        let sessions = guard::sessions(guarded);
-        // Else one counts whose address may be gone for this moment only.
-        let sessions = if is_of_addresses { sessions.map(guard::to_own) } else { sessions };
-        let sessions = match sessions {
-            Ok(sessions) => sessions,
+    ) -> Result<Verdict, KernelError> {
+        let mut present = match self.present(policy, reason, is_of_addresses) {
+            Ok(present) => present,
             Err(error) => {
                 tracing::warn!(target: kind::GUARD_BLIND, %error, "can't tell who has a session here; nobody is guarded");
-                return Ok(None);
+                return Ok(Verdict::Apply(Vec::new()));
             }
         };
-        if sessions.is_empty() || self.kernel.is_foreign()? {
-            return Ok(None);
+        if present.with_say().is_empty() && present.open.is_empty() || self.kernel.is_foreign()? {
+            return Ok(Verdict::Apply(Vec::new()));
+        }
+        if reason == "start" && self.kernel.standing()?.input_drops {
+            present.asker = Asker::Nobody;
         }
         // Who gets in by a table of others isn't known: whoever is in counts.
         let (none, is_foreign) = (Ruleset::default(), self.kernel.has_foreign()?);
         let previous = if is_foreign { &none } else { self.kernel.mirror()? };
         let (role, users) = (&self.server.role, &self.server.users);
         let after = compile(policy, Host { role, users, previous: Some(previous) });
-        let lockout = guard::lockout(&sessions, (&self.enforced, previous), &after);
-        Ok(lockout.map(|lockout| lockout.to_string()))
+        let host = Host { role, users, previous: None };
+        Ok(judge(&present, previous, &after, policy, host))
     }
 
     /// The open connections that the table in the kernel would deny as new ones.

@@ -20,6 +20,7 @@ use crate::options::Options;
 use crate::pending::{self, Damage, Found, Pending};
 use crate::refusal::{Refusal, digest};
 use crate::report;
+use crate::session_ages::Ages;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
 use control::{Enforcement, HeldBack, TableState};
@@ -68,9 +69,6 @@ impl Engine {
         let (beginning, candidate) = begin(files, state.as_ref())?;
         let is_closed = matches!(beginning, Beginning::Closed);
         let Candidate { policy, server, warnings, held: _ } = candidate;
-        warnings
-            .iter()
-            .for_each(|warning| tracing::warn!(target: kind::POLICY_WARNING, "{warning}"));
         let mut engine = Self {
             kernel,
             members: state.as_ref().map(member_file::load).unwrap_or_default(),
@@ -86,6 +84,9 @@ impl Engine {
             recheck: false,
             unrecorded: false,
             asked: Asked::default(),
+            ages: Ages::default(),
+            ending: Vec::new(),
+            shut_out: Vec::new(),
             read: read.unwrap_or_else(|| policy.clone()),
             read_digest: OnceCell::new(),
             refusal: state.as_ref().and_then(Refusal::load),
@@ -112,6 +113,13 @@ impl Engine {
             warnings,
             told_of_role: Vec::new(),
         };
+        engine.look_at_sessions();
+        let more = engine.way_in_warnings(&engine.applied, &engine.server);
+        engine.warnings.extend(more);
+        engine
+            .warnings
+            .iter()
+            .for_each(|warning| tracing::warn!(target: kind::POLICY_WARNING, "{warning}"));
         let policy = engine.members.added_to(&engine.applied);
         let (role, users) = (&engine.server.role, &engine.server.users);
         let compile =

@@ -84,6 +84,9 @@ kinds! {
     /// A step was refused since it would lock out an open session.
     REFUSED "refused"
         "71db209ae018466488a71d7bd07c5a8b"
+    /// A step was made although an open session couldn't come again.
+    SHUT_OUT "shut-out"
+        "b6a0c5f17e5d4a0d8c4b1f0e9d3a7c52"
     /// Open sessions can't be listed, so nobody is guarded.
     GUARD_BLIND "guard-blind"
         "1822360698c749bfa08837d4773757ad"
@@ -111,6 +114,9 @@ kinds! {
     /// The files took over a member by command.
     MEMBER_PROMOTED "member-promoted"
         "b37b8483cefe45e39ba5c19c1cfbb8a2"
+    /// The time of a member by command is over soon, and somebody is in by it.
+    MEMBER_ENDS "member-ends"
+        "a1f6de1c0b3f4c86b6f4c8a40dd1c9e7"
     /// The time of a member by command is over.
     MEMBER_EXPIRED "member-expired"
         "eeacba296b014a77a59deb3849406344"

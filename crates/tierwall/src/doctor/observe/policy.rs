@@ -4,14 +4,17 @@ use super::super::facts::{Good, Policy};
 use crate::judge::lookup_user;
 use crate::options::Common;
 use crate::own_addresses::own_addresses;
+use crate::sshd;
 use policy::{
-    Diagnostics, Input, Options, check_role, check_size, load, resolve_users, role_of,
-    roles_by_network,
+    Diagnostics, Entered, Input, Options, check_role, check_size, check_sshd, check_way_in, load,
+    resolve_users, role_of, roles_by_network,
 };
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
 
 /// The policy, and what of the file system it depends on.
-pub(super) fn observe(common: &Common) -> (Policy, BTreeSet<Input>) {
+pub(super) fn observe(common: &Common, root: &Path) -> (Policy, BTreeSet<Input>) {
     if matches!(common.config.try_exists(), Ok(false)) {
         return (Policy::Missing, BTreeSet::new());
     }
@@ -21,13 +24,21 @@ pub(super) fn observe(common: &Common) -> (Policy, BTreeSet<Input>) {
         let errors = lines(&loaded.diagnostics, true);
         return (Policy::Bad { errors, says: None }, loaded.inputs);
     };
-    let mut diagnostics = loaded.diagnostics;
+    let mut ports = sshd::listening();
+    if ports.is_empty() {
+        // The service manager may hold the sockets.
+        ports = control::sshd_ports(root);
+    }
+    let mut diagnostics = check_sshd(&policy, &ports);
+    diagnostics.extend(loaded.diagnostics);
     let mut by_network = Vec::new();
     // Without an address nothing is known of its role.
     if let Ok(addresses) = own_addresses() {
         let role = role_of(&policy, &addresses);
         diagnostics.extend(check_role(&policy, &role, &addresses));
         by_network = roles_by_network(&policy, &addresses);
+        let own: Vec<IpAddr> = addresses.iter().map(|own| own.address).collect();
+        diagnostics.extend(check_way_in(&policy, Entered { role: &role, own: &own }));
         diagnostics.extend(resolve_users(&policy, &role, lookup_user).1);
         diagnostics.extend(check_size(&policy, &role));
     }

@@ -17,8 +17,8 @@ use ruleset::{Address, AddressSet, Hook, Ruleset, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The port that the sender's side of a connection has here. Tables ask for a source port only
-/// where a DHCP client's traffic has its own.
+/// The port that the sender's side of a connection has here. Of what opens a connection, tables ask
+/// for a source port only if it is DHCP's or that of a UDP service, which may speak first.
 const SOURCE_PORT: u16 = 49_152;
 
 /// The ICMP type of an echo request, in either family.

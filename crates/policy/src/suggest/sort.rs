@@ -24,8 +24,8 @@ use std::net::IpAddr;
 /// Services that one address may try, or be tried on, before that looks like a scan.
 pub const SCAN: usize = 16;
 
-/// The port that the sender's side of a connection has here. Tables ask for a source port only
-/// where a DHCP client's traffic has its own.
+/// The port that the sender's side of a connection has here. Of what opens a connection, tables ask
+/// for a source port only if it is DHCP's or that of a UDP service, which may speak first.
 const SOURCE_PORT: u16 = 49_152;
 
 /// What can be allowed, in the words of the policy.

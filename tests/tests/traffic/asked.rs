@@ -7,6 +7,8 @@ use super::wire::ARRIVED;
 use nix::unistd::{Uid, setfsuid};
 use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 use tierwall_tests::network::Host;
 
 /// Root may send to port 7001 there, everybody to port 7002, and the peer may ask port 7000 here.
@@ -32,13 +34,22 @@ service = "udp/7000"
 
 const SOMEBODY: u32 = 65534;
 
-/// A socket of that user's.
+/// A socket of that user's. One that was just closed may still be open for a moment in a process
+/// that another test starts, until that executes its program.
 fn bind(host: &Host, user: u32, address: IpAddr, port: u16) -> UdpSocket {
-    let socket = host.namespace.run(|| {
-        setfsuid(Uid::from_raw(user));
-        UdpSocket::bind((address, port))
-    });
-    let socket = socket.unwrap();
+    let start = Instant::now();
+    let socket = loop {
+        let socket = host.namespace.run(|| {
+            setfsuid(Uid::from_raw(user));
+            UdpSocket::bind((address, port))
+        });
+        match socket {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && start.elapsed() < ARRIVED => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            socket => break socket.unwrap(),
+        }
+    };
     socket.set_read_timeout(Some(ARRIVED)).unwrap();
     socket
 }

@@ -21,7 +21,7 @@ use ruleset::{Base, States, TABLE, TABLE_COMMENT};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub use rule::{End, Map, Matches, Rule};
+pub use rule::{Diversion, End, Map, Matches, Rule};
 
 /// How many elements of a verdict map are read: reading takes time that grows with the square of
 /// their number, and there are few different verdicts.

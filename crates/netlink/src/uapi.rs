@@ -294,6 +294,10 @@ pub(crate) const NFT_TRACETYPE_RETURN: u32 = 2;
 pub(crate) const NFT_TRACETYPE_RULE: u32 = 3;
 /// `NFTA_TARGET_NAME` (`linux/netfilter/nf_tables_compat.h`).
 pub(crate) const NFTA_TARGET_NAME: u16 = 1;
+/// `NFTA_TARGET_INFO`.
+pub(crate) const NFTA_TARGET_INFO: u16 = 3;
+/// `XT_CT_NOTRACK` in the first field of `struct xt_ct_target_info` (`linux/netfilter/xt_CT.h`).
+pub(crate) const XT_CT_NOTRACK: u16 = 1;
 
 pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 pub(crate) const IPCTNL_MSG_CT_NEW: u16 = 0;

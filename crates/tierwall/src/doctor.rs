@@ -37,6 +37,8 @@ use facts::Facts;
 use netlink::survey::Family;
 use show::Report;
 
+pub(crate) use chains::beside;
+
 pub(crate) fn run(common: &Common, options: &Doctor) -> Result<u8, Error> {
     if options.sysctl && common.json {
         let hint = Some("leave --json away: what is printed is a file for /etc/sysctl.d".into());

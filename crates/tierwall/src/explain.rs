@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 mod json;
 pub(crate) mod text;
 
+use crate::doctor;
 use crate::error::Error;
 use crate::judge::{Whole, lookup_user, resolve, stand_in_users, tell_diagnostics, whole};
 use crate::options::{Common, Explain};
@@ -52,6 +53,9 @@ pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
     let explanation = policy
         .explain(&server, &users, &question)
         .map_err(|error| Error::Question(error.to_string(), Some(error.hint().into())))?;
+    if options.as_.is_none() && explanation.ends.iter().any(|end| end.is_here) {
+        notes.extend(beside());
+    }
     let (policy, server, question) = (&policy, &server, &question);
     let asked = text::Asked { options, words: [from, to, on], policy, server, question };
     match common.json {
@@ -62,6 +66,12 @@ pub(crate) fn run(common: &Common, options: &Explain) -> Result<u8, Error> {
         true => control::exit::DENIED,
         false => control::exit::OK,
     })
+}
+
+/// What tables of others on this server have a say, as far as this user may know.
+fn beside() -> Vec<String> {
+    let survey = netlink::Connection::open().and_then(|mut connection| connection.survey());
+    survey.map(|survey| doctor::beside(&survey)).unwrap_or_default()
 }
 
 /// The server that is asked: this one, or that of `--as`.

@@ -24,6 +24,8 @@ fn firewalld_is_named_with_the_chains_that_deny() {
     let what = chain["what"].as_str().unwrap();
     assert!(what.contains("table inet firewalld, chain filter_INPUT (hook input"), "{what}");
     let running = finding(&server, "firewalld");
+    let advice = running["advice"].as_str().unwrap();
+    assert!(advice.contains("tierwall import --table inet/firewalld"), "{advice}");
     let details: Vec<&str> =
         running["details"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     assert!(details.contains(&"table inet firewalld"), "{details:?}");
@@ -85,6 +87,64 @@ fn chains_of_others_are_named_with_where_they_deny() {
         ["warning foreign-drop-some", "warning foreign-drop", "note daemon-away"]
     );
     assert_text!("foreign-chains", server);
+}
+
+#[test]
+fn rules_that_take_packets_another_way_are_named() {
+    let (_network, host) = host(&["10.10.1.20"]);
+    let server = server(&host, POLICY);
+    let ask = || {
+        let question = ["explain", "--from", "web", "--to", "self", "--service", "tcp/8080"];
+        let output = server.tierwall(&question).unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!ask().contains("note: table"), "{}", ask());
+    for (table, hook, rule, id, says) in [
+        (
+            "inet x",
+            "prerouting priority raw",
+            "tcp dport 8080 notrack",
+            "untracked",
+            "keeps packets",
+        ),
+        ("inet x", "output priority raw", "jump later", "untracked", "keeps packets"),
+        ("inet x", "input priority -5", "tcp dport 8080 synproxy mss 1460", "diverted", "synproxy"),
+        (
+            "inet x",
+            "prerouting priority mangle",
+            "tcp dport 8080 tproxy ip to :9",
+            "diverted",
+            "tproxy",
+        ),
+        ("netdev x", "ingress device eth0 priority 0", "fwd to lo", "diverted", "fwd"),
+        ("netdev x", "egress device eth0 priority 0", "fwd to lo", "diverted", "fwd"),
+    ] {
+        let later = if rule == "jump later" { "chain later {\nnotrack\n}" } else { "" };
+        let script = format!(
+            "table {table} {{\n{later}\nchain c {{\ntype filter hook {hook};\n{rule}\n}}\n}}"
+        );
+        nft(&server, &script);
+        let found = finding(&server, &format!("foreign-{id}"));
+        assert_eq!(found["severity"], "warning", "{found}");
+        assert!(found["what"].as_str().unwrap().contains(says), "{found}");
+        assert!(ask().contains(&format!("note: table {table}, chain c")), "{}", ask());
+        nft(&server, &format!("delete table {table}"));
+    }
+    // The numbers of an interface's hooks are those of other hooks elsewhere.
+    for (hook, order) in [("egress", "after"), ("ingress", "before")] {
+        nft(
+            &server,
+            &format!(
+                "table netdev x {{ chain c {{ type filter hook {hook} device eth0 priority 0; udp dport 9 drop; }}; }}"
+            ),
+        );
+        let found = finding(&server, "foreign-drop-some");
+        assert!(found["what"].as_str().unwrap().contains(hook), "{found}");
+        let order = format!("it sees packets {order} tierwall's chain");
+        assert!(found["details"].as_array().unwrap().contains(&order.into()), "{found}");
+        nft(&server, "delete table netdev x");
+    }
 }
 
 #[test]

@@ -16,6 +16,22 @@ pub struct Rule {
     pub end: Option<End>,
     /// The verdict maps that it looks in.
     pub maps: Vec<Map>,
+    /// What it does to packets that no verdict tells.
+    pub diverts: Option<Diversion>,
+}
+
+/// What a rule does to packets beside their way through the chains: an allowed connection may fail
+/// by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Diversion {
+    /// Connection tracking doesn't see them.
+    Untracked,
+    /// The kernel answers the start of a connection in the server's place.
+    Synproxy,
+    /// They leave by another interface, past all later chains.
+    Forwarded,
+    /// They go to a local program that none of their ports names.
+    Proxied,
 }
 
 /// A verdict map that a rule looks in.
@@ -113,6 +129,7 @@ impl Rule {
             matches: matches(&expressions),
             end: expressions.iter().find_map(end),
             maps: maps(&expressions),
+            diverts: expressions.iter().find_map(diversion),
         })
     }
 }
@@ -128,6 +145,29 @@ fn end(decoded: &Decoded) -> Option<End> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+fn diversion(decoded: &Decoded) -> Option<Diversion> {
+    let by_name = |name: &str| match name {
+        "notrack" | "NOTRACK" => Some(Diversion::Untracked),
+        "synproxy" | "SYNPROXY" => Some(Diversion::Synproxy),
+        "fwd" => Some(Diversion::Forwarded),
+        "tproxy" | "TPROXY" => Some(Diversion::Proxied),
+        _ => None,
+    };
+    if decoded.raw.name != "target" {
+        return by_name(&decoded.raw.name);
+    }
+    match text(&decoded.raw, NFTA_TARGET_NAME)?.as_str() {
+        // Its other uses are zones and helpers.
+        "CT" => {
+            let fields = Fields::<16>::new(&decoded.raw.data).ok()?;
+            let flags = fields.get(NFTA_TARGET_INFO)?.payload.first_chunk::<2>().copied()?;
+            let untracked = u16::from_ne_bytes(flags) & XT_CT_NOTRACK != 0;
+            untracked.then_some(Diversion::Untracked)
+        }
+        target => by_name(target),
     }
 }
 
@@ -227,6 +267,31 @@ mod tests {
     fn what_is_not_known_is_a_condition_and_no_end() {
         let rule = decode(&rule("of-tomorrow", &[])).expect("well-formed");
         assert_eq!((rule.handle, rule.matches, rule.end), (7, Matches::Some, None));
+    }
+
+    #[test]
+    fn what_no_verdict_tells_is_known_by_its_name() {
+        let target = |name: &str, info: &[u8]| {
+            let mut data = Vec::new();
+            put_text(&mut data, NFTA_TARGET_NAME, name);
+            put(&mut data, NFTA_TARGET_INFO, info);
+            decode(&rule("target", &data)).expect("well-formed").diverts
+        };
+        let expression = |name: &str| decode(&rule(name, &[])).expect("well-formed").diverts;
+        for (name, diverts) in [
+            ("notrack", Some(Diversion::Untracked)),
+            ("synproxy", Some(Diversion::Synproxy)),
+            ("fwd", Some(Diversion::Forwarded)),
+            ("tproxy", Some(Diversion::Proxied)),
+            ("counter", None),
+        ] {
+            assert_eq!(expression(name), diverts, "{name}");
+        }
+        assert_eq!(target("CT", &XT_CT_NOTRACK.to_ne_bytes()), Some(Diversion::Untracked));
+        assert_eq!(target("CT", &[0, 0, 0, 0]), None);
+        assert_eq!(target("CT", &[1]), None);
+        assert_eq!(target("TPROXY", &[]), Some(Diversion::Proxied));
+        assert_eq!(target("LOG", &[]), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::facts::Policy;
 use super::finding::{Finding, Id, Severity};
 use super::product::Product;
 use super::walk::{Fate, Place, ReversePath};
-use netlink::survey::{Chain, Family, Survey, Table};
+use netlink::survey::{Chain, Diversion, Family, Survey, Table};
 use policy::model::Forward;
 use ruleset::{Base, Hook, Policy as ChainPolicy, TABLE};
 
@@ -36,6 +36,7 @@ pub(super) fn check(survey: &Survey, policy: &Policy) -> Vec<Finding> {
             }
             findings.extend(denials(&at, &fate, policy, has_docker));
             findings.extend(queue(&at, &fate));
+            findings.extend(fate.diverts.iter().map(|(what, by)| diverted(&at, *what, by)));
         }
     }
     if !layer_two.is_empty() {
@@ -119,16 +120,15 @@ impl At<'_> {
 
     /// When it sees a packet that tierwall sees too.
     fn order(&self) -> &'static str {
-        match (self.base.hook, self.base.priority) {
-            (Hook::Input | Hook::Output | Hook::Forward, priority) => match priority {
-                ..0 => "it sees packets before tierwall's chain",
-                0 => "it has the priority of tierwall's chain: the newer of both comes first",
-                1.. => "it sees packets after tierwall's chain",
-            },
-            (Hook::Other(_), _) => match hook_name(self.family, self.base.hook) {
-                "postrouting" | "egress" => "it sees packets after tierwall's chain",
-                _ => "it sees packets before tierwall's chain",
-            },
+        // By name: the numbers of an interface's own hooks are those of others elsewhere.
+        match (hook_name(self.family, self.base.hook), self.base.priority) {
+            ("postrouting" | "egress", _) | ("input" | "output" | "forward", 1..) => {
+                "it sees packets after tierwall's chain"
+            }
+            ("input" | "output" | "forward", 0) => {
+                "it has the priority of tierwall's chain: the newer of both comes first"
+            }
+            _ => "it sees packets before tierwall's chain",
         }
     }
 
@@ -184,7 +184,7 @@ fn denials(at: &At<'_>, fate: &Fate, policy: &Policy, has_docker: bool) -> Optio
                 .detail(by)
                 .detail(at.order())
                 .detail(format!("{} must be accepted by every base chain of a hook: what the policy allows stays closed unless this one accepts it too", at.of_which()))
-                .advice("take the chain away once the policy says what it says, or accept there what the policy allows"),
+                .advice(format!("take the chain away once the policy says what it says{}, or accept there what the policy allows", drafted(at))),
         );
     }
     // What was made to deny is left to deny.
@@ -223,6 +223,16 @@ fn denials(at: &At<'_>, fate: &Fate, policy: &Policy, has_docker: bool) -> Optio
     )
 }
 
+/// How a policy is drafted out of the table, if `import` reads such.
+fn drafted(at: &At<'_>) -> String {
+    let is_read = matches!(at.family, Family::Inet | Family::Ip | Family::Ip6)
+        && matches!(hook_name(at.family, at.base.hook), "input" | "output");
+    match is_read {
+        true => format!(" (`tierwall import --table {}/{}` drafts it)", at.family, at.table),
+        false => String::new(),
+    }
+}
+
 fn queue(at: &At<'_>, fate: &Fate) -> Option<Finding> {
     let place = fate.queue.as_ref()?;
     Some(
@@ -233,6 +243,74 @@ fn queue(at: &At<'_>, fate: &Fate) -> Option<Finding> {
             )
             .advice("nothing, if that is meant: an IDS does so"),
     )
+}
+
+/// What becomes of allowed connections where a rule of others does more than let pass or deny.
+fn diverted(at: &At<'_>, diversion: Diversion, by: &Place) -> Finding {
+    let (id, does, means, advice) = match diversion {
+        Diversion::Untracked => (
+            Id::ForeignUntracked,
+            "keeps packets from connection tracking",
+            "tierwall knows the answers of an allowed connection by tracking: without it they count as connections of their own, and are denied",
+            "take the rule away, or limit it to packets that are only forwarded",
+        ),
+        Diversion::Synproxy => (
+            Id::ForeignDiverted,
+            "answers new connections in the server's place (synproxy)",
+            "it needs packets that are untracked or invalid to pass, which tierwall's chain may deny: an allowed service may not answer",
+            "take the rule away: the kernel's own SYN cookies protect a server (net.ipv4.tcp_syncookies)",
+        ),
+        Diversion::Forwarded => (
+            Id::ForeignDiverted,
+            "sends packets out of another interface (fwd)",
+            "they pass all other chains by: the policy neither allows nor denies them",
+            "nothing, if that is meant; otherwise take the rule away",
+        ),
+        Diversion::Proxied => (
+            Id::ForeignDiverted,
+            "hands packets to a transparent proxy (tproxy)",
+            "they keep the port that they were sent to, and that is what the policy judges them by, not the proxy's",
+            "allow the ports that the proxy takes over, not its own",
+        ),
+    };
+    Finding::warning(id, format!("{} {does}", at.described()))
+        .detail(format!("by {}", shown(by)))
+        .detail(means)
+        .advice(advice)
+}
+
+/// Chains of others through which packets of this server's own connections go and that may change
+/// what becomes of them, a line each.
+pub(crate) fn beside(survey: &Survey) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (family, name, table) in foreign(survey) {
+        if matches!(family, Family::Arp | Family::Bridge) || (family, name) == (Family::Inet, TABLE)
+        {
+            continue;
+        }
+        for (chain, base) in base_chains(table) {
+            if base.hook == Hook::Forward {
+                continue;
+            }
+            let at = At { family, table: name, chain, base, devices: &table.chains[chain].devices };
+            let Fate { diverts, some, queue, policy, always, reverse_path: _ } =
+                Fate::of(table, chain);
+            let does = if policy || always.is_some() {
+                "denies what it doesn't accept"
+            } else if !diverts.is_empty() {
+                "takes some packets another way"
+            } else if !some.is_empty() {
+                "denies some packets"
+            } else if queue.is_some() {
+                "hands packets to a program"
+            } else {
+                continue;
+            };
+            lines
+                .push(format!("{} {does}, and decides too: see `tierwall doctor`", at.described()));
+        }
+    }
+    lines
 }
 
 /// The rule as a person finds it, and who made it.
@@ -399,7 +477,12 @@ mod tests {
             (Family::Netdev, 0, "ingress", "before"),
             (Family::Netdev, 1, "egress", "after"),
         ] {
-            let findings = find(family, "x", dropping(Hook::Other(number)));
+            // As the survey reads it: of all families by the numbers that ours has them by.
+            let hook_of = |number| match number {
+                1 => Hook::Input,
+                number => Hook::Other(number),
+            };
+            let findings = find(family, "x", dropping(hook_of(number)));
             assert!(findings[0].what.contains(&format!("(hook {hook}, ")), "{findings:?}");
             assert!(findings[0].details[1].contains(order), "{findings:?}");
         }

@@ -117,6 +117,8 @@ ids! {
     ForeignDrop = "foreign-drop",
     ForeignDropSome = "foreign-drop-some",
     ForeignQueue = "foreign-queue",
+    ForeignUntracked = "foreign-untracked",
+    ForeignDiverted = "foreign-diverted",
     ForeignLayerTwo = "foreign-layer-two",
     Forwarding = "forwarding",
     ForwardingOpen = "forwarding-open",

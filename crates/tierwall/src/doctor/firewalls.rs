@@ -81,12 +81,30 @@ fn of_product(product: &Product, survey: &Survey, services: &Services) -> Option
         false => Finding::note(product.id, what),
     };
     let (meaning, advice) = meaning(product);
+    // What filters for the host itself, of those that tierwall takes the place of.
+    let drafted = match product.id {
+        Id::Firewalld => drafted(survey, &["firewalld"]),
+        Id::Ufw => drafted(survey, &["filter"]),
+        _ => None,
+    };
+    let advice = drafted.map_or(advice.to_owned(), |drafted| format!("{drafted}; {advice}"));
     Some(
         finding
             .details(tables.into_iter().chain(running).chain(boot))
             .detail(meaning)
             .advice(advice),
     )
+}
+
+/// How a policy is drafted out of the tables of these names that are there.
+fn drafted(survey: &Survey, names: &[&str]) -> Option<String> {
+    let is_read = |family| matches!(family, Family::Inet | Family::Ip | Family::Ip6);
+    let tables = foreign(survey).filter(|(family, name, table)| {
+        is_read(*family) && names.contains(name) && table.chains.values().any(|c| c.base.is_some())
+    });
+    let options: String =
+        tables.map(|(family, name, _)| format!(" --table {family}/{name}")).collect();
+    (!options.is_empty()).then(|| format!("`tierwall import{options}` drafts a policy out of it"))
 }
 
 fn meaning(product: &Product) -> (&'static str, &'static str) {
@@ -173,7 +191,10 @@ fn iptables(survey: &Survey, services: &Services) -> Option<Finding> {
         Finding::note(Id::Iptables, "there are rules of iptables")
             .details(lines.into_iter().chain(restored))
             .detail("they go on working beside tierwall; those that deny are told apart")
-            .advice("`iptables-save` and `ip6tables-save` show them: what filters for this host belongs into the policy"),
+            .advice(match drafted(survey, &["filter"]) {
+                Some(drafted) => format!("what filters for this host belongs into the policy: {drafted}"),
+                None => "`iptables-save` and `ip6tables-save` show them: what filters for this host belongs into the policy".into(),
+            }),
     )
 }
 

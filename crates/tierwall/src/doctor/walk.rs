@@ -5,7 +5,7 @@
 //! condition denies some packets. Packets that tracking calls invalid count for nothing: tierwall
 //! drops them too.
 
-use netlink::survey::{Chain, End, Matches, Table};
+use netlink::survey::{Chain, Diversion, End, Matches, Table};
 use ruleset::Policy;
 use std::collections::BTreeMap;
 
@@ -27,6 +27,8 @@ pub(super) struct Fate {
     pub(super) some: Vec<Place>,
     /// A rule hands packets to a program.
     pub(super) queue: Option<Place>,
+    /// What rules do to packets that no verdict tells, with the first rule of each kind.
+    pub(super) diverts: BTreeMap<Diversion, Place>,
     /// Packets are dropped whose source isn't reached through the interface they came in by.
     pub(super) reverse_path: ReversePath,
 }
@@ -76,6 +78,10 @@ impl<'t> Walk<'t> {
         for rule in rules {
             for end in rule.maps.iter().filter_map(|map| self.table.maps.get(map)).flatten() {
                 self.end(end, Matches::Some, false, name, rule.handle);
+            }
+            if let Some(diversion) = rule.diverts {
+                let place = || Place { chain: name.to_owned(), handle: rule.handle };
+                self.fate.diverts.entry(diversion).or_insert_with(place);
             }
             let Some(end) = &rule.end else { continue };
             let every = rule.matches == Matches::All;
@@ -135,7 +141,7 @@ pub(super) mod tests {
     use ruleset::{Base, Hook};
 
     pub(crate) fn rule(matches: Matches, end: End) -> Rule {
-        Rule { handle: 0, matches, end: Some(end), maps: Vec::new() }
+        Rule { handle: 0, matches, end: Some(end), maps: Vec::new(), diverts: None }
     }
 
     /// Chains by name; `in` is a base chain of the hook input, whose policy is accept. Handles count
@@ -226,7 +232,8 @@ pub(super) mod tests {
     #[test]
     fn verdict_maps_deny_some_and_lead_on() {
         let map = Map { name: "__map0".into(), by_state: false };
-        let looks = Rule { handle: 0, matches: All, end: None, maps: vec![map.clone()] };
+        let looks =
+            Rule { handle: 0, matches: All, end: None, maps: vec![map.clone()], diverts: None };
         let mut table = table(&[("in", vec![looks]), ("a", vec![rule(All, Drop)])]);
         table.maps.insert(map, [Accept, jump("a")].into());
         let fate = Fate::of(&table, "in");

@@ -3,8 +3,11 @@
 //! The tables are walked here rule by rule, as the kernel does it, and not in regions: two readings
 //! that know nothing of each other.
 
+use crate::condition::Names;
+use crate::hook::Hooks;
 use crate::{Draft, Options, draft};
 use policy::judge::By;
+use policy::model::Modes;
 use policy::{Host, Judge, compile, role_of};
 use proptest::prelude::*;
 use ruleset::evaluate::{Outcome, Packet};
@@ -386,7 +389,12 @@ proptest! {
         let options = Options { source: "a test".into(), ..Options::default() };
         let Draft { text, summary } = draft(&tables, &options).expect("small");
         let loading = policy::Options { check_permissions: false, ..policy::Options::default() };
-        let policy = policy::load_text(Path::new("/p"), text.as_str(), &loading).policy.expect("good");
+        let mut policy =
+            policy::load_text(Path::new("/p"), text.as_str(), &loading).policy.expect("good");
+        // A draft only observes what the tables enforce.
+        let hooks = Hooks::new(&tables, 0, &mut Names::default()).expect("small");
+        let [input, output] = [&hooks.sides[0], &hooks.sides[1]].map(|side| side.mode);
+        policy.mode = Modes { input, output };
         let role = role_of(&policy, &[]);
         let users = BTreeMap::new();
         let compiled = compile(&policy, Host { role: &role, users: &users, previous: None });

@@ -15,12 +15,18 @@ const ICMPV6: [u128; 13] = [1, 2, 3, 4, 128, 130, 131, 132, 133, 134, 135, 136, 
 pub(crate) struct BuiltIn {
     /// What is different, if anything.
     pub(crate) differs: Option<&'static str>,
+    /// Whether more new connections pass than by the rule.
+    pub(crate) wider: bool,
 }
 
-const SAME: BuiltIn = BuiltIn { differs: None };
+const SAME: BuiltIn = BuiltIn { differs: None, wider: false };
 
 fn differs(how: &'static str) -> BuiltIn {
-    BuiltIn { differs: Some(how) }
+    BuiltIn { differs: Some(how), wider: false }
+}
+
+fn wider(how: &'static str) -> BuiltIn {
+    BuiltIn { differs: Some(how), wider: true }
 }
 
 /// Whether what is accepted here is accepted anyway.
@@ -120,8 +126,8 @@ fn icmp(region: &Region) -> Option<BuiltIn> {
     let has_more = !types.union(&replies).covers(&about);
     let is_held = region.beyond.iter().any(|beyond| !beyond.is_hygiene);
     Some(match (is_open, has_more) {
-        _ if is_held => differs("tierwall accepts the usual types without this condition"),
-        (false, _) => differs("tierwall accepts the usual types from everyone"),
+        _ if is_held => wider("tierwall accepts the usual types without this condition"),
+        (false, _) => wider("tierwall accepts the usual types from everyone"),
         (true, true) => differs("tierwall accepts the usual types, not all"),
         (true, false) => SAME,
     })
@@ -145,7 +151,7 @@ fn dhcp(region: &Region, direction: Direction) -> Option<BuiltIn> {
     let is_exact = clients.covers(&region.client);
     Some(match (is_exact, region.beyond.is_empty()) {
         (true, true) => SAME,
-        (true, false) => differs("tierwall accepts it without this condition"),
+        (true, false) => wider("tierwall accepts it without this condition"),
         (false, _) => differs("tierwall accepts it between DHCP's own ports only"),
     })
 }

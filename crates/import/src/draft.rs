@@ -44,6 +44,8 @@ pub(crate) enum Entry {
     BuiltIn {
         rule: String,
         differs: Option<&'static str>,
+        /// Whether more passes than the rule let through.
+        wider: bool,
     },
     /// What no allow names is denied anyway.
     Denied {
@@ -164,7 +166,8 @@ impl Drafting<'_> {
     fn denial(&mut self, item: &Item, is_vague: impl Fn(Family) -> bool) {
         let rule = &item.text;
         if item.regions.iter().all(built_in::dropped) {
-            self.entries.push(Entry::BuiltIn { rule: rule.clone(), differs: None });
+            let rule = rule.clone();
+            self.entries.push(Entry::BuiltIn { rule, differs: None, wider: false });
             return;
         }
         if item.regions.iter().all(|region| region.beyond.iter().any(|beyond| beyond.is_hygiene)) {
@@ -229,14 +232,19 @@ impl Drafting<'_> {
                 }
             }
         }
-        if !built_in.is_empty() {
-            let differs = built_in.iter().find_map(|known| known.differs);
-            self.entries.push(Entry::BuiltIn { rule: rule.clone(), differs });
-        }
         let is_lost = !lost.is_empty();
+        // One that is lost in part is told as that.
+        if !built_in.is_empty() && !is_lost {
+            let widest = built_in.iter().max_by_key(|known| (known.wider, known.differs.is_some()));
+            let (differs, wider) = widest.map_or((None, false), |it| (it.differs, it.wider));
+            self.entries.push(Entry::BuiltIn { rule: rule.clone(), differs, wider });
+        }
         if is_lost {
             let why: BTreeSet<&str> = lost.iter().map(|(why, _)| why.as_str()).collect();
-            let why = why.into_iter().collect::<Vec<_>>().join("; ");
+            let mut why = why.into_iter().collect::<Vec<_>>().join("; ");
+            if !built_in.is_empty() {
+                why += "; the rest is built in";
+            }
             let mut nearest: Vec<Allow> =
                 lost.iter().filter_map(|(_, part)| self.nearest(part, item)).collect();
             join(&mut nearest);
@@ -304,7 +312,13 @@ impl Drafting<'_> {
             return Some("an allow can't name everybody but the members of a set".into());
         }
         if !self.owner.is_all_of(own, region.family) {
-            return Some("an allow can't name one of this server's own addresses".into());
+            return Some(match own.is_group(region.family) {
+                true => {
+                    "it is for a group of hosts (multicast or broadcast), no address of this server"
+                        .into()
+                }
+                false => "an allow can't name one of this server's own addresses".into(),
+            });
         }
         if words(&region.service, self.names).is_none() {
             return Some(match region.is_icmp() {

@@ -46,11 +46,16 @@ pub(crate) struct Unrolled {
 
 impl Hooks {
     /// Sorts the chains of the tables out.
-    pub(crate) fn new(tables: &[ListedTable], names: &mut Names) -> Result<Self, TooLong> {
+    /// `first` is the number of the first table among all that are imported.
+    pub(crate) fn new(
+        tables: &[ListedTable],
+        first: usize,
+        names: &mut Names,
+    ) -> Result<Self, TooLong> {
         let mut others = Vec::new();
         let mut sides = Vec::new();
         for direction in [Direction::Input, Direction::Output] {
-            sides.push(side(tables, direction, names, &mut others)?);
+            sides.push(side((tables, first), direction, names, &mut others)?);
         }
         let forward = forward(tables, &mut others);
         if forward == Forward::Drop && sides[0].mode == Mode::Off {
@@ -95,14 +100,14 @@ fn on<'t>(table: &'t ListedTable, hook: &str) -> Vec<&'t ListedChain> {
 }
 
 fn side(
-    tables: &[ListedTable],
+    (tables, first): (&[ListedTable], usize),
     direction: Direction,
     names: &mut Names,
     others: &mut Vec<Entry>,
 ) -> Result<Side, TooLong> {
     let hook = if direction == Direction::Input { "input" } else { "output" };
     let mut unrolled = Vec::new();
-    for (number, table) in tables.iter().enumerate() {
+    for (number, table) in (first..).zip(tables) {
         for chain in on(table, hook) {
             let items = walk(table, number, chain, direction, names)?;
             let policy = match chain.base.as_ref().is_some_and(|base| base.accepts) {

@@ -11,7 +11,7 @@ use ruleset::listing::{
 };
 use ruleset::{Family, States, Transport, Verdict};
 use serde_json::Value as Json;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Why a text is no listing.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,36 @@ pub enum ParseError {
 /// # Errors
 /// When the text is something else.
 pub fn parse(text: &str) -> Result<Listing, ParseError> {
-    let json: Json = serde_json::from_str(text).map_err(ParseError::NotJson)?;
+    listing(&serde_json::from_str(text).map_err(ParseError::NotJson)?)
+}
+
+/// The same with the host's own addresses, if what `ip -j address` prints comes with it, in front or
+/// behind.
+///
+/// # Errors
+/// When there is neither.
+pub fn parse_host(text: &str) -> Result<(Listing, Vec<IpAddr>), ParseError> {
+    let (mut found, mut own) = (None, Vec::new());
+    for json in serde_json::Deserializer::from_str(text).into_iter::<Json>() {
+        match json.map_err(ParseError::NotJson)? {
+            Json::Array(links) => own.extend(links.iter().flat_map(addresses)),
+            json if found.is_none() => found = Some(listing(&json)?),
+            _ => return Err(ParseError::NotNft),
+        }
+    }
+    Ok((found.ok_or(ParseError::NotNft)?, own))
+}
+
+/// The addresses of an interface that others can send to.
+fn addresses(link: &Json) -> Vec<IpAddr> {
+    let all = link.get("addr_info").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+    let word =
+        |address: &Json, key: &str| address.get(key).and_then(Json::as_str).map(str::to_owned);
+    let global = all.iter().filter(|address| word(address, "scope").as_deref() == Some("global"));
+    global.filter_map(|address| word(address, "local")?.parse().ok()).collect()
+}
+
+fn listing(json: &Json) -> Result<Listing, ParseError> {
     let objects = json.get("nftables").and_then(Json::as_array).ok_or(ParseError::NotNft)?;
     let mut listing = Listing::default();
     for (index, object) in objects.iter().enumerate() {

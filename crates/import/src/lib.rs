@@ -13,6 +13,7 @@
 
 #[cfg(test)]
 mod agreement;
+mod alike;
 mod built_in;
 mod condition;
 mod draft;
@@ -28,19 +29,22 @@ mod tier;
 mod walk;
 mod words;
 mod write;
+mod zones;
 
-pub use json::{ParseError, parse};
+pub use json::{ParseError, parse, parse_host};
 pub use walk::TooLong;
 
 use condition::{Names, set_id};
 use draft::{Entry, entries};
 use hook::Hooks;
+use intervals::Intervals;
 use owner::Owner;
 use ruleset::Family;
 use ruleset::listing::{ListedTable, Listing, TableFamily};
 use std::fmt;
 use std::net::IpAddr;
 use tier::{Tier, Tiers, stem};
+use write::Part;
 
 /// What to import, and for whom.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +106,7 @@ pub struct Summary {
     pub built_in: usize,
     /// What isn't in the policy, with the reason.
     pub not_imported: Vec<(String, String)>,
-    /// Allows that let through more than the tables did.
+    /// Allows, and built-in traffic, that let through more than the tables did.
     pub wider: usize,
 }
 
@@ -158,47 +162,74 @@ pub fn choose(listing: Listing, wanted: &[TableName]) -> Result<Vec<ListedTable>
 /// # Errors
 /// When they filter nothing, or nobody can follow their jumps.
 pub fn draft(tables: &[ListedTable], options: &Options) -> Result<Draft, DraftError> {
-    if let Some(role) = options.role.as_ref().filter(|role| !policy::is_name(role)) {
-        return Err(DraftError::BadRole(role.clone()));
+    merge(&[(tables, options)])
+}
+
+/// The same for the tables of several hosts: one policy, with a tier for each host, or for those that
+/// have the same rules.
+///
+/// # Errors
+/// As [`draft()`] of any of them.
+pub fn merge(hosts: &[(&[ListedTable], &Options)]) -> Result<Draft, DraftError> {
+    let (mut names, mut first) = (Names::default(), 0);
+    let (mut hooks, mut owners) = (Vec::new(), Vec::new());
+    for (tables, options) in hosts {
+        if let Some(role) = options.role.as_ref().filter(|role| !policy::is_name(role)) {
+            return Err(DraftError::BadRole(role.clone()));
+        }
+        let of_host = Hooks::new(tables, first, &mut names)?;
+        if of_host.sides.iter().all(|side| side.chains.is_empty()) {
+            return Err(DraftError::NothingFiltered);
+        }
+        hooks.push(of_host);
+        let role = options.role.as_ref();
+        let sets = role.map(|role| sets_of_role(tables, first, role)).unwrap_or_default();
+        owners.push(Owner { addresses: options.addresses.clone(), sets });
+        first += tables.len();
     }
-    let mut names = Names::default();
-    let hooks = Hooks::new(tables, &mut names)?;
-    if hooks.sides.iter().all(|side| side.chains.is_empty()) {
-        return Err(DraftError::NothingFiltered);
+    let drafted = hooks.iter().zip(&owners).map(|(hooks, owner)| entries(hooks, owner, &names));
+    let entries: Vec<Vec<Entry>> = drafted.collect();
+    let tables: Vec<&[ListedTable]> = hosts.iter().map(|(tables, _)| *tables).collect();
+    let mut tiers = Tiers::new(&tables, &entries);
+    let mut parts = Vec::new();
+    for group in alike::groups(&hooks, &entries, &tiers) {
+        let options: Vec<&Options> = group.iter().map(|host| hosts[*host].1).collect();
+        let owners: Vec<&Owner> = group.iter().map(|host| &owners[*host]).collect();
+        let Some(host) = group.first() else { continue };
+        parts.push(Part {
+            hosts: options.iter().map(|options| options.source.as_str()).collect(),
+            role: role(&mut tiers, &owners, &options, hosts.len() > 1),
+            hooks: &hooks[*host],
+            entries: &entries[*host],
+        });
     }
-    let mut owner = Owner { addresses: options.addresses.clone(), ..Owner::default() };
-    if let Some(role) = &options.role {
-        owner.sets = sets_of_role(tables, role);
+    let sources: Vec<&str> = hosts.iter().map(|(_, options)| options.source.as_str()).collect();
+    let mut listed: Vec<String> = Vec::new();
+    for table in tables.iter().copied().flatten() {
+        let name = format!("table {} {}", table.family, table.name);
+        if !listed.contains(&name) {
+            listed.push(name);
+        }
     }
-    let entries = entries(&hooks, &owner, &names);
-    let mut tiers = Tiers::new(tables, &entries);
-    let role = role(&mut tiers, &owner, options);
-    let text = write::Policy {
-        source: &options.source,
-        tables: tables
-            .iter()
-            .map(|table| format!("table {} {}", table.family, table.name))
-            .collect(),
-        role: &role,
-        hooks: &hooks,
-        tiers: &tiers,
-        names: &names,
-        entries: &entries,
-    }
-    .text();
     let timed: usize = tiers.list.iter().map(|tier| tier.timed).sum();
-    let mut summary = summary(hooks.others.iter().chain(&entries));
+    let mut summary = summary(parts.iter().flat_map(Part::all));
     if timed > 0 {
         let members = format!("{timed} member{} of sets", if timed == 1 { "" } else { "s" });
         summary.not_imported.push((members, "they end by themselves".into()));
     }
+    let source = &sources.join(", ");
+    let text = write::Policy { source, tables: listed, tiers: &tiers, names: &names, parts }.text();
     Ok(Draft { text, summary })
 }
 
 /// The sets that are the role by their name, as they stand or without the mark of a family.
-fn sets_of_role(tables: &[ListedTable], role: &str) -> std::collections::BTreeSet<String> {
+fn sets_of_role(
+    tables: &[ListedTable],
+    first: usize,
+    role: &str,
+) -> std::collections::BTreeSet<String> {
     let mut sets = std::collections::BTreeSet::new();
-    for (number, table) in tables.iter().enumerate() {
+    for (number, table) in (first..).zip(tables) {
         for name in table.sets.keys() {
             let id = set_id(number, name);
             if name == role || Family::BOTH.iter().any(|family| stem(&id, *family) == role) {
@@ -209,35 +240,65 @@ fn sets_of_role(tables: &[ListedTable], role: &str) -> std::collections::BTreeSe
     sets
 }
 
-/// The tiers of this server: those of the role's sets, or a new one.
-fn role(tiers: &mut Tiers, owner: &Owner, options: &Options) -> Vec<String> {
+/// The tiers of a server, or of servers with the same rules: those of the role's sets, among `several`
+/// hosts the one that is made of their addresses, or a new one.
+fn role(tiers: &mut Tiers, owners: &[&Owner], options: &[&Options], several: bool) -> Vec<String> {
     let mut known: Vec<String> = Vec::new();
-    for id in &owner.sets {
+    for id in owners.iter().flat_map(|owner| &owner.sets) {
         if let Some(tier) = tiers.of_set(id).filter(|tier| !known.iter().any(|k| k == tier)) {
             known.push(tier.to_owned());
         }
     }
-    if !known.is_empty() {
+    let [v4, v6] = Family::BOTH.map(|family| {
+        let ranges = owners.iter().map(|owner| owner.ranges(family));
+        ranges.fold(Intervals::default(), |all, ranges| all.union(&ranges))
+    });
+    if let [first, ..] = known.as_slice() {
+        // On other servers they are how this one is known as a member.
+        let held = |family| {
+            let of = tiers.list.iter().filter(|tier| known.contains(&tier.name));
+            of.fold(Intervals::default(), |all, tier| all.union(tier.ranges(family)))
+        };
+        let missing = [v4.minus(&held(Family::V4)), v6.minus(&held(Family::V6))];
+        if missing.iter().any(|ranges| !ranges.is_empty())
+            && let Some(tier) = tiers.list.iter_mut().find(|tier| tier.name == *first)
+        {
+            let [v4, v6] = &missing;
+            (tier.v4, tier.v6) = (tier.v4.union(v4), tier.v6.union(v6));
+            tier.note =
+                Some("With this server's own addresses, which the table's set lacks.".into());
+        }
         return known;
     }
-    let wanted = options.role.as_deref().or(options.host.as_deref()).unwrap_or("server");
-    let name = tiers.free(wanted);
-    let (v4, v6) = (owner.ranges(Family::V4), owner.ranges(Family::V6));
-    let is_known = !v4.is_empty() || !v6.is_empty();
-    let note = match is_known {
-        true => {
-            "This server alone. Where a tier holds it, name that one in `role` and in the allows."
+    let unknown: Vec<&str> = owners
+        .iter()
+        .zip(options)
+        .filter(|(owner, _)| owner.addresses.is_empty())
+        .map(|(_, options)| options.source.as_str())
+        .collect();
+    if several && unknown.is_empty() {
+        let is_it = |tier: &&Tier| tier.timed == 0 && (&tier.v4, &tier.v6) == (&v4, &v6);
+        if let Some(tier) = tiers.list.iter().find(is_it) {
+            return vec![tier.name.clone()];
         }
-        false => "This server: write its addresses here.",
+    }
+    let given = options.first().and_then(|options| options.role.clone());
+    let named = given.or_else(|| alike::name(options));
+    let name = tiers.free(named.as_deref().unwrap_or("server"));
+    let note = match (several, unknown.is_empty()) {
+        (false, true) => {
+            "This server alone. Where a tier holds it, name that one in `role` and in the allows."
+                .to_owned()
+        }
+        (false, false) => "This server: write its addresses here.".to_owned(),
+        (true, true) => "These servers, by their own addresses.".to_owned(),
+        (true, false) => {
+            let plain = |source: &&str| source.replace(policy::is_invisible, "?");
+            let unknown: Vec<String> = unknown.iter().map(plain).collect();
+            format!("Write the addresses here of {}.", unknown.join(", "))
+        }
     };
-    tiers.list.push(Tier {
-        name: name.clone(),
-        v4,
-        v6,
-        sets: vec![],
-        timed: 0,
-        note: Some(note.into()),
-    });
+    tiers.list.push(Tier { name: name.clone(), v4, v6, sets: vec![], timed: 0, note: Some(note) });
     vec![name]
 }
 
@@ -249,7 +310,10 @@ fn summary<'e>(entries: impl Iterator<Item = &'e Entry>) -> Summary {
                 summary.allows += 1;
                 summary.wider += usize::from(!allow.heedless_of.is_empty());
             }
-            Entry::BuiltIn { .. } => summary.built_in += 1,
+            Entry::BuiltIn { wider, .. } => {
+                summary.built_in += 1;
+                summary.wider += usize::from(*wider);
+            }
             Entry::Lost(lost) => summary.not_imported.push((lost.rule.clone(), lost.why.clone())),
             Entry::Chain(_) | Entry::Denied { .. } | Entry::Dead { .. } => {}
         }

@@ -52,6 +52,17 @@ impl Addresses {
         self.set.is_none() && self.ranges == Intervals::all(width(family))
     }
 
+    /// Whether they are all of groups (multicast), or the broadcast address.
+    pub(crate) fn is_group(&self, family: Family) -> bool {
+        let groups = match family {
+            Family::V4 => {
+                Intervals::new(vec![(0xe000_0000, 0xefff_ffff), (0xffff_ffff, 0xffff_ffff)])
+            }
+            Family::V6 => Intervals::range(0xff << 120, u128::MAX),
+        };
+        !self.ranges.is_empty() && groups.covers(&self.ranges)
+    }
+
     /// Whether this is the complement of a set, which changes while the policy doesn't.
     pub(crate) fn is_complement_of_set(&self) -> bool {
         matches!(self.set, Some((_, true)))

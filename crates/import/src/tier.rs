@@ -4,10 +4,11 @@
 use crate::condition::set_id;
 use crate::draft::{Allow, Entry, Lost};
 use crate::intervals::Intervals;
-use crate::region::width;
+use crate::region::{Addresses, width};
+use crate::zones::{Sources, zones};
 use ruleset::Family;
 use ruleset::listing::{Domain, ListedSet, ListedTable, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The longest name of a tier.
@@ -27,11 +28,19 @@ pub(crate) struct Tier {
     pub(crate) note: Option<String>,
 }
 
+impl Tier {
+    /// Its members of a family.
+    pub(crate) fn ranges(&self, family: Family) -> &Intervals {
+        if family == Family::V4 { &self.v4 } else { &self.v6 }
+    }
+}
+
 /// The tiers in order, and the tier of each set.
 #[derive(Debug, Default)]
 pub(crate) struct Tiers {
     pub(crate) list: Vec<Tier>,
     of_set: BTreeMap<String, String>,
+    zones: Vec<(Sources, String)>,
 }
 
 /// A table's set of addresses.
@@ -60,8 +69,9 @@ pub(crate) fn stem(id: &str, family: Family) -> String {
 impl Tiers {
     /// The tiers of the tables' sets. Two sets become one tier where each allow that names the one
     /// names the other.
-    pub(crate) fn new(tables: &[ListedTable], entries: &[Entry]) -> Self {
-        let sets = address_sets(tables);
+    /// Sets that are the same in the tables of several hosts are one.
+    pub(crate) fn new(hosts: &[&[ListedTable]], entries: &[Vec<Entry>]) -> Self {
+        let (sets, same) = unified(address_sets(hosts.iter().copied().flatten()));
         let mut groups: BTreeMap<String, Vec<&AddressSet<'_>>> = BTreeMap::new();
         for set in &sets {
             groups.entry(stem(&set.id, set.family)).or_default().push(set);
@@ -74,14 +84,57 @@ impl Tiers {
             let stem = stem(&set.id, set.family);
             let group = groups.get(&stem).map(Vec::as_slice).unwrap_or_default();
             match group {
-                [one, other] if one.family != other.family && are_one(one, other, entries) => {
+                [one, other]
+                    if one.family != other.family && are_one(one, other, &same, entries) =>
+                {
                     tiers.add(&stem, &[one, other]);
                 }
                 [_] => tiers.add(&stem, &[set]),
                 _ => tiers.add(set.name, &[set]),
             }
         }
+        for (zone, sources) in hosts.iter().flat_map(|tables| zones(tables)) {
+            tiers.add_zone(&zone, sources);
+        }
+        for (id, same) in &same {
+            if let Some(tier) = tiers.of_set.get(same).cloned() {
+                tiers.of_set.insert(id.clone(), tier);
+            }
+        }
         tiers
+    }
+
+    fn add_zone(&mut self, zone: &str, sources: Sources) {
+        if self.zones.iter().any(|(known, _)| *known == sources) {
+            return;
+        }
+        let name = self.free(zone);
+        let Sources { v4, v6 } = sources.clone();
+        let note = Some("A zone of firewalld, with the sources that are bound to it.".to_owned());
+        self.list.push(Tier { name: name.clone(), v4, v6, sets: vec![], timed: 0, note });
+        self.zones.push((sources, name));
+    }
+
+    /// The zones whose sources are among these peers, and the peers that are of none.
+    pub(crate) fn zones_of<'p>(
+        &self,
+        peers: &'p BTreeSet<(Family, Addresses)>,
+    ) -> (Vec<String>, Vec<&'p (Family, Addresses)>) {
+        let (mut zones, mut rest) = (Vec::new(), peers.iter().collect::<Vec<_>>());
+        for (sources, name) in &self.zones {
+            let is_theirs = |(family, peer): &(Family, Addresses)| {
+                peer.set.is_none() && peer.ranges == *sources.of(*family)
+            };
+            let has = |family: Family| {
+                let mut of_family = rest.iter().filter(|(other, _)| *other == family);
+                sources.of(family).is_empty() || of_family.any(|peer| is_theirs(peer))
+            };
+            if Family::BOTH.into_iter().all(has) {
+                zones.push(name.clone());
+                rest.retain(|peer| !is_theirs(peer));
+            }
+        }
+        (zones, rest)
     }
 
     fn add(&mut self, name: &str, sets: &[&AddressSet<'_>]) {
@@ -130,9 +183,9 @@ impl Tiers {
     }
 }
 
-fn address_sets(tables: &[ListedTable]) -> Vec<AddressSet<'_>> {
+fn address_sets<'l>(tables: impl Iterator<Item = &'l ListedTable>) -> Vec<AddressSet<'l>> {
     let mut sets = Vec::new();
-    for (number, table) in tables.iter().enumerate() {
+    for (number, table) in tables.enumerate() {
         for (name, set) in &table.sets {
             let [Domain::Address(family)] = set.domains.as_slice() else { continue };
             let is_map = set.other_map || set.elements.iter().any(|e| e.verdict.is_some());
@@ -142,6 +195,22 @@ fn address_sets(tables: &[ListedTable]) -> Vec<AddressSet<'_>> {
         }
     }
     sets
+}
+
+/// Each set once, and of the others the one that they are the same as: by name, family and elements.
+fn unified(sets: Vec<AddressSet<'_>>) -> (Vec<AddressSet<'_>>, BTreeMap<String, String>) {
+    let mut kept: Vec<AddressSet<'_>> = Vec::new();
+    let mut same = BTreeMap::new();
+    for set in sets {
+        let is_it = |one: &&AddressSet<'_>| {
+            (one.name, one.family) == (set.name, set.family) && one.set.elements == set.set.elements
+        };
+        match kept.iter().find(is_it) {
+            Some(one) => drop(same.insert(set.id.clone(), one.id.clone())),
+            None => kept.push(set),
+        }
+    }
+    (kept, same)
 }
 
 /// The members that are there to stay.
@@ -156,11 +225,17 @@ fn members(set: &ListedSet, family: Family) -> Intervals {
 }
 
 /// Whether one tier can stand for both: no allow would gain the other's members by it.
-fn are_one(one: &AddressSet<'_>, other: &AddressSet<'_>, entries: &[Entry]) -> bool {
+fn are_one(
+    one: &AddressSet<'_>,
+    other: &AddressSet<'_>,
+    same: &BTreeMap<String, String>,
+    entries: &[Vec<Entry>],
+) -> bool {
     let names = |allow: &Allow, id: &str| {
-        allow.peers.iter().any(|(_, peer)| peer.set.as_ref().is_some_and(|(set, _)| set == id))
+        let is_it = |set: &String| same.get(set).unwrap_or(set) == id;
+        allow.peers.iter().any(|(_, peer)| peer.set.as_ref().is_some_and(|(set, _)| is_it(set)))
     };
-    allows(entries).all(|allow| {
+    entries.iter().flat_map(|entries| allows(entries)).all(|allow| {
         let (first, second) = (names(allow, &one.id), names(allow, &other.id));
         first == second
             || (first && members(other.set, other.family).is_empty())

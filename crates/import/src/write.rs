@@ -16,15 +16,32 @@ const WIDTH: usize = 96;
 /// The longest name of an allow, in bytes.
 const LONGEST_NAME: usize = 90;
 
+/// The most rules of a chain that are built in alike and are told one by one.
+const MOST_BUILT_IN: usize = 3;
+
 /// What the text is made of.
 pub(crate) struct Policy<'a> {
     pub(crate) source: &'a str,
     pub(crate) tables: Vec<String>,
-    pub(crate) role: &'a [String],
-    pub(crate) hooks: &'a Hooks,
     pub(crate) tiers: &'a Tiers,
     pub(crate) names: &'a Names,
+    pub(crate) parts: Vec<Part<'a>>,
+}
+
+/// The rules of one host, or of several that have the same.
+pub(crate) struct Part<'a> {
+    /// The hosts.
+    pub(crate) hosts: Vec<&'a str>,
+    pub(crate) role: Vec<String>,
+    pub(crate) hooks: &'a Hooks,
     pub(crate) entries: &'a [Entry],
+}
+
+impl Part<'_> {
+    /// All entries, in order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.hooks.others.iter().chain(self.entries)
+    }
 }
 
 impl Policy<'_> {
@@ -38,9 +55,37 @@ impl Policy<'_> {
         }
         text += &self.services();
         let mut taken = BTreeSet::new();
-        let mut after_comment = false;
-        for entry in self.hooks.others.iter().chain(self.entries) {
-            let part = self.entry(entry, &mut taken);
+        for part in &self.parts {
+            if self.parts.len() > 1 {
+                let hosts = plain(&part.hosts.join(", "));
+                let _ = write!(text, "\n# ==== {hosts} ====\n");
+            }
+            text += &self.rules(part, &mut taken);
+        }
+        text
+    }
+
+    fn rules(&self, part: &Part<'_>, taken: &mut BTreeSet<String>) -> String {
+        let (mut text, mut after_comment) = (String::new(), false);
+        let (entries, role) = (part.all().collect::<Vec<_>>(), part.role.as_slice());
+        let mut told = BTreeSet::new();
+        for (at, entry) in entries.iter().enumerate() {
+            if let Entry::Chain(_) = entry {
+                told.clear();
+            }
+            let part = match same_built_in(&entries[at..], entry) {
+                // One line for all that are built in alike and of the same chain.
+                Some((differs, count)) if told.contains(&differs) || count > MOST_BUILT_IN => {
+                    if !told.insert(differs) {
+                        continue;
+                    }
+                    match differs {
+                        None => format!("# built in: {count} rules\n"),
+                        Some(how) => comment("built in", &format!("{count} rules"), how),
+                    }
+                }
+                _ => self.entry(entry, role, taken),
+            };
             let is_comment = !matches!(entry, Entry::Allow(_) | Entry::Chain(_));
             if !(after_comment && is_comment) {
                 text.push('\n');
@@ -58,30 +103,51 @@ impl Policy<'_> {
             plain(&self.tables.join(", "))
         );
         text += "#
-# Read it before it is enforced: `tierwall check`, then mode = \"observe\" for a week. What is built in
-# (established connections, loopback, ICMP, neighbour discovery, DHCP) needs no allow. Rules that a
-# policy can't say stand where they were, after `not imported`; allows that let through more than
-# the table did, after `WIDER`.\n\n";
+# Read it and run `tierwall check`. It only observes: once `tierwall denied` shows nothing that has to
+# pass, say mode = \"enforce\". What is built in (established connections, loopback, ICMP, neighbour
+# discovery, DHCP) needs no allow. Rules that a policy can't say stand where they were, after
+# `not imported`; allows that let through more than the table did, after `WIDER`.\n";
+        if self.parts.len() > 1 {
+            text += "#
+# An allow opens both ends: what one of these servers lets in from another, that one may open. A server
+# finds its role by its addresses, so each has to be in its tier.\n";
+        }
+        text.push('\n');
         text
     }
 
     fn settings(&self) -> String {
-        let [input, output] = self.hooks.sides.as_slice() else { return String::new() };
-        let mut text = match self.role {
+        let [first, others @ ..] = self.parts.as_slice() else { return String::new() };
+        let [input, output] = first.hooks.sides.as_slice() else { return String::new() };
+        let mut text = match first.role.as_slice() {
+            _ if !others.is_empty() => "role    = \"auto\"\n".to_owned(),
             [one] => format!("role    = {}\n", quoted(one)),
             several => format!(
                 "role    = [{}]\n",
                 several.iter().map(|r| quoted(r)).collect::<Vec<_>>().join(", ")
             ),
         };
+        let differs = |part: &&Part<'_>| {
+            let [one, other] = part.hooks.sides.as_slice() else { return false };
+            (one.mode, one.deny, other.mode, other.deny, part.hooks.forward)
+                != (input.mode, input.deny, output.mode, output.deny, first.hooks.forward)
+        };
+        let others: Vec<&str> =
+            others.iter().filter(differs).flat_map(|part| part.hosts.iter().copied()).collect();
+        if !others.is_empty() {
+            let (hosts, others) = (first.hosts.join(", "), plain(&others.join(", ")));
+            let _ = writeln!(
+                text,
+                "# mode, deny and forward are those of {}; they differ on {others}.",
+                plain(&hosts)
+            );
+        }
+        // What the table enforces is enforced again by whoever has read the draft.
         let mode = |mode| match mode {
-            Mode::Enforce => "enforce",
-            Mode::Observe => "observe",
+            Mode::Enforce | Mode::Observe => "observe",
             Mode::Off => "off",
         };
-        if (input.mode, output.mode) == (Mode::Enforce, Mode::Enforce) {
-            text += "mode    = \"enforce\"\n";
-        } else if input.mode == output.mode {
+        if mode(input.mode) == mode(output.mode) {
             let _ = writeln!(text, "mode    = \"{}\"", mode(input.mode));
         } else {
             let (input, output) = (mode(input.mode), mode(output.mode));
@@ -93,7 +159,7 @@ impl Policy<'_> {
             let (input, output) = (action(deny.input), action(deny.output));
             let _ = writeln!(text, "deny    = {{ input = \"{input}\", output = \"{output}\" }}");
         }
-        match self.hooks.forward {
+        match first.hooks.forward {
             Forward::Drop => {}
             Forward::Accept => text += "forward = \"accept\"\n",
             Forward::Unmanaged => text += "forward = \"unmanaged\"\n",
@@ -123,32 +189,36 @@ impl Policy<'_> {
     }
 
     fn allows(&self) -> impl Iterator<Item = &Allow> {
-        self.entries.iter().filter_map(|entry| match entry {
+        let entries = self.parts.iter().flat_map(|part| part.entries);
+        entries.filter_map(|entry| match entry {
             Entry::Allow(allow) => Some(allow),
             _ => None,
         })
     }
 
-    fn entry(&self, entry: &Entry, taken: &mut BTreeSet<String>) -> String {
+    fn entry(&self, entry: &Entry, role: &[String], taken: &mut BTreeSet<String>) -> String {
         match entry {
             Entry::Chain(title) => format!("# {}\n", plain(title)),
-            Entry::BuiltIn { rule, differs: None } => format!("# built in: {}\n", plain(rule)),
-            Entry::BuiltIn { rule, differs: Some(how) } => comment("built in", &plain(rule), how),
+            Entry::BuiltIn { rule, differs: None, .. } => format!("# built in: {}\n", plain(rule)),
+            Entry::BuiltIn { rule, differs: Some(how), wider } => {
+                let label = if *wider { "WIDER than the table, built in" } else { "built in" };
+                comment(label, &plain(rule), how)
+            }
             Entry::Denied { rule } => format!("# denied as everything else: {}\n", plain(rule)),
             Entry::Dead { rule } => format!("# never reached: {}\n", plain(rule)),
-            Entry::Lost(lost) => self.lost(lost),
-            Entry::Allow(allow) => self.allow(allow, taken).unwrap_or_default(),
+            Entry::Lost(lost) => self.lost(lost, role),
+            Entry::Allow(allow) => self.allow(allow, role, taken).unwrap_or_default(),
         }
     }
 
-    fn lost(&self, lost: &Lost) -> String {
+    fn lost(&self, lost: &Lost, role: &[String]) -> String {
         let label = match lost.number {
             Some(number) => format!("not imported [{number}]"),
             None => "not imported".to_owned(),
         };
         let mut text = comment(&label, &plain(&lost.rule), &lost.why);
         let nearest: Vec<String> =
-            lost.nearest.iter().filter_map(|a| self.allow(a, &mut BTreeSet::new())).collect();
+            lost.nearest.iter().filter_map(|a| self.allow(a, role, &mut BTreeSet::new())).collect();
         if !nearest.is_empty() {
             text += "#   next to it, but wider:\n";
         }
@@ -159,7 +229,12 @@ impl Policy<'_> {
         text
     }
 
-    fn allow(&self, allow: &Allow, taken: &mut BTreeSet<String>) -> Option<String> {
+    fn allow(
+        &self,
+        allow: &Allow,
+        role: &[String],
+        taken: &mut BTreeSet<String>,
+    ) -> Option<String> {
         let mut text = String::new();
         if !allow.heedless_of.is_empty() {
             let numbers: Vec<String> = allow.heedless_of.iter().map(|n| format!("[{n}]")).collect();
@@ -173,7 +248,7 @@ impl Policy<'_> {
         if let Some(name) = allow.name.as_deref().and_then(|name| self.name(name, taken)) {
             let _ = writeln!(text, "name    = {}", quoted(&name));
         }
-        let own = self.role.to_vec();
+        let own = role.to_vec();
         let peers = self.peers(allow);
         if peers.is_empty() {
             return None;
@@ -210,8 +285,8 @@ impl Policy<'_> {
         if is_all(Family::V4) && is_all(Family::V6) {
             return vec!["any".into()];
         }
-        let mut words: Vec<String> = Vec::new();
-        for (family, peer) in &allow.peers {
+        let (mut words, rest) = self.tiers.zones_of(&allow.peers);
+        for (family, peer) in rest {
             let tier = peer.set.as_ref().and_then(|(id, _)| self.tiers.of_set(id));
             let these = match tier {
                 Some(tier) => vec![tier.to_owned()],
@@ -243,6 +318,14 @@ impl Policy<'_> {
         let numbered = (2..).map(|number| format!("{name} {number}"));
         std::iter::once(name.to_owned()).chain(numbered).find(|name| taken.insert(name.clone()))
     }
+}
+
+/// How a built-in rule differs, and how many rules from it to the end of its chain do alike.
+fn same_built_in(rest: &[&Entry], entry: &Entry) -> Option<(Option<&'static str>, usize)> {
+    let Entry::BuiltIn { differs, wider: false, .. } = entry else { return None };
+    let chain = rest.iter().take_while(|entry| !matches!(entry, Entry::Chain(_)));
+    let alike = |entry: &&&Entry| matches!(entry, Entry::BuiltIn { differs: other, wider: false, .. } if other == differs);
+    Some((*differs, chain.filter(alike).count()))
 }
 
 fn tier_text(tier: &Tier, width: usize) -> String {

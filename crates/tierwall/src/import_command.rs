@@ -6,7 +6,7 @@
 use crate::error::{Error, in_full};
 use crate::options::{Common, Import};
 use crate::output::{GOOD, WARNING, counted, print, print_json, styled, tell};
-use import::{Draft, DraftError, Options, Summary, choose, draft};
+use import::{Draft, DraftError, Options, Summary, choose, merge};
 use ruleset::TABLE;
 use ruleset::listing::{ListedTable, Listing, TableFamily};
 use serde_json::json;
@@ -15,10 +15,23 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 pub(crate) fn run(common: &Common, import: &Import) -> Result<u8, Error> {
-    let (listing, options) = read(common, import)?;
-    let tables: Vec<ListedTable> =
-        choose(listing, &import.tables).map_err(|error| no_draft(&error, import))?;
-    let draft = draft(&tables, &options).map_err(|error| no_draft(&error, import))?;
+    let sources = match import.files.as_slice() {
+        [] => vec![import.from.clone()],
+        files => files.to_vec(),
+    };
+    if sources.len() > 1 && import.role.is_some() {
+        let hint = "each server's role follows from its addresses".to_owned();
+        return Err(Error::Question("--role is for one host".into(), Some(hint)));
+    }
+    let mut hosts: Vec<(Vec<ListedTable>, Options)> = Vec::new();
+    for source in &sources {
+        let (listing, options) = read(common, import, source)?;
+        let tables = choose(listing, &import.tables).map_err(|error| no_draft(&error, source))?;
+        hosts.push((tables, options));
+    }
+    let all: Vec<(&[ListedTable], &Options)> =
+        hosts.iter().map(|(tables, options)| (tables.as_slice(), options)).collect();
+    let draft = merge(&all).map_err(|error| no_draft(&error, &sources.join(", ")))?;
     if let Some(path) = &import.output {
         write_new(path, &draft.text)
             .map_err(|error| Error::Import(format!("can't write {}: {error}", path.display())))?;
@@ -35,9 +48,9 @@ pub(crate) fn run(common: &Common, import: &Import) -> Result<u8, Error> {
 }
 
 /// The tables, and whose they are. Of another host's nothing but the listing is known.
-fn read(common: &Common, import: &Import) -> Result<(Listing, Options), Error> {
+fn read(common: &Common, import: &Import, from: &str) -> Result<(Listing, Options), Error> {
     let role = import.role.clone();
-    if import.from == "kernel" {
+    if from == "kernel" && import.files.is_empty() {
         let is_wanted = |family: &TableFamily, name: &str| {
             import.tables.iter().any(|table| table.family == *family && table.name == name)
         };
@@ -63,25 +76,27 @@ fn read(common: &Common, import: &Import) -> Result<(Listing, Options), Error> {
         return Ok((listing, Options { role, host, addresses, source }));
     }
     let mut text = String::new();
-    let source = match import.from.as_str() {
+    let source = match from {
         "-" => io::stdin().read_to_string(&mut text).map(|_| "standard input".to_owned()),
         path => File::open(path)
             .and_then(|mut file| file.read_to_string(&mut text))
             .map(|_| path.to_owned()),
     };
-    let source =
-        source.map_err(|error| Error::Import(format!("can't read {}: {error}", import.from)))?;
-    let listing = import::parse(&text).map_err(|error| {
+    let source = source.map_err(|error| Error::Import(format!("can't read {from}: {error}")))?;
+    let (listing, addresses) = import::parse_host(&text).map_err(|error| {
         let hint = "write it with `nft -j list ruleset > FILE`, as root, on the other host";
-        Error::Import(format!("{}: {}\n  hint: {hint}", import.from, in_full(&error)))
+        Error::Import(format!("{from}: {}\n  hint: {hint}", in_full(&error)))
     })?;
-    Ok((listing, Options { role, source, ..Options::default() }))
+    // Of several files each is named after its host; the name of one may be anything.
+    let name = Path::new(from).file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+    let host = name.filter(|_| import.files.len() > 1);
+    Ok((listing, Options { role, host, addresses, source }))
 }
 
-fn no_draft(error: &DraftError, import: &Import) -> Error {
+fn no_draft(error: &DraftError, from: &str) -> Error {
     let hint = match error {
         DraftError::NoTable { found, .. } if found.is_empty() => {
-            Some(format!("{} holds no table at all", import.from))
+            Some(format!("{from} holds no table at all"))
         }
         DraftError::NoTable { found, .. } => {
             let options: Vec<String> = found.iter().map(|t| format!("--table {t}")).collect();

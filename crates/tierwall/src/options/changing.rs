@@ -147,11 +147,23 @@ tierwall lets through anyway needs no allow. What a policy can't say (interfaces
 NAT, source ports) stays as a comment `not imported` where the rule was; a drop in front of an \
 accept is taken out of the allow where that is exact, else the allow is marked `WIDER`.
 
+Several files, one of each host and named after it, become one policy: hosts with the same rules \
+share a tier, sets that are the same are one tier, and the role follows from a server's addresses. A \
+host's addresses are known if its file has them as well.
+
+Example:
+  (nft -j list ruleset; ip -j address) > web1.json    # on web1, as root, and so on each host
+  tierwall import web1.json web2.json db1.json -o tierwall.toml
+
 Exits with 8 where anything wasn't imported or is wider.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// This server's kernel, or what `nft -j list ruleset` printed: a file, or - for standard input
+    /// Files with what `nft -j list ruleset` printed on other hosts: one policy for all of them
+    #[arg(value_name = "FILE", conflicts_with = "from")]
+    pub(crate) files: Vec<String>,
+
+    /// This server's kernel, or one such file, or - for standard input
     #[arg(long, value_name = "kernel|FILE|-", default_value = "kernel")]
     pub(crate) from: String,
 

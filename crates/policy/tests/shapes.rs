@@ -4,7 +4,9 @@ mod common;
 
 use common::OPTIONS;
 use ruleset::evaluate::{Outcome, Packet};
-use ruleset::{Elements, Hook, Operation, Ruleset, Table, Transport};
+use ruleset::{
+    AddressRange, Elements, Hook, Lifetime, Operation, Ruleset, Table, TimedSet, Transport,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -127,6 +129,32 @@ fn a_member_of_every_server_is_an_element() {
     let lines = Change::of(&before, &after).lines(&new, &role);
     let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(lines, ["\"*\" gains 192.0.2.1"]);
+}
+
+#[test]
+fn a_member_for_a_time_is_one_of_every_server() {
+    let mut policy = policy(&everywhere(20, 5));
+    let mut add = |tier: &str, address: &str, until: u64| {
+        let address = AddressRange::single(address.parse().expect("an address"));
+        let lifetime = Lifetime { until, timeout: 60 };
+        let timed = &mut policy.tiers.get_mut(tier).expect("a tier").timed;
+        timed.v4 = TimedSet::new(vec![(address, lifetime)]);
+        compiled(&policy, None)
+    };
+    let one = add("t3", "192.0.2.1", 100);
+    // The same address in another tier for longer, and a second address.
+    let longer = add("t4", "192.0.2.1", 200);
+    let two = add("t5", "192.0.2.2", 100);
+    for (ruleset, until) in [(&one, 100), (&longer, 200)] {
+        let table = ruleset.table.as_ref().expect("a table");
+        let Elements::TimedIpv4(timed) = &table.sets["every.server_v4_timed"].elements else {
+            panic!("{:?}", table.sets["every.server_v4_timed"]);
+        };
+        let elements: Vec<_> = timed.elements().map(|(_, lifetime)| lifetime.copied()).collect();
+        assert_eq!(elements, [Some(Lifetime { until, timeout: 60 })]);
+        assert!(is_open(table, "192.0.2.1".parse().expect("an address"), 10_000));
+    }
+    assert!(longer.diff(&two).is_elements_only() && one.diff(&longer).is_elements_only());
 }
 
 #[test]

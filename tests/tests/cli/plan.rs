@@ -148,7 +148,12 @@ fn operations_are_those_that_the_daemon_sends() {
     let daemon = server.start(&[]).unwrap();
     let log = daemon.log();
     let last = log.lines().rfind(|line| line.contains(" committed ")).unwrap();
-    assert!(last.contains("sets=\"input_tcp +1 -1\" rules_added=2 rules_deleted=2"), "{last}");
+    assert!(
+        last.contains(
+            "sets=\"again.input_tcp +1 -1; input_tcp +1 -1\" rules_added=4 rules_deleted=4"
+        ),
+        "{last}"
+    );
     assert_eq!(run(&server, &["plan"], 0), "nothing would change: the kernel holds this policy\n");
     daemon.stop().unwrap();
 }

@@ -150,7 +150,7 @@ fn operations_are_those_that_the_daemon_sends() {
     let last = log.lines().rfind(|line| line.contains(" committed ")).unwrap();
     assert!(
         last.contains(
-            "sets=\"again.input_tcp +1 -1; input_tcp +1 -1\" rules_added=4 rules_deleted=4"
+            "sets=\"again.input_tcp +1 -1, input_tcp +1 -1\" rules_added=4 rules_deleted=4"
         ),
         "{last}"
     );

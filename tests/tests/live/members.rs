@@ -61,7 +61,7 @@ fn a_member_holds_when_the_reply_comes_and_after_a_crash() {
     assert_eq!((&json[0]["tier"], &json[0]["member"]), (&"web".into(), &"10.0.7.7".into()));
     let tiers = status(&server).tiers;
     let web_tier = tiers.iter().find(|tier| tier.name == "web").unwrap();
-    assert_eq!((web_tier.v4, web_tier.by_command), (1, 1));
+    assert_eq!((web_tier.v4, web_tier.by_command), (4, 1));
 
     // Gone for good, too.
     tierwall_ok(&server, &["member", "remove", "web", "10.0.7.7"]);

@@ -23,6 +23,7 @@ fn says_what_the_daemon_holds() {
             "enforcement",
             "first_refused",
             "generation",
+            "held_lists",
             "input",
             "kernel_generation",
             "kernel_problem",

@@ -134,7 +134,8 @@ fn what_would_be_denied_is_compared_too() {
     assert_eq!(status["after_change"]["alarm"], true);
     // To enforce it denies nothing that was allowed.
     server.write("tierwall.toml", POLICY.replace("1000-2000", "1500-2000")).unwrap();
-    assert!(server.tierwall(&["reload"]).unwrap().status.success());
+    // Forced: no allow of this policy is a way in.
+    assert!(server.tierwall(&["reload", "--force"]).unwrap().status.success());
     begin(network.host("peer"), 1200, 5);
     let status = when(&server, "status", |status| {
         status["after_change"]["rates"]["after"]["connections"] == 5

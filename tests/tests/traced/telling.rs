@@ -80,7 +80,7 @@ fn what_cannot_be_traced_says_why_and_the_way_out() {
         said
     };
     for (arguments, word) in [
-        (&[][..], "--from any traces"),
+        (&[][..], "`tierwall trace any` traces"),
         (&["--from", "webb"], "did you mean"),
         (&["--from", "*"], "nobody in particular"),
         (&["--from", "10.0.0.300"], "is not an address"),

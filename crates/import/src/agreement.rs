@@ -107,7 +107,7 @@ impl<'t> Walk<'t> {
                 Step::Limit(_) if !self.rest.is_below_limit => return End::Next,
                 Step::Reject(Refusal { .. }) => return End::Deny,
                 Step::Verdict(verdict) => return self.verdict(verdict, rule),
-                Step::Counter | Step::Log | Step::Limit(_) | Step::Other(_) => {}
+                Step::Counter | Step::Log(_) | Step::Limit(_) | Step::Other(_) => {}
             }
         }
         End::Next
@@ -155,7 +155,9 @@ impl<'t> Walk<'t> {
         };
         Some(Value::number(match selector {
             Selector::CtState => packet.state.0.into(),
-            Selector::Iif | Selector::Oif => return Some(Value::Word("eth0".into())),
+            Selector::Iif | Selector::IifName | Selector::Oif | Selector::OifName => {
+                return Some(Value::Word("eth0".into()));
+            }
             Selector::L4Proto => packet.protocol.into(),
             Selector::Protocol(f) => (*f == family).then_some(packet.protocol.into())?,
             Selector::NfProto => {
@@ -245,7 +247,7 @@ fn any_match() -> impl Strategy<Value = Step> {
         1 => of(Selector::CtState, one(prop::sample::select(vec![8u128, 1, 2])
             .prop_map(Value::number)).boxed(), 0.2),
         1 => of(Selector::SkUid, one(range(0, 3)).boxed(), 0.2),
-        1 => of(Selector::Iif, one(prop::sample::select(vec!["lo", "eth0"])
+        1 => of(Selector::IifName, one(prop::sample::select(vec!["lo", "eth0"])
             .prop_map(|name| Value::Word(name.into()))).boxed(), 0.2),
         1 => of(Selector::Other("meta mark".into()), one(Just(Value::number(1))).boxed(), 0.2),
         1 => Just(Step::Limit("limit rate 1/second".into())),

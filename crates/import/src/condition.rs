@@ -162,8 +162,13 @@ fn single(
 ) -> Vec<Region> {
     let domain = selector.domain();
     let what = || condition_text(selector, domain, values, negated, set);
-    if let Selector::Iif | Selector::Oif = selector {
-        let fits = (context.direction == Direction::Input) == (*selector == Selector::Iif);
+    let interface = match selector {
+        Selector::Iif | Selector::IifName => Some(Direction::Input),
+        Selector::Oif | Selector::OifName => Some(Direction::Output),
+        _ => None,
+    };
+    if let Some(side) = interface {
+        let fits = context.direction == side;
         return match fits {
             true => interfaces(values, negated, &what()),
             false => all_beyond(what(), "the other side's interface", false),
@@ -251,7 +256,8 @@ fn single(
             let chosen = chosen(USERS);
             regions.iter_mut().for_each(|region| region.users = chosen.clone());
         }
-        Selector::Iif | Selector::Oif | Selector::HopLimit | Selector::Other(_) => {}
+        Selector::Iif | Selector::IifName | Selector::Oif | Selector::OifName => {}
+        Selector::HopLimit | Selector::Other(_) => {}
     }
     regions
 }
@@ -329,7 +335,7 @@ fn reason(selector: &Selector) -> (&'static str, bool) {
     if starts(&["fib"]) {
         return ("a check of routes", true);
     }
-    if starts(&["meta mark", "ct mark"]) {
+    if starts(&["meta mark", "ct mark", "socket mark"]) {
         return ("an allow can't name a mark", false);
     }
     if starts(&["ct status", "ct original", "ct reply", "ct direction"]) {
@@ -337,6 +343,15 @@ fn reason(selector: &Selector) -> (&'static str, bool) {
     }
     if starts(&["meta skgid"]) {
         return ("an allow can't name a group of users", false);
+    }
+    if starts(&["meta pkttype"]) {
+        return (
+            "an allow can't ask whether a packet is for this host alone or for a group",
+            false,
+        );
+    }
+    if starts(&["meta hour", "meta day", "meta time"]) {
+        return ("an allow can't name a time of day", false);
     }
     ("no allow can ask for this", false)
 }

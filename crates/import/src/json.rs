@@ -4,7 +4,7 @@
 //! statements that aren't known are kept as text: what a rule says is never lost, at worst it isn't
 //! understood.
 
-use crate::words::{icmp_type, protocol, words};
+use crate::words::{icmp_type, limit, log, protocol, set_to, update, words};
 use ruleset::listing::{
     Domain, ListedBase, ListedChain, ListedElement, ListedRule, ListedSet, ListedTable, Listing,
     Operand, Refusal, Selector, Step, TableFamily, Value, VerdictMap,
@@ -184,6 +184,7 @@ fn domains(json: &Json) -> Vec<Domain> {
             "ct_state" => Domain::CtState,
             "uid" => Domain::Uid,
             "ifname" | "iface_index" => Domain::Interface,
+            "mark" => Domain::Mark,
             "nf_proto" => Domain::NfProto,
             _ => Domain::Other,
         }],
@@ -217,6 +218,12 @@ fn filled(rule: &Json) -> impl Iterator<Item = &str> {
 fn rule(body: &Json) -> ListedRule {
     let comment = body.get("comment").and_then(Json::as_str).map(str::to_owned);
     let steps = body.get("expr").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+    let family = body.get("family").and_then(Json::as_str).unwrap_or_default();
+    let family = TableFamily::named(family);
+    let step = |json: &Json| match step(json) {
+        Step::Reject(refusal) => Step::Reject(refusal.in_table(&family)),
+        step => step,
+    };
     ListedRule { comment, steps: steps.iter().map(step).collect() }
 }
 
@@ -229,8 +236,10 @@ fn step(json: &Json) -> Step {
         "match" => matching(body).unwrap_or_else(other),
         "vmap" => dispatch(body).unwrap_or_else(other),
         "counter" => Step::Counter,
-        "log" => Step::Log,
+        "log" => Step::Log(log(body)),
         "limit" => Step::Limit(limit(body)),
+        "mangle" => Step::Other(set_to(body)),
+        "set" => Step::Other(update(body)),
         "reject" => Step::Reject(refusal(body)),
         _ => verdict(json).map_or_else(other, Step::Verdict),
     }
@@ -238,7 +247,11 @@ fn step(json: &Json) -> Step {
 
 fn matching(body: &Json) -> Option<Step> {
     let (left, right) = (body.get("left")?, body.get("right")?);
-    let negated = match body.get("op").and_then(Json::as_str).unwrap_or("==") {
+    let operator = body.get("op").and_then(Json::as_str).unwrap_or("==");
+    if let Some(step) = masked(left, operator, right) {
+        return Some(step);
+    }
+    let negated = match operator {
         "==" | "in" => false,
         "!=" => true,
         operator => {
@@ -256,6 +269,41 @@ fn matching(body: &Json) -> Option<Step> {
         _ => Operand::Keys(set_of(right).iter().map(|key| key_parts(&domains, key)).collect()),
     };
     Some(Step::Match { selectors, negated, operand })
+}
+
+/// `meta mark & 0xff == 7`, and flags, which are asked for bit by bit.
+fn masked(left: &Json, operator: &str, right: &Json) -> Option<Step> {
+    let (selector, mask, value, negated) = match left.get("&").and_then(Json::as_array) {
+        Some(operands) => {
+            let [field, mask] = operands.as_slice() else { return None };
+            let selector = selector(field);
+            let (mask, value) = (bits(selector.domain(), mask)?, bits(selector.domain(), right)?);
+            (selector, mask, value, operator == "!=")
+        }
+        None => {
+            let selector = selector(left);
+            let Domain::Flags(_) = selector.domain() else { return None };
+            let mask = bits(selector.domain(), right)?;
+            match operator {
+                "in" => (selector, mask, 0, true),
+                "!" => (selector, mask, 0, false),
+                _ => return None,
+            }
+        }
+    };
+    let value = selector.domain().masked(mask, value, negated);
+    let operand = Operand::Keys(vec![vec![value]]);
+    Some(Step::Match { selectors: vec![selector], negated: false, operand })
+}
+
+/// A number, or the bits of a list of flags.
+fn bits(domain: Domain, json: &Json) -> Option<u128> {
+    match json {
+        Json::Array(flags) => {
+            flags.iter().try_fold(0, |bits, flag| Some(bits | number(domain, flag)?))
+        }
+        one => number(domain, one),
+    }
 }
 
 /// `tcp dport > 1023`, as the range that it is.
@@ -310,15 +358,17 @@ fn selectors(json: &Json) -> Vec<Selector> {
     }
 }
 
-fn selector(json: &Json) -> Selector {
+pub(crate) fn selector(json: &Json) -> Selector {
     let other = || Selector::Other(words(json));
     let part = |outer: &str, inner: &str| json.get(outer)?.get(inner)?.as_str();
     if let Some(key) = part("meta", "key") {
         return match key {
             "l4proto" => Selector::L4Proto,
             "nfproto" => Selector::NfProto,
-            "iif" | "iifname" => Selector::Iif,
-            "oif" | "oifname" => Selector::Oif,
+            "iif" => Selector::Iif,
+            "iifname" => Selector::IifName,
+            "oif" => Selector::Oif,
+            "oifname" => Selector::OifName,
             "skuid" => Selector::SkUid,
             _ => other(),
         };
@@ -361,8 +411,11 @@ fn key_parts(domains: &[Domain], json: &Json) -> Vec<Value> {
     }
 }
 
-fn value(domain: Domain, json: &Json) -> Value {
+pub(crate) fn value(domain: Domain, json: &Json) -> Value {
     let word = || Value::Word(words(json));
+    if let Some(is_there) = json.as_bool() {
+        return Value::Word(if is_there { "exists" } else { "missing" }.to_owned());
+    }
     if let Some([first, last]) = json.get("range").and_then(Json::as_array).map(Vec::as_slice) {
         return match (number(domain, first), number(domain, last)) {
             (Some(first), Some(last)) if first <= last => Value::Range(first, last),
@@ -401,9 +454,20 @@ fn number(domain: Domain, json: &Json) -> Option<u128> {
             "ipv6" => Some(10),
             _ => None,
         },
-        Domain::Port | Domain::Uid | Domain::Other => text.parse().ok(),
+        Domain::Named(names) | Domain::Flags(names) => names.number(text),
+        Domain::Hour => hour(text),
+        Domain::Port | Domain::Uid | Domain::Mark | Domain::Other => text.parse().ok(),
         Domain::Interface => None,
     }
+}
+
+/// Seconds since midnight of `08:00` or `08:00:30`.
+fn hour(text: &str) -> Option<u128> {
+    let mut parts = text.split(':').map(|part| part.parse::<u128>().ok());
+    let (hours, minutes) = (parts.next()??, parts.next()??);
+    let seconds = parts.next().unwrap_or(Some(0))?;
+    let is_time = hours < 24 && minutes < 60 && seconds < 60 && parts.next().is_none();
+    is_time.then_some(hours * 3600 + minutes * 60 + seconds)
 }
 
 fn state(name: &str) -> Option<u32> {
@@ -435,11 +499,4 @@ fn refusal(body: &Json) -> Refusal {
     };
     let how = [kind, text("expr").unwrap_or_default()].join(" ").trim().to_owned();
     Refusal { family, how }
-}
-
-fn limit(body: &Json) -> String {
-    let over = body.get("inv").and_then(Json::as_bool).unwrap_or_default();
-    let rate = body.get("rate").map(words).unwrap_or_default();
-    let per = body.get("per").and_then(Json::as_str).unwrap_or("second");
-    format!("limit rate {}{rate}/{per}", if over { "over " } else { "" })
 }

@@ -39,6 +39,8 @@ fn any_selector() -> impl Strategy<Value = Selector> {
         2 => Just(Selector::CtState),
         1 => Just(Selector::Iif),
         1 => Just(Selector::Oif),
+        1 => Just(Selector::IifName),
+        1 => Just(Selector::OifName),
         2 => Just(Selector::L4Proto),
         1 => any_family().prop_map(Selector::Protocol),
         1 => Just(Selector::NfProto),
@@ -92,7 +94,7 @@ fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(selectors, negated, operand)| Step::Match { selectors, negated, operand }),
         1 => (selectors(), map).prop_map(|(selectors, map)| Step::Dispatch { selectors, map }),
         1 => Just(Step::Counter),
-        1 => Just(Step::Log),
+        1 => Just(Step::Log("log".into())),
         1 => Just(Step::Limit("limit rate 1/second".into())),
         1 => family.prop_map(|family| Step::Reject(Refusal { family, how: String::new() })),
         1 => any_name().prop_map(Step::Other),
@@ -164,7 +166,7 @@ proptest! {
         role in prop::option::of(any_name()),
         addresses in prop::collection::vec(any::<std::net::IpAddr>(), 0..3),
     ) {
-        let options = Options { role, addresses, source: "a\nb".into(), host: Some("any".into()) };
+        let options = Options { role, addresses, source: "a\nb".into(), host: Some("any".into()), ..Options::default() };
         match draft(&tables, &options) {
             Ok(draft) => check(&draft.text)?,
             Err(DraftError::NoTable { .. }) => prop_assert!(false, "no table was asked for"),

@@ -117,7 +117,7 @@ impl<'l> Walk<'l, '_> {
                     here = self.matching(&here, selectors, *negated, operand);
                 }
                 Step::Counter => {}
-                Step::Log => logs = true,
+                Step::Log(_) => logs = true,
                 Step::Limit(text) => {
                     beyond(&mut here, text, "an allow has no rate");
                 }

@@ -1,12 +1,14 @@
 //! Words of the `nft` language: numbers behind names, and JSON as it would read in a rule.
 
+use crate::json::{selector, value};
 use ruleset::Family;
-use ruleset::listing::icmp_types;
+use ruleset::listing::{Names, duration_words, icmp_types, limit_words, log_words, size_words};
 use serde_json::Value as Json;
 
 /// The number of a protocol's name.
 pub(crate) fn protocol(name: &str) -> Option<u8> {
-    policy::protocol_number(name).or_else(|| name.parse().ok())
+    let known = Names::Protocol.number(name).and_then(|number| u8::try_from(number).ok());
+    known.or_else(|| policy::protocol_number(name)).or_else(|| name.parse().ok())
 }
 
 /// The number of an ICMP type's name.
@@ -37,13 +39,17 @@ fn object_words(kind: &str, body: &Json) -> String {
             format!("{} {}", text("protocol"), text("field"))
         }
         "payload" => format!("@{},{},{}", text("base"), text("offset"), text("len")),
+        // nft has no `meta` in front of these.
+        "meta" if text("key").ends_with("group") => text("key"),
         "meta" => format!("meta {}", text("key")),
+        "ct" if body.get("dir").is_some() => format!("ct {} {}", text("dir"), text("key")),
         "ct" => format!("ct {}", text("key")),
         "fib" => {
             let flags = body.get("flags").and_then(Json::as_array);
             let flags = flags.map_or_else(|| text("flags"), |flags| joined(flags, " . "));
             format!("fib {flags} {}", text("result"))
         }
+        "exthdr" if body.get("field").is_some() => format!("{} {}", text("name"), text("field")),
         "exthdr" | "tcp option" | "ip option" => {
             format!("{kind} {} {}", text("name"), text("field")).trim_end().to_owned()
         }
@@ -55,13 +61,21 @@ fn object_words(kind: &str, body: &Json) -> String {
         }
         "&" | "|" | "^" | "<<" | ">>" => operands(&format!(" {kind} ")),
         "set" if body.is_array() => format!("{{ {} }}", operands(", ")),
-        "set" => format!("{} {} {{ {} }}", text("op"), text("set"), text("elem")),
+        "set" => update(body),
         "concat" => operands(" . "),
         "range" => operands("-"),
         "prefix" => format!("{}/{}", text("addr"), text("len")),
-        "elem" => text("val"),
-        "mangle" => format!("{} set {}", text("key"), text("value")),
-        "ct count" => format!("ct count {}", text("val")),
+        "elem" => match body.get("timeout").and_then(Json::as_u64) {
+            Some(seconds) => {
+                format!("{} timeout {}", text("val"), duration_words(seconds.saturating_mul(1000)))
+            }
+            None => text("val"),
+        },
+        "mangle" => set_to(body),
+        "limit" => limit(body),
+        "log" => log(body),
+        "ct count" => format!("ct count {}{}", over(body), text("val")),
+        "quota" => format!("quota {}{}", over(body), size_words(bytes(body, "val", "val_unit"))),
         "xt" => "a match or target of iptables".to_owned(),
         _ => format!("{kind} {}", words(body)).trim_end().to_owned(),
     }
@@ -69,4 +83,69 @@ fn object_words(kind: &str, body: &Json) -> String {
 
 fn joined(parts: &[Json], with: &str) -> String {
     parts.iter().map(words).collect::<Vec<_>>().join(with)
+}
+
+fn over(body: &Json) -> &'static str {
+    let is_over = body.get("inv").and_then(Json::as_bool).unwrap_or_default();
+    if is_over { "over " } else { "" }
+}
+
+/// A size, with its unit beside it.
+fn bytes(body: &Json, size: &str, unit: &str) -> u64 {
+    let size = body.get(size).and_then(Json::as_u64).unwrap_or_default();
+    let factor = match body.get(unit).and_then(Json::as_str) {
+        Some("kbytes") => 1 << 10,
+        Some("mbytes") => 1 << 20,
+        _ => 1,
+    };
+    size.saturating_mul(factor)
+}
+
+/// `limit rate over 10/minute burst 20 packets`
+pub(crate) fn limit(body: &Json) -> String {
+    let per = body.get("per").and_then(Json::as_str).unwrap_or("second");
+    let is_bytes = body.get("rate_unit").is_some_and(|unit| unit != "packets");
+    let rate = bytes(body, "rate", "rate_unit");
+    let burst = bytes(body, "burst", "burst_unit");
+    limit_words(!over(body).is_empty(), is_bytes, rate, per, burst)
+}
+
+/// `meta mark set 0x00000007`
+pub(crate) fn set_to(body: &Json) -> String {
+    let none = Json::Null;
+    let target = selector(body.get("key").unwrap_or(&none));
+    let domain = target.domain();
+    let to = domain.text(&value(domain, body.get("value").unwrap_or(&none)));
+    format!("{target} set {to}")
+}
+
+/// `add @set { ip saddr limit rate over 10/minute }`
+pub(crate) fn update(body: &Json) -> String {
+    let text = |key: &str| body.get(key).map(words).unwrap_or_default();
+    let statements = body.get("stmt").and_then(Json::as_array).map(Vec::as_slice);
+    let mut element = text("elem");
+    for statement in statements.unwrap_or_default() {
+        element += &format!(" {}", words(statement));
+    }
+    format!("{} {} {{ {element} }}", text("op"), text("set"))
+}
+
+/// `log prefix "ssh " level info`
+pub(crate) fn log(body: &Json) -> String {
+    let option = |name: &'static str| Some((name, words(body.get(name)?)));
+    let mut options: Vec<(&str, String)> =
+        ["group", "snaplen", "queue-threshold", "level"].into_iter().filter_map(option).collect();
+    let flags: Vec<String> = match body.get("flags") {
+        Some(Json::Array(flags)) => flags.iter().map(words).collect(),
+        Some(flag) => vec![words(flag)],
+        None => vec![],
+    };
+    // Both of TCP are one.
+    let (first, second) = ("tcp sequence".to_owned(), "tcp options".to_owned());
+    let has_both = flags.contains(&first) && flags.contains(&second);
+    for flag in flags.into_iter().filter(|flag| !(has_both && *flag == second)) {
+        let is_first = has_both && flag == first;
+        options.push(("flags", if is_first { "tcp sequence,options".to_owned() } else { flag }));
+    }
+    log_words(body.get("prefix").and_then(Json::as_str), &options)
 }

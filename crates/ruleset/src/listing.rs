@@ -6,8 +6,9 @@
 //! the kernel, and is never written back.
 
 mod text;
+mod words;
 
-pub use text::icmp_types;
+pub use words::{Names, duration_words, icmp_types, limit_words, log_words, size_words};
 
 use crate::statement::{Family, Transport, Verdict};
 use std::collections::BTreeMap;
@@ -110,6 +111,14 @@ pub enum Domain {
     Interface,
     /// Address families (`meta nfproto`), by the kernel's number.
     NfProto,
+    /// Marks of packets and connections.
+    Mark,
+    /// Seconds since midnight, by the local clock.
+    Hour,
+    /// Numbers of which some or all have a name.
+    Named(Names),
+    /// Bits of which each has a name.
+    Flags(Names),
     /// Other numbers and words.
     Other,
 }
@@ -192,10 +201,14 @@ pub struct ListedRule {
 pub enum Selector {
     /// `ct state`
     CtState,
-    /// `iif`, `iifname` (both by name where it is known)
+    /// `iif`, by its name where that is known
     Iif,
-    /// `oif`, `oifname`
+    /// `iifname`
+    IifName,
+    /// `oif`
     Oif,
+    /// `oifname`
+    OifName,
     /// `meta l4proto`
     L4Proto,
     /// `ip protocol`, `ip6 nexthdr`
@@ -225,14 +238,15 @@ impl Selector {
     pub fn domain(&self) -> Domain {
         match self {
             Self::CtState => Domain::CtState,
-            Self::Iif | Self::Oif => Domain::Interface,
+            Self::Iif | Self::IifName | Self::Oif | Self::OifName => Domain::Interface,
             Self::L4Proto | Self::Protocol(_) => Domain::Protocol,
             Self::NfProto => Domain::NfProto,
             Self::Saddr(family) | Self::Daddr(family) => Domain::Address(*family),
             Self::Sport(_) | Self::Dport(_) => Domain::Port,
             Self::IcmpType(family) => Domain::IcmpType(*family),
             Self::SkUid => Domain::Uid,
-            Self::HopLimit | Self::Other(_) => Domain::Other,
+            Self::HopLimit => Domain::Other,
+            Self::Other(text) => words::domain(text),
         }
     }
 }
@@ -264,6 +278,21 @@ pub struct Refusal {
     pub how: String,
 }
 
+impl Refusal {
+    /// The same as a table of this family has it: `reject` alone, if that is what it means there.
+    pub fn in_table(self, family: &TableFamily) -> Self {
+        let default = match family {
+            TableFamily::Ip => "icmp port-unreachable",
+            TableFamily::Ip6 => "icmpv6 port-unreachable",
+            TableFamily::Inet | TableFamily::Other(_) => "icmpx port-unreachable",
+        };
+        match self.how == default {
+            true => Self { how: String::new(), ..self },
+            false => self,
+        }
+    }
+}
+
 /// One step of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -285,9 +314,9 @@ pub enum Step {
     },
     /// `counter`
     Counter,
-    /// `log …`
-    Log,
-    /// `limit rate …`, `limit rate over …`
+    /// `log …`, as [`log_words`] has it
+    Log(String),
+    /// `limit rate …`, `limit rate over …`, as [`limit_words`] has it
     Limit(String),
     /// `reject`
     Reject(Refusal),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod kernel;
+mod quoted;
 mod scenarios;
 mod written;
 

@@ -1,31 +1,58 @@
 //! What a register holds, in `nft`'s words, and how its bytes are numbers.
 
+use crate::clock::local_offset;
 use crate::uapi::*;
+use nix::net::if_::if_indextoname;
 use ruleset::listing::{Domain, Selector, Value};
 use ruleset::{Family, Transport};
 
-/// Numbers of `enum nft_meta_keys` that rules ask for often.
-const META: [(u32, &str); 14] = [
-    (0, "length"),
-    (1, "protocol"),
-    (2, "priority"),
-    (3, "mark"),
-    (11, "skgid"),
-    (8, "iiftype"),
-    (9, "oiftype"),
-    (19, "pkttype"),
-    (20, "cpu"),
-    (21, "iifgroup"),
-    (22, "oifgroup"),
-    (23, "cgroup"),
-    (31, "day"),
-    (32, "hour"),
+/// `enum nft_meta_keys`, and how many bytes the kernel loads for each.
+const META: [(u32, &str, usize); 16] = [
+    (0, "meta length", 4),
+    (1, "meta protocol", 2),
+    (2, "meta priority", 4),
+    (3, "meta mark", 4),
+    (8, "meta iiftype", 2),
+    (9, "meta oiftype", 2),
+    (11, "meta skgid", 4),
+    (12, "meta nftrace", 1),
+    (14, "meta secmark", 4),
+    (19, "meta pkttype", 1),
+    (20, "meta cpu", 4),
+    (21, "iifgroup", 4),
+    (22, "oifgroup", 4),
+    (23, "meta cgroup", 4),
+    (31, "meta day", 1),
+    (32, "meta hour", 4),
 ];
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
-/// Numbers of `enum nft_ct_keys`.
-const CT: [(u32, &str); 5] =
-    [(1, "direction"), (2, "status"), (3, "mark"), (6, "helper"), (10, "labels")];
+/// `NFT_META_PROTOCOL`, the type in the Ethernet header.
+const META_PROTOCOL: u32 = 1;
+/// `enum nft_ct_keys`.
+const CT: [(u32, &str); 21] = [
+    (1, "direction"),
+    (2, "status"),
+    (3, "mark"),
+    (4, "secmark"),
+    (5, "expiration"),
+    (6, "helper"),
+    (7, "l3proto"),
+    (8, "saddr"),
+    (9, "daddr"),
+    (10, "protocol"),
+    (11, "proto-src"),
+    (12, "proto-dst"),
+    (13, "label"),
+    (14, "packets"),
+    (15, "bytes"),
+    (16, "avgpkt"),
+    (17, "zone"),
+    (19, "ip saddr"),
+    (20, "ip daddr"),
+    (21, "ip6 saddr"),
+    (22, "ip6 daddr"),
+];
 
 /// What the rule has made sure of so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,15 +71,17 @@ pub(super) struct Loaded {
     pub(super) is_host: bool,
     /// The mask that it was and-ed with.
     pub(super) mask: Option<Vec<u8>>,
+    /// Whether it is 1 if there is such a thing, and 0 if there is none.
+    pub(super) is_presence: bool,
 }
 
 impl Loaded {
     pub(super) fn new(selector: Selector, length: usize) -> Self {
-        Self { selector, length, is_host: false, mask: None }
+        Self { selector, length, is_host: false, mask: None, is_presence: false }
     }
 
     fn host(selector: Selector) -> Self {
-        Self { selector, length: 4, is_host: true, mask: None }
+        Self { is_host: true, ..Self::new(selector, 4) }
     }
 
     pub(super) fn other(text: impl Into<String>) -> Self {
@@ -63,24 +92,49 @@ impl Loaded {
         match key {
             NFT_META_IIF => Self::host(Selector::Iif),
             NFT_META_OIF => Self::host(Selector::Oif),
-            META_IIFNAME => Self::new(Selector::Iif, 16),
-            META_OIFNAME => Self::new(Selector::Oif, 16),
+            META_IIFNAME => Self::new(Selector::IifName, 16),
+            META_OIFNAME => Self::new(Selector::OifName, 16),
             NFT_META_SKUID => Self::host(Selector::SkUid),
             NFT_META_NFPROTO => Self::new(Selector::NfProto, 1),
             NFT_META_L4PROTO => Self::new(Selector::L4Proto, 1),
-            _ => {
-                let text = format!("meta {}", word(&META, key));
-                // Of those without a name here nobody knows the length.
-                Self { is_host: true, ..Self::other(text) }
-            }
+            key => match META.iter().find(|(number, ..)| *number == key) {
+                Some((_, text, length)) => {
+                    Self { is_host: key != META_PROTOCOL, length: *length, ..Self::other(*text) }
+                }
+                // Nobody knows its length.
+                None => Self { is_host: true, ..Self::other(format!("meta key {key}")) },
+            },
         }
     }
 
-    pub(super) fn conntrack(key: u32) -> Self {
-        match key {
-            NFT_CT_STATE => Self::host(Selector::CtState),
-            _ => Self { is_host: true, ..Self::other(format!("ct {}", word(&CT, key))) },
+    /// `direction` is 0 for the original one, 1 for the reply.
+    pub(super) fn conntrack(key: u32, direction: Option<u8>) -> Self {
+        let direction = match direction {
+            Some(0) => "original ",
+            Some(_) => "reply ",
+            None => "",
+        };
+        let name = CT.iter().find(|(number, _)| *number == key).map(|(_, name)| *name);
+        match (key, name) {
+            (NFT_CT_STATE, _) => Self::host(Selector::CtState),
+            (_, Some(name)) => {
+                let is_packets = name.contains("addr") || name.contains("proto");
+                Self { is_host: !is_packets, ..Self::other(format!("ct {direction}{name}")) }
+            }
+            _ => Self { is_host: true, ..Self::other(format!("ct {direction}key {key}")) },
         }
+    }
+
+    /// What the routes say of an address. None of what isn't known.
+    pub(super) fn route(result: u32, flags: u32) -> Option<Self> {
+        const FLAGS: [&str; 5] = ["saddr", "daddr", "mark", "iif", "oif"];
+        const PRESENT: u32 = 1 << 5;
+        let result = *["oif", "oifname", "type"].get(result.checked_sub(1)? as usize)?;
+        let asked = FLAGS.iter().enumerate().filter(|(bit, _)| flags & (1 << bit) != 0);
+        let asked: Vec<&str> = asked.map(|(_, flag)| *flag).collect();
+        let text = format!("fib {} {result}", asked.join(" . "));
+        let is_presence = flags & PRESENT != 0;
+        Some(Self { is_host: true, is_presence, ..Self::other(text) })
     }
 
     /// Bytes of the packet. Ports of both sides at once are for the caller.
@@ -105,13 +159,25 @@ impl Loaded {
         }
         let bytes: Vec<u8> =
             bytes.iter().copied().chain(std::iter::repeat_n(fill, whole - bytes.len())).collect();
-        Some(number(&bytes, self.is_host))
+        let number = number(&bytes, self.is_host);
+        match (self.selector.domain(), i64::try_from(number)) {
+            // The kernel counts from midnight in UTC, people by their own clock.
+            (Domain::Hour, Ok(seconds)) => {
+                let local = seconds.checked_add(local_offset())?.rem_euclid(86_400);
+                u128::try_from(local).ok()
+            }
+            _ => Some(number),
+        }
     }
 
     /// The value of bytes that it is compared with.
     pub(super) fn value(&self, bytes: &[u8]) -> Value {
         if self.selector.domain() == Domain::Interface {
             return interface(bytes, self.is_host);
+        }
+        if self.is_presence {
+            let is_there = bytes.iter().any(|byte| *byte != 0);
+            return Value::Word(if is_there { "exists" } else { "missing" }.to_owned());
         }
         match (self.number(bytes, 0), self.number(bytes, 0xff)) {
             (Some(first), Some(last)) => Value::Range(first, last),
@@ -128,14 +194,11 @@ pub(super) fn number(bytes: &[u8], is_host: bool) -> u128 {
     }
 }
 
-/// An interface by name, or by index: of those only that of the loopback interface is the same
-/// everywhere.
+/// An interface by name, or by index, which has the name that it goes by now.
 pub(super) fn interface(bytes: &[u8], is_index: bool) -> Value {
     if is_index {
-        return Value::Word(match number(bytes, true) {
-            1 => "lo".to_owned(),
-            index => format!("number {index}"),
-        });
+        let index = number(bytes, true);
+        return Value::Word(interface_name(index).unwrap_or_else(|| format!("number {index}")));
     }
     let end = bytes.iter().position(|byte| *byte == 0);
     let name = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned();
@@ -143,13 +206,13 @@ pub(super) fn interface(bytes: &[u8], is_index: bool) -> Value {
     Value::Word(if end.is_none() { name + "*" } else { name })
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+fn interface_name(index: u128) -> Option<String> {
+    let index = u32::try_from(index).ok()?;
+    if_indextoname(index).ok()?.into_string().ok()
 }
 
-fn word(known: &[(u32, &str)], key: u32) -> String {
-    let known = known.iter().find(|(number, _)| *number == key);
-    known.map_or_else(|| format!("key {key}"), |(_, word)| (*word).to_owned())
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// The length of a whole field of which rules may load the beginning only.

@@ -7,6 +7,7 @@ use crate::listing::set::{Part, RawSet};
 use crate::uapi::*;
 use ruleset::listing::{
     Domain, ListedRule, Operand, Refusal, Selector, Step, TableFamily, Value, VerdictMap,
+    duration_words, limit_words, log_words, size_words,
 };
 use ruleset::{Family, Transport};
 use std::collections::BTreeMap;
@@ -20,11 +21,24 @@ const NFTA_BYTEORDER_SREG: u16 = 1;
 const NFTA_BYTEORDER_DREG: u16 = 2;
 const NFTA_BYTEORDER_OP: u16 = 3;
 const NFT_BYTEORDER_NTOH: u32 = 0;
+const NFTA_CT_DIRECTION: u16 = 3;
+const NFTA_CT_SREG: u16 = 4;
+const NFTA_FIB_RESULT: u16 = 2;
+const NFTA_FIB_FLAGS: u16 = 3;
 const NFTA_DYNSET_SET_NAME: u16 = 1;
+const NFTA_DYNSET_OP: u16 = 3;
+const NFTA_DYNSET_SREG_KEY: u16 = 4;
+const NFTA_DYNSET_TIMEOUT: u16 = 6;
+const NFTA_DYNSET_EXPR: u16 = 7;
+const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
+const NFTA_CONNLIMIT_COUNT: u16 = 1;
+const NFTA_CONNLIMIT_FLAGS: u16 = 2;
+const NFTA_QUOTA_BYTES: u16 = 1;
+const NFTA_QUOTA_FLAGS: u16 = 2;
+/// Of `ct count` and `quota`: over it.
+const INVERTED: u32 = 1;
 const NFTA_DREG: u16 = 1;
 const NFT_REG32_00: u32 = 8;
-/// `NFT_META_PROTOCOL`, the type in the Ethernet header.
-const META_PROTOCOL: u32 = 1;
 const NFT_LOOKUP_F_INV: u32 = 1;
 const NFT_LIMIT_F_INV: u32 = 1;
 const NFT_LIMIT_PKT_BYTES: u32 = 1;
@@ -33,28 +47,43 @@ type Fields<'a> = Table<'a, 16>;
 
 /// A rule on its way from expressions to steps.
 pub(super) struct RuleReader<'s> {
+    table: TableFamily,
     sets: &'s BTreeMap<String, RawSet>,
     known: Known,
     /// By the offset of its first byte.
     registers: BTreeMap<u32, Loaded>,
+    /// What was put into a register, by the offset of its first byte.
+    constants: BTreeMap<u32, Vec<u8>>,
     steps: Vec<Step>,
+    /// What steps in words ask for.
+    told: Vec<Selector>,
     fills: Vec<String>,
 }
 
 impl<'s> RuleReader<'s> {
-    pub(super) fn new(family: &TableFamily, sets: &'s BTreeMap<String, RawSet>) -> Self {
-        let family = match family.addresses() {
+    pub(super) fn new(table: &TableFamily, sets: &'s BTreeMap<String, RawSet>) -> Self {
+        let family = match table.addresses() {
             [one] => Some(*one),
             _ => None,
         };
         let known = Known { family, protocol: None };
-        Self { sets, known, registers: BTreeMap::new(), steps: Vec::new(), fills: Vec::new() }
+        Self {
+            table: table.clone(),
+            sets,
+            known,
+            registers: BTreeMap::new(),
+            constants: BTreeMap::new(),
+            steps: Vec::new(),
+            told: Vec::new(),
+            fills: Vec::new(),
+        }
     }
 
     /// The rule, and the sets that it adds to.
     pub(super) fn finish(mut self, comment: Option<String>) -> (ListedRule, Vec<String>) {
         let steps = std::mem::take(&mut self.steps);
-        let is_needed = |(index, step): &(usize, &Step)| !is_implied(step, *index, &steps);
+        let is_needed =
+            |(index, step): &(usize, &Step)| !is_implied(step, *index, &steps, &self.told);
         let steps = steps.iter().enumerate().filter(is_needed).map(|(_, s)| s.clone()).collect();
         (ListedRule { comment, steps }, self.fills)
     }
@@ -77,23 +106,24 @@ impl<'s> RuleReader<'s> {
         match name {
             "meta" if fields.get(NFTA_META_SREG).is_some() => {
                 let loaded = Loaded::meta(number(fields, NFTA_META_KEY)?);
-                self.steps.push(Step::Other(format!("{} set", loaded.selector)));
+                self.set(&loaded, fields, NFTA_META_SREG)?;
             }
-            "meta" => {
-                let key = number(fields, NFTA_META_KEY)?;
-                let loaded = match key {
-                    META_PROTOCOL => Loaded::new(Selector::Other("meta protocol".into()), 2),
-                    key => Loaded::meta(key),
-                };
-                self.load(fields, loaded)?;
-            }
+            "meta" => self.load(fields, Loaded::meta(number(fields, NFTA_META_KEY)?))?,
             "ct" => {
-                let loaded = Loaded::conntrack(number(fields, NFTA_CT_KEY)?);
-                // Without a destination it sets something.
-                self.load(fields, loaded)?;
+                let direction = fields.get(NFTA_CT_DIRECTION).and_then(|field| field.u8().ok());
+                let loaded = Loaded::conntrack(number(fields, NFTA_CT_KEY)?, direction);
+                match fields.get(NFTA_CT_SREG) {
+                    Some(_) => self.set(&loaded, fields, NFTA_CT_SREG)?,
+                    None => self.load(fields, loaded)?,
+                }
+            }
+            "fib" => {
+                let (result, flags) =
+                    (number(fields, NFTA_FIB_RESULT)?, number(fields, NFTA_FIB_FLAGS)?);
+                self.load(fields, Loaded::route(result, flags)?)?;
             }
             "payload" => self.payload(fields)?,
-            "fib" | "exthdr" | "socket" | "rt" | "osf" | "numgen" | "hash" | "xfrm" | "tunnel" => {
+            "exthdr" | "socket" | "rt" | "osf" | "numgen" | "hash" | "xfrm" | "tunnel" => {
                 self.load(fields, Loaded { is_host: true, ..Loaded::other(name) })?;
             }
             "byteorder" => self.byteorder(fields)?,
@@ -103,21 +133,107 @@ impl<'s> RuleReader<'s> {
             "lookup" => self.lookup(fields)?,
             "immediate" => self.immediate(fields)?,
             "counter" | "objref" | "last" => self.counter(name, fields)?,
-            "log" => self.steps.push(Step::Log),
+            "log" => self.log(fields)?,
             "limit" => self.limit(fields)?,
-            "reject" => self.reject(fields)?,
-            "dynset" => {
-                let set = fields.get(NFTA_DYNSET_SET_NAME)?.text();
-                self.steps.push(Step::Other(format!("add @{set}")));
-                self.fills.push(set);
+            "connlimit" => {
+                let count = number(fields, NFTA_CONNLIMIT_COUNT)?.to_string();
+                self.bound("ct count", fields, NFTA_CONNLIMIT_FLAGS, &count)?;
             }
+            "quota" => {
+                let bytes = fields.get(NFTA_QUOTA_BYTES)?.u64().ok()?;
+                self.bound("quota", fields, NFTA_QUOTA_FLAGS, &size_words(bytes))?;
+            }
+            "reject" => self.reject(fields)?,
+            "dynset" => self.update(fields)?,
             _ => return None,
         }
         Some(())
     }
 
+    /// `meta mark set 0x00000007`
+    fn set(&mut self, target: &Loaded, fields: &Fields<'_>, source: u16) -> Option<()> {
+        let at = offset(number(fields, source)?)?;
+        let value = match (self.registers.get(&at), self.constants.get(&at)) {
+            (Some(loaded), _) => loaded.selector.to_string(),
+            (None, bytes) => target.selector.domain().text(&target.value(bytes?)),
+        };
+        self.steps.push(Step::Other(format!("{} set {value}", target.selector)));
+        Some(())
+    }
+
+    /// `ct count over 5`
+    fn bound(&mut self, what: &str, fields: &Fields<'_>, flags: u16, value: &str) -> Option<()> {
+        let is_over = fields.u32_or_zero(flags).ok()? & INVERTED != 0;
+        let over = if is_over { "over " } else { "" };
+        self.steps.push(Step::Other(format!("{what} {over}{value}")));
+        Some(())
+    }
+
+    /// `add @set { ip saddr limit rate over 10/minute }`
+    fn update(&mut self, fields: &Fields<'_>) -> Option<()> {
+        let name = fields.get(NFTA_DYNSET_SET_NAME)?.text();
+        self.fills.push(name.clone());
+        let verb = *["add", "update", "delete"].get(number(fields, NFTA_DYNSET_OP)? as usize)?;
+        let at = offset(number(fields, NFTA_DYNSET_SREG_KEY)?)?;
+        let keys = self.concatenated(at, self.sets.get(&name)?)?;
+        let keys: Vec<Selector> = keys.into_iter().map(|key| key.selector).collect();
+        let mut text = keys.iter().map(Selector::to_string).collect::<Vec<_>>().join(" . ");
+        self.told.extend(keys);
+        let timeout = fields.get(NFTA_DYNSET_TIMEOUT).and_then(|field| field.u64().ok());
+        if let Some(timeout) = timeout.filter(|timeout| *timeout > 0) {
+            text += &format!(" timeout {}", duration_words(timeout));
+        }
+        let mut inner = Self::new(&self.table, self.sets);
+        if let Some(expression) = fields.get(NFTA_DYNSET_EXPR) {
+            inner.expression(expression).ok()?;
+        }
+        let several = fields.get(NFTA_DYNSET_EXPRESSIONS);
+        for expression in several.into_iter().flat_map(|list| list.nested()) {
+            inner.expression(expression.ok()?).ok()?;
+        }
+        for step in inner.steps {
+            text += &format!(" {step}");
+        }
+        self.steps.push(Step::Other(format!("{verb} @{name} {{ {text} }}")));
+        Some(())
+    }
+
+    fn log(&mut self, fields: &Fields<'_>) -> Option<()> {
+        const LEVELS: [&str; 9] =
+            ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"];
+        const FLAGS: [(u32, &str); 5] = [
+            (1, "tcp sequence"),
+            (2, "tcp options"),
+            (4, "ip options"),
+            (8, "skuid"),
+            (32, "ether"),
+        ];
+        const WARN: u32 = 4;
+        let prefix = fields.get(NFTA_LOG_PREFIX).map(Attribute::text);
+        let mut options = Vec::new();
+        let mut add =
+            |name, value: Option<String>| options.extend(value.map(|value| (name, value)));
+        add("group", fields.get(NFTA_LOG_GROUP).and_then(|g| Some(g.u16().ok()?.to_string())));
+        add("snaplen", number(fields, NFTA_LOG_SNAPLEN).map(|length| length.to_string()));
+        let threshold = fields.get(NFTA_LOG_QTHRESHOLD);
+        add("queue-threshold", threshold.and_then(|field| Some(field.u16().ok()?.to_string())));
+        let level = number(fields, NFTA_LOG_LEVEL).filter(|level| *level != WARN);
+        add("level", level.and_then(|level| Some((*LEVELS.get(level as usize)?).to_owned())));
+        let flags = fields.u32_or_zero(NFTA_LOG_FLAGS).ok()?;
+        let set: Vec<&str> =
+            FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, word)| *word).collect();
+        match set.len() {
+            0 => {}
+            5 => add("flags", Some("all".to_owned())),
+            _ => log_flags(&set).into_iter().for_each(|flag| add("flags", Some(flag))),
+        }
+        self.steps.push(Step::Log(log_words(prefix.as_deref(), &options)));
+        Some(())
+    }
+
     fn load(&mut self, fields: &Fields<'_>, loaded: Loaded) -> Option<()> {
         let at = offset(number(fields, NFTA_DREG)?)?;
+        self.constants.remove(&at);
         self.registers.insert(at, loaded);
         Some(())
     }
@@ -229,12 +345,14 @@ impl<'s> RuleReader<'s> {
                 return self.matches(vec![selector], negated, vec![vec![range]]);
             }
         }
-        let (mask, bytes) = match numbers {
-            Some((mask, bytes)) => (format!("{mask:#x}"), format!("{bytes:#x}")),
-            None => (hex(mask), hex(bytes)),
+        let value = match numbers {
+            Some((mask, value)) => selector.domain().masked(mask, value, negated),
+            None => {
+                let operator = if negated { "!=" } else { "==" };
+                Value::Word(format!("& {} {operator} {}", hex(mask), hex(bytes)))
+            }
         };
-        let selector = Selector::Other(format!("{selector} & {mask}"));
-        self.matches(vec![selector], negated, vec![vec![Value::Word(bytes)]]);
+        self.matches(vec![selector], false, vec![vec![value]]);
     }
 
     /// `< n` and its like. Two of them are how ranges are written.
@@ -289,7 +407,8 @@ impl<'s> RuleReader<'s> {
         let negated = fields.u32_or_zero(NFTA_LOOKUP_FLAGS).ok()? & NFT_LOOKUP_F_INV != 0;
         match fields.get(NFTA_LOOKUP_DREG).map(Attribute::u32) {
             None if set.is_anonymous => {
-                let keys = elements().map(|element| element.key).collect();
+                let mut keys: Vec<_> = elements().map(|element| element.key).collect();
+                keys.sort_by_cached_key(|key| key.iter().map(rank).collect::<Vec<_>>());
                 self.matches(selectors, negated, keys);
             }
             None => {
@@ -298,9 +417,14 @@ impl<'s> RuleReader<'s> {
             }
             Some(Ok(NFT_REG_VERDICT)) => {
                 let map = match set.is_anonymous {
-                    true => VerdictMap::Entries(
-                        elements().filter_map(|e| Some((e.key, e.verdict?))).collect(),
-                    ),
+                    true => {
+                        let mut entries: Vec<_> =
+                            elements().filter_map(|e| Some((e.key, e.verdict?))).collect();
+                        entries.sort_by_cached_key(|(key, _)| {
+                            key.iter().map(rank).collect::<Vec<_>>()
+                        });
+                        VerdictMap::Entries(entries)
+                    }
                     false => VerdictMap::Named(name),
                 };
                 self.steps.push(Step::Dispatch { selectors, map });
@@ -327,6 +451,9 @@ impl<'s> RuleReader<'s> {
     fn immediate(&mut self, fields: &Fields<'_>) -> Option<()> {
         if number(fields, NFTA_IMMEDIATE_DREG)? != NFT_REG_VERDICT {
             // What is done with it is the next expression's.
+            let at = offset(number(fields, NFTA_IMMEDIATE_DREG)?)?;
+            self.registers.remove(&at);
+            self.constants.insert(at, value(fields, NFTA_IMMEDIATE_DATA)?);
             return Some(());
         }
         self.steps.push(Step::Verdict(verdict(fields.get(NFTA_IMMEDIATE_DATA)?)?));
@@ -347,8 +474,7 @@ impl<'s> RuleReader<'s> {
         let (rate, seconds) = (long(NFTA_LIMIT_RATE)?, long(NFTA_LIMIT_UNIT)?);
         let is_over = fields.u32_or_zero(NFTA_LIMIT_FLAGS).ok()? & NFT_LIMIT_F_INV != 0;
         let is_bytes = fields.u32_or_zero(NFTA_LIMIT_TYPE).ok()? == NFT_LIMIT_PKT_BYTES;
-        let over = if is_over { "over " } else { "" };
-        let bytes = if is_bytes { " bytes" } else { "" };
+        let burst = fields.get(NFTA_LIMIT_BURST).and_then(|burst| burst.u32().ok()).unwrap_or(0);
         let unit = match seconds {
             1 => "second".to_owned(),
             60 => "minute".to_owned(),
@@ -357,7 +483,8 @@ impl<'s> RuleReader<'s> {
             604_800 => "week".to_owned(),
             seconds => format!("{seconds} seconds"),
         };
-        self.steps.push(Step::Limit(format!("limit rate {over}{rate}{bytes}/{unit}")));
+        let text = limit_words(is_over, is_bytes, rate, &unit, burst.into());
+        self.steps.push(Step::Limit(text));
         Some(())
     }
 
@@ -396,7 +523,7 @@ impl<'s> RuleReader<'s> {
         };
         let code = codes.iter().find(|(number, _)| *number == code).map_or("", |(_, word)| word);
         let how = format!("{kind} {code}").trim_end().to_owned();
-        self.steps.push(Step::Reject(Refusal { family, how }));
+        self.steps.push(Step::Reject(Refusal { family, how }.in_table(&self.table)));
         Some(())
     }
 
@@ -406,7 +533,8 @@ impl<'s> RuleReader<'s> {
 }
 
 /// Whether a step only makes sure of what another one asks for anyway, as `nft` has them.
-fn is_implied(step: &Step, index: usize, steps: &[Step]) -> bool {
+/// `told` are selectors of steps in words.
+fn is_implied(step: &Step, index: usize, steps: &[Step], told: &[Selector]) -> bool {
     let Step::Match { selectors, negated: false, operand: Operand::Keys(keys) } = step else {
         return false;
     };
@@ -423,7 +551,12 @@ fn is_implied(step: &Step, index: usize, steps: &[Step]) -> bool {
             Family::V4 => *number == 2,
             Family::V6 => *number == 10,
         }),
-        (Selector::L4Proto, Selector::Other(text)) if text.starts_with("tcp ") => *number == 6,
+        (Selector::L4Proto, Selector::Other(text)) => match text.split(' ').next() {
+            Some("tcp") => *number == 6,
+            Some("icmp") => *number == 1,
+            Some("icmpv6") => *number == 58,
+            _ => false,
+        },
         _ => false,
     };
     let implies = |other: &Step| match other {
@@ -435,7 +568,7 @@ fn is_implied(step: &Step, index: usize, steps: &[Step]) -> bool {
         }
         _ => false,
     };
-    number == last && others.into_iter().any(implies)
+    number == last && (told.iter().any(asks) || others.into_iter().any(implies))
 }
 
 fn family_of(selector: &Selector) -> Option<Family> {
@@ -445,6 +578,11 @@ fn family_of(selector: &Selector) -> Option<Family> {
         | Selector::Protocol(family)
         | Selector::IcmpType(family) => Some(*family),
         Selector::HopLimit => Some(Family::V6),
+        Selector::Other(text) => match text.split(' ').next() {
+            Some("ip" | "icmp") => Some(Family::V4),
+            Some("ip6" | "icmpv6") => Some(Family::V6),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -475,7 +613,26 @@ fn words(name: &str) -> &str {
         "match" | "target" => "a match or target of iptables",
         "masq" => "masquerade",
         "redir" => "redirect",
-        "connlimit" => "ct count",
         name => name,
+    }
+}
+
+/// Where `nft` lists a value among others of a set. It takes names for numbers in the byte order of the
+/// host, in which the last letter counts most.
+fn rank(value: &Value) -> (u128, u128, Vec<u8>) {
+    match value {
+        Value::Range(first, last) => (*first, *last, Vec::new()),
+        Value::Word(word) => (word.len() as u128, 0, word.bytes().rev().collect()),
+    }
+}
+
+/// The flags of a log as `nft` groups them: both of TCP are one.
+fn log_flags(flags: &[&str]) -> Vec<String> {
+    match flags {
+        ["tcp sequence", "tcp options", rest @ ..] => std::iter::once("tcp sequence,options")
+            .chain(rest.iter().copied())
+            .map(str::to_owned)
+            .collect(),
+        flags => flags.iter().map(|flag| (*flag).to_owned()).collect(),
     }
 }

@@ -184,6 +184,7 @@ fn part(kind: u32, whole: usize) -> Part {
         13 => (Domain::Port, 2, false),
         14 => (Domain::IcmpType(Family::V4), 1, false),
         29 => (Domain::IcmpType(Family::V6), 1, false),
+        19 => (Domain::Mark, 4, true),
         20 => (Domain::Interface, 4, true),
         24 => (Domain::Uid, 4, true),
         26 => (Domain::CtState, 4, true),

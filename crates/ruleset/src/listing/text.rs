@@ -1,6 +1,8 @@
 //! A listing's rules in the words of `nft`, for comments and messages.
 
-use crate::listing::{Domain, ListedRule, Operand, Refusal, Selector, Step, Value, VerdictMap};
+use crate::listing::{
+    Domain, ListedRule, Names, Operand, Refusal, Selector, Step, Value, VerdictMap, icmp_types,
+};
 use crate::statement::{Family, States, Verdict};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -40,8 +42,7 @@ impl fmt::Display for Step {
                 }
             }
             Self::Counter => f.write_str("counter"),
-            Self::Log => f.write_str("log"),
-            Self::Limit(text) | Self::Other(text) => f.write_str(text),
+            Self::Log(text) | Self::Limit(text) | Self::Other(text) => f.write_str(text),
             Self::Reject(refusal) => refusal.fmt(f),
             Self::Verdict(verdict) => verdict.fmt(f),
         }
@@ -65,8 +66,10 @@ impl fmt::Display for Selector {
         };
         match self {
             Self::CtState => f.write_str("ct state"),
-            Self::Iif => f.write_str("iifname"),
-            Self::Oif => f.write_str("oifname"),
+            Self::Iif => f.write_str("iif"),
+            Self::IifName => f.write_str("iifname"),
+            Self::Oif => f.write_str("oif"),
+            Self::OifName => f.write_str("oifname"),
             Self::L4Proto => f.write_str("meta l4proto"),
             Self::Protocol(Family::V4) => f.write_str("ip protocol"),
             Self::Protocol(Family::V6) => f.write_str("ip6 nexthdr"),
@@ -162,6 +165,7 @@ impl Domain {
     }
 
     fn number(self, number: u128) -> String {
+        let named = |names: &Names| names.name(number).unwrap_or_else(|| number.to_string());
         match self {
             Self::Address(Family::V4) => Ipv4Addr::from(number as u32).to_string(),
             Self::Address(Family::V6) => Ipv6Addr::from(number).to_string(),
@@ -169,19 +173,7 @@ impl Domain {
                 Some(_) => States(number as u32).to_string(),
                 None => number.to_string(),
             },
-            Self::Protocol => match number {
-                1 => "icmp".into(),
-                2 => "igmp".into(),
-                6 => "tcp".into(),
-                17 => "udp".into(),
-                47 => "gre".into(),
-                50 => "esp".into(),
-                51 => "ah".into(),
-                58 => "ipv6-icmp".into(),
-                112 => "vrrp".into(),
-                132 => "sctp".into(),
-                _ => number.to_string(),
-            },
+            Self::Protocol => named(&Names::Protocol),
             Self::IcmpType(family) => {
                 let known = icmp_types(family).iter().find(|(_, kind)| u128::from(*kind) == number);
                 known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
@@ -191,8 +183,32 @@ impl Domain {
                 10 => "ipv6".into(),
                 _ => number.to_string(),
             },
-            _ => number.to_string(),
+            Self::Mark => format!("{number:#010x}"),
+            Self::Hour => {
+                let (minutes, seconds) = (number / 60, number % 60);
+                let time = format!("{:02}:{:02}", minutes / 60, minutes % 60);
+                match seconds {
+                    0 => format!("\"{time}\""),
+                    seconds => format!("\"{time}:{seconds:02}\""),
+                }
+            }
+            Self::Named(names) => named(&names),
+            Self::Flags(names) => names.of_bits(number),
+            Self::Port | Self::Uid | Self::Interface | Self::Other => number.to_string(),
         }
+    }
+
+    /// What `selector & mask == value` is in a rule, behind the selector; `negated` is `!=`.
+    pub fn masked(self, mask: u128, value: u128, negated: bool) -> Value {
+        let (mask_text, text) = (self.number(mask), self.number(value));
+        Value::Word(match (self, value, negated) {
+            (Self::Flags(_), 0, true) => mask_text,
+            (Self::Flags(_), 0, false) => format!("! {mask_text}"),
+            (Self::Flags(_), ..) if mask.count_ones() > 1 => {
+                format!("{}{text} / {mask_text}", if negated { "!= " } else { "" })
+            }
+            _ => format!("& {mask_text} {} {text}", if negated { "!=" } else { "==" }),
+        })
     }
 }
 
@@ -202,47 +218,4 @@ pub(crate) fn prefix_length(first: u128, last: u128, width: u32) -> Option<u32> 
     let aligned = host.checked_add(1).is_none_or(u128::is_power_of_two) && first & host == 0;
     let bits = 128 - host.leading_zeros();
     aligned.then(|| width.checked_sub(bits)).flatten()
-}
-
-/// ICMP types as `nft describe icmp type` and `nft describe icmpv6 type` list them.
-pub fn icmp_types(family: Family) -> &'static [(&'static str, u8)] {
-    const ICMP: [(&str, u8); 13] = [
-        ("echo-reply", 0),
-        ("destination-unreachable", 3),
-        ("source-quench", 4),
-        ("redirect", 5),
-        ("echo-request", 8),
-        ("router-advertisement", 9),
-        ("router-solicitation", 10),
-        ("time-exceeded", 11),
-        ("parameter-problem", 12),
-        ("timestamp-request", 13),
-        ("timestamp-reply", 14),
-        ("address-mask-request", 17),
-        ("address-mask-reply", 18),
-    ];
-    const ICMPV6: [(&str, u8); 18] = [
-        ("destination-unreachable", 1),
-        ("packet-too-big", 2),
-        ("time-exceeded", 3),
-        ("parameter-problem", 4),
-        ("echo-request", 128),
-        ("echo-reply", 129),
-        ("mld-listener-query", 130),
-        ("mld-listener-report", 131),
-        ("mld-listener-done", 132),
-        ("mld-listener-reduction", 132),
-        ("nd-router-solicit", 133),
-        ("nd-router-advert", 134),
-        ("nd-neighbor-solicit", 135),
-        ("nd-neighbor-advert", 136),
-        ("nd-redirect", 137),
-        ("ind-neighbor-solicit", 141),
-        ("ind-neighbor-advert", 142),
-        ("mld2-listener-report", 143),
-    ];
-    match family {
-        Family::V4 => &ICMP,
-        Family::V6 => &ICMPV6,
-    }
 }

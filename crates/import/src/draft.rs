@@ -7,6 +7,7 @@
 
 use crate::built_in;
 use crate::condition::{Direction, Names};
+use crate::elsewhere::Elsewhere;
 use crate::hook::{Hooks, Side, Unrolled};
 use crate::intervals::Intervals;
 use crate::owner::Owner;
@@ -32,6 +33,15 @@ pub(crate) struct Allow {
     pub(crate) users: Intervals,
     /// The denials in front of it that it doesn't heed, by number.
     pub(crate) heedless_of: BTreeSet<usize>,
+    /// What it opens on other hosts of a merged policy.
+    pub(crate) elsewhere: Elsewhere,
+}
+
+impl Allow {
+    /// Whether it lets through more than the tables did, here or elsewhere.
+    pub(crate) fn is_wider(&self) -> bool {
+        !self.heedless_of.is_empty() || !self.elsewhere.is_empty()
+    }
 }
 
 /// What stands in the policy about a rule.
@@ -363,6 +373,7 @@ impl Drafting<'_> {
             service: region.service.clone(),
             users: region.users.clone(),
             heedless_of: heedless_of.clone(),
+            elsewhere: Elsewhere::default(),
         }
     }
 

@@ -17,6 +17,7 @@ mod alike;
 mod built_in;
 mod condition;
 mod draft;
+mod elsewhere;
 mod hook;
 mod intervals;
 mod json;
@@ -36,6 +37,7 @@ pub use walk::TooLong;
 
 use condition::{Names, set_id};
 use draft::{Entry, entries};
+use elsewhere::{Host, opened};
 use hook::Hooks;
 use intervals::Intervals;
 use owner::Owner;
@@ -57,6 +59,8 @@ pub struct Options {
     pub addresses: Vec<IpAddr>,
     /// Where the listing is from, for the heading.
     pub source: String,
+    /// The other tables of its listing, which nobody asked for.
+    pub unread: Vec<TableName>,
 }
 
 /// A table's name, as the command line spells it.
@@ -191,16 +195,34 @@ pub fn merge(hosts: &[(&[ListedTable], &Options)]) -> Result<Draft, DraftError> 
     let entries: Vec<Vec<Entry>> = drafted.collect();
     let tables: Vec<&[ListedTable]> = hosts.iter().map(|(tables, _)| *tables).collect();
     let mut tiers = Tiers::new(&tables, &entries);
+    let ends: Vec<Host<'_>> = hosts
+        .iter()
+        .enumerate()
+        .map(|(at, (_, options))| Host {
+            name: &options.source,
+            hooks: &hooks[at],
+            entries: &entries[at],
+            owner: &owners[at],
+        })
+        .collect();
     let mut parts = Vec::new();
     for group in alike::groups(&hooks, &entries, &tiers) {
         let options: Vec<&Options> = group.iter().map(|host| hosts[*host].1).collect();
         let owners: Vec<&Owner> = group.iter().map(|host| &owners[*host]).collect();
         let Some(host) = group.first() else { continue };
+        let mut entries = entries[*host].clone();
+        for entry in &mut entries {
+            if let Entry::Allow(allow) = entry {
+                let words = tiers.words(&allow.peers);
+                let named = tiers.list.iter().filter(|tier| words.contains(&tier.name));
+                allow.elsewhere = opened(allow, &named.collect::<Vec<_>>(), &group, &ends);
+            }
+        }
         parts.push(Part {
             hosts: options.iter().map(|options| options.source.as_str()).collect(),
             role: role(&mut tiers, &owners, &options, hosts.len() > 1),
             hooks: &hooks[*host],
-            entries: &entries[*host],
+            entries,
         });
     }
     let sources: Vec<&str> = hosts.iter().map(|(_, options)| options.source.as_str()).collect();
@@ -218,7 +240,16 @@ pub fn merge(hosts: &[(&[ListedTable], &Options)]) -> Result<Draft, DraftError> 
         summary.not_imported.push((members, "they end by themselves".into()));
     }
     let source = &sources.join(", ");
-    let text = write::Policy { source, tables: listed, tiers: &tiers, names: &names, parts }.text();
+    let mut unread: Vec<String> = Vec::new();
+    for table in hosts.iter().flat_map(|(_, options)| &options.unread) {
+        let table = table.to_string();
+        if !unread.contains(&table) {
+            unread.push(table);
+        }
+    }
+    let policy =
+        write::Policy { source, tables: listed, unread, tiers: &tiers, names: &names, parts };
+    let text = policy.text();
     Ok(Draft { text, summary })
 }
 
@@ -308,7 +339,7 @@ fn summary<'e>(entries: impl Iterator<Item = &'e Entry>) -> Summary {
         match entry {
             Entry::Allow(allow) => {
                 summary.allows += 1;
-                summary.wider += usize::from(!allow.heedless_of.is_empty());
+                summary.wider += usize::from(allow.is_wider());
             }
             Entry::BuiltIn { wider, .. } => {
                 summary.built_in += 1;

@@ -67,6 +67,29 @@ pub(crate) fn stem(id: &str, family: Family) -> String {
 }
 
 impl Tiers {
+    /// Peers in the policy's words: tiers where they are sets, else addresses.
+    pub(crate) fn words(&self, peers: &BTreeSet<(Family, Addresses)>) -> Vec<String> {
+        let is_all =
+            |wanted: Family| peers.iter().any(|(f, peer)| *f == wanted && peer.is_all(wanted));
+        if is_all(Family::V4) && is_all(Family::V6) {
+            return vec!["any".into()];
+        }
+        let (mut words, rest) = self.zones_of(peers);
+        for (family, peer) in rest {
+            let tier = peer.set.as_ref().and_then(|(id, _)| self.of_set(id));
+            let these = match tier {
+                Some(tier) => vec![tier.to_owned()],
+                None => member_words(&peer.ranges, *family),
+            };
+            for word in these {
+                if !words.contains(&word) {
+                    words.push(word);
+                }
+            }
+        }
+        words
+    }
+
     /// The tiers of the tables' sets. Two sets become one tier where each allow that names the one
     /// names the other.
     /// Sets that are the same in the tables of several hosts are one.

@@ -3,6 +3,7 @@
 
 use crate::condition::{Direction, Names};
 use crate::draft::{Allow, Entry, Lost};
+use crate::elsewhere::Elsewhere;
 use crate::hook::Hooks;
 use crate::service::{self, User};
 use crate::tier::{Tier, Tiers, member_words};
@@ -23,6 +24,8 @@ const MOST_BUILT_IN: usize = 3;
 pub(crate) struct Policy<'a> {
     pub(crate) source: &'a str,
     pub(crate) tables: Vec<String>,
+    /// Tables that nobody asked for.
+    pub(crate) unread: Vec<String>,
     pub(crate) tiers: &'a Tiers,
     pub(crate) names: &'a Names,
     pub(crate) parts: Vec<Part<'a>>,
@@ -34,13 +37,13 @@ pub(crate) struct Part<'a> {
     pub(crate) hosts: Vec<&'a str>,
     pub(crate) role: Vec<String>,
     pub(crate) hooks: &'a Hooks,
-    pub(crate) entries: &'a [Entry],
+    pub(crate) entries: Vec<Entry>,
 }
 
 impl Part<'_> {
     /// All entries, in order.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Entry> {
-        self.hooks.others.iter().chain(self.entries)
+        self.hooks.others.iter().chain(&self.entries)
     }
 }
 
@@ -50,8 +53,17 @@ impl Policy<'_> {
         text += &self.settings();
         text += "\n[tiers]\n";
         let width = self.tiers.list.iter().map(|tier| tier.name.len()).max().unwrap_or(0);
-        for tier in &self.tiers.list {
+        let used = self.used();
+        let (tiers, idle): (Vec<&Tier>, Vec<&Tier>) =
+            self.tiers.list.iter().partition(|tier| used.contains(&tier.name));
+        for tier in tiers {
             text += &tier_text(tier, width);
+        }
+        if !idle.is_empty() {
+            text += "# No allow names these sets, so they are no tiers:\n";
+        }
+        for line in idle.iter().flat_map(|tier| tier_lines(tier, width)) {
+            let _ = writeln!(text, "# {line}");
         }
         text += &self.services();
         let mut taken = BTreeSet::new();
@@ -63,6 +75,23 @@ impl Policy<'_> {
             text += &self.rules(part, &mut taken);
         }
         text
+    }
+
+    /// The tiers that an allow names, also one that is only offered, and those of the servers.
+    fn used(&self) -> BTreeSet<String> {
+        let mut used = BTreeSet::new();
+        for part in &self.parts {
+            used.extend(part.role.iter().cloned());
+            for entry in &part.entries {
+                let allows = match entry {
+                    Entry::Allow(allow) => std::slice::from_ref(allow),
+                    Entry::Lost(lost) => &lost.nearest,
+                    _ => &[],
+                };
+                used.extend(allows.iter().flat_map(|allow| self.tiers.words(&allow.peers)));
+            }
+        }
+        used
     }
 
     fn rules(&self, part: &Part<'_>, taken: &mut BTreeSet<String>) -> String {
@@ -102,18 +131,37 @@ impl Policy<'_> {
             plain(self.source),
             plain(&self.tables.join(", "))
         );
-        text += "#
-# Read it and run `tierwall check`. It only observes: once `tierwall denied` shows nothing that has to
-# pass, say mode = \"enforce\". What is built in (established connections, loopback, ICMP, neighbour
-# discovery, DHCP) needs no allow. Rules that a policy can't say stand where they were, after
+        if !self.unread.is_empty() {
+            let unread = plain(&self.unread.join(", "));
+            let _ =
+                writeln!(text, "# Tables that were not read: {unread} (--table takes several).");
+        }
+        text += "#\n# Read it and run `tierwall check`. What is built in (established connections, loopback, ICMP,
+# neighbour discovery, DHCP) needs no allow. Rules that a policy can't say stand where they were, after
 # `not imported`; allows that let through more than the table did, after `WIDER`.\n";
+        if let Some(enforcing) = self.enforcing() {
+            let _ = write!(
+                text,
+                "#\n# It only observes. Once `tierwall denied` shows nothing that has to pass, enforce what the table did:
+# {enforcing}\n"
+            );
+        }
         if self.parts.len() > 1 {
             text += "#
-# An allow opens both ends: what one of these servers lets in from another, that one may open. A server
-# finds its role by its addresses, so each has to be in its tier.\n";
+# An allow holds at both ends: what one of these servers lets in from a tier, the servers of that tier
+# may open. A server finds its role by its addresses, so each has to be in its tier.\n";
         }
         text.push('\n');
         text
+    }
+
+    /// The line that enforces what the first table does; none if that denies nothing.
+    fn enforcing(&self) -> Option<String> {
+        let [input, output] = self.parts.first()?.hooks.sides.as_slice() else { return None };
+        let (input, output) = (input.mode, output.mode);
+        [input, output]
+            .contains(&Mode::Enforce)
+            .then(|| mode_text(input, output).trim_end().to_owned())
     }
 
     fn settings(&self) -> String {
@@ -143,16 +191,8 @@ impl Policy<'_> {
             );
         }
         // What the table enforces is enforced again by whoever has read the draft.
-        let mode = |mode| match mode {
-            Mode::Enforce | Mode::Observe => "observe",
-            Mode::Off => "off",
-        };
-        if mode(input.mode) == mode(output.mode) {
-            let _ = writeln!(text, "mode    = \"{}\"", mode(input.mode));
-        } else {
-            let (input, output) = (mode(input.mode), mode(output.mode));
-            let _ = writeln!(text, "mode    = {{ input = \"{input}\", output = \"{output}\" }}");
-        }
+        let observed = |mode| if mode == Mode::Enforce { Mode::Observe } else { mode };
+        text += &mode_text(observed(input.mode), observed(output.mode));
         let (default, deny) = (Deny::default(), Deny { input: input.deny, output: output.deny });
         let action = |action| if action == DenyAction::Drop { "drop" } else { "reject" };
         if deny != default {
@@ -189,7 +229,7 @@ impl Policy<'_> {
     }
 
     fn allows(&self) -> impl Iterator<Item = &Allow> {
-        let entries = self.parts.iter().flat_map(|part| part.entries);
+        let entries = self.parts.iter().flat_map(|part| &part.entries);
         entries.filter_map(|entry| match entry {
             Entry::Allow(allow) => Some(allow),
             _ => None,
@@ -236,6 +276,9 @@ impl Policy<'_> {
         taken: &mut BTreeSet<String>,
     ) -> Option<String> {
         let mut text = String::new();
+        let Elsewhere { open, accept } = &allow.elsewhere;
+        text += &wider_elsewhere(open, ["opens", "open"]);
+        text += &wider_elsewhere(accept, ["accepts", "accept"]);
         if !allow.heedless_of.is_empty() {
             let numbers: Vec<String> = allow.heedless_of.iter().map(|n| format!("[{n}]")).collect();
             let _ = writeln!(
@@ -249,7 +292,7 @@ impl Policy<'_> {
             let _ = writeln!(text, "name    = {}", quoted(&name));
         }
         let own = role.to_vec();
-        let peers = self.peers(allow);
+        let peers = self.tiers.words(&allow.peers);
         if peers.is_empty() {
             return None;
         }
@@ -278,29 +321,6 @@ impl Policy<'_> {
         Some(text)
     }
 
-    fn peers(&self, allow: &Allow) -> Vec<String> {
-        let is_all = |wanted: Family| {
-            allow.peers.iter().any(|(family, peer)| *family == wanted && peer.is_all(wanted))
-        };
-        if is_all(Family::V4) && is_all(Family::V6) {
-            return vec!["any".into()];
-        }
-        let (mut words, rest) = self.tiers.zones_of(&allow.peers);
-        for (family, peer) in rest {
-            let tier = peer.set.as_ref().and_then(|(id, _)| self.tiers.of_set(id));
-            let these = match tier {
-                Some(tier) => vec![tier.to_owned()],
-                None => member_words(&peer.ranges, *family),
-            };
-            for word in these {
-                if !words.contains(&word) {
-                    words.push(word);
-                }
-            }
-        }
-        words
-    }
-
     /// A comment as a name that no other allow has.
     fn name(&self, comment: &str, taken: &mut BTreeSet<String>) -> Option<String> {
         let plain: String =
@@ -320,12 +340,41 @@ impl Policy<'_> {
     }
 }
 
+/// The mark for hosts that by an allow of another host `does` what their own tables denied.
+fn wider_elsewhere(hosts: &[String], does: [&str; 2]) -> String {
+    let (tables, who, does) = match hosts {
+        [] => return String::new(),
+        [_] => ("the table", "it", does[0]),
+        _ => ("the tables", "they", does[1]),
+    };
+    format!("# WIDER than {tables} of {}: {who} now {does} this\n", plain(&hosts.join(", ")))
+}
+
+/// The line `mode`.
+fn mode_text(input: Mode, output: Mode) -> String {
+    let word = |mode| match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
+        Mode::Off => "off",
+    };
+    match (word(input), word(output)) {
+        (input, output) if input == output => format!("mode    = \"{input}\"\n"),
+        (input, output) => {
+            format!("mode    = {{ input = \"{input}\", output = \"{output}\" }}\n")
+        }
+    }
+}
+
 /// How a built-in rule differs, and how many rules from it to the end of its chain do alike.
 fn same_built_in(rest: &[&Entry], entry: &Entry) -> Option<(Option<&'static str>, usize)> {
     let Entry::BuiltIn { differs, wider: false, .. } = entry else { return None };
     let chain = rest.iter().take_while(|entry| !matches!(entry, Entry::Chain(_)));
     let alike = |entry: &&&Entry| matches!(entry, Entry::BuiltIn { differs: other, wider: false, .. } if other == differs);
     Some((*differs, chain.filter(alike).count()))
+}
+
+fn tier_lines(tier: &Tier, width: usize) -> Vec<String> {
+    tier_text(tier, width).lines().map(|line| line.trim_start_matches("# ").to_owned()).collect()
 }
 
 fn tier_text(tier: &Tier, width: usize) -> String {

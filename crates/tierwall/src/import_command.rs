@@ -6,7 +6,7 @@
 use crate::error::{Error, in_full};
 use crate::options::{Common, Import};
 use crate::output::{GOOD, WARNING, counted, print, print_json, styled, tell};
-use import::{Draft, DraftError, Options, Summary, choose, merge};
+use import::{Draft, DraftError, Options, Summary, TableName, choose, merge};
 use ruleset::TABLE;
 use ruleset::listing::{ListedTable, Listing, TableFamily};
 use serde_json::json;
@@ -25,7 +25,12 @@ pub(crate) fn run(common: &Common, import: &Import) -> Result<u8, Error> {
     }
     let mut hosts: Vec<(Vec<ListedTable>, Options)> = Vec::new();
     for source in &sources {
-        let (listing, options) = read(common, import, source)?;
+        let (listing, mut options) = read(common, import, source)?;
+        let others = listing
+            .tables
+            .iter()
+            .map(|table| TableName { family: table.family.clone(), name: table.name.clone() });
+        options.unread = others.filter(|table| !import.tables.contains(table)).collect();
         let tables = choose(listing, &import.tables).map_err(|error| no_draft(&error, source))?;
         hosts.push((tables, options));
     }
@@ -55,25 +60,26 @@ fn read(common: &Common, import: &Import, from: &str) -> Result<(Listing, Option
             import.tables.iter().any(|table| table.family == *family && table.name == name)
         };
         let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
-        if is_wanted(&TableFamily::Inet, TABLE) {
-            // Whose it is is enough.
-            let found = connection.dump_up_to(0).map_err(Error::Kernel)?;
-            if found.ruleset.table.is_some_and(|table| table.is_ours()) {
-                return Err(Error::Import(format!(
-                    "the table inet {TABLE} was made by tierwall\n  hint: its policy is {}; \
-                     another table is imported with --table",
-                    common.config.display()
-                )));
-            }
+        // Whose it is is enough.
+        let found = connection.dump_up_to(0).map_err(Error::Kernel)?;
+        let is_ours = found.ruleset.table.is_some_and(|table| table.is_ours());
+        if is_ours && is_wanted(&TableFamily::Inet, TABLE) {
+            return Err(Error::Import(format!(
+                "the table inet {TABLE} was made by tierwall\n  hint: its policy is {}; another \
+                 table is imported with --table",
+                common.config.display()
+            )));
         }
-        let listing = connection.listing(is_wanted).map_err(Error::Kernel)?;
+        let mut listing = connection.listing(is_wanted).map_err(Error::Kernel)?;
+        let is_own = |table: &ListedTable| table.family == TableFamily::Inet && table.name == TABLE;
+        listing.tables.retain(|table| !(is_ours && is_own(table)));
         let addresses = netlink::addresses().map_err(Error::Addresses)?;
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         // Without its domain.
         let host = host.map(|name| name.split('.').next().unwrap_or_default().to_owned());
         let host = host.filter(|name| !name.is_empty());
         let source = host.clone().unwrap_or_else(|| "the kernel".into());
-        return Ok((listing, Options { role, host, addresses, source }));
+        return Ok((listing, Options { role, host, addresses, source, unread: vec![] }));
     }
     let mut text = String::new();
     let source = match from {
@@ -90,7 +96,7 @@ fn read(common: &Common, import: &Import, from: &str) -> Result<(Listing, Option
     // Of several files each is named after its host; the name of one may be anything.
     let name = Path::new(from).file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
     let host = name.filter(|_| import.files.len() > 1);
-    Ok((listing, Options { role, host, addresses, source }))
+    Ok((listing, Options { role, host, addresses, source, unread: vec![] }))
 }
 
 fn no_draft(error: &DraftError, from: &str) -> Error {

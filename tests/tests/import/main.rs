@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod drafts;
 mod kernel;
 mod quoted;
 mod scenarios;

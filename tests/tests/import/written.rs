@@ -4,7 +4,7 @@ use super::{listing, tierwall};
 use std::fs;
 
 /// The policy that a table becomes, without its heading, and the exit code.
-fn imported(script: &str, arguments: &[&str]) -> (String, Option<i32>) {
+pub(super) fn imported(script: &str, arguments: &[&str]) -> (String, Option<i32>) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ruleset.json");
     fs::write(&file, listing(script)).unwrap();

@@ -145,11 +145,13 @@ Sets of addresses become tiers (web_v4 and web_v6 one tier, web), accepts become
 order of their rules, with their comments as names; jumps and verdict maps are followed. What \
 tierwall lets through anyway needs no allow. What a policy can't say (interfaces, marks, rates, \
 NAT, source ports) stays as a comment `not imported` where the rule was; a drop in front of an \
-accept is taken out of the allow where that is exact, else the allow is marked `WIDER`.
+accept is taken out of the allow where that is exact, else the allow is marked `WIDER`. Rules are \
+quoted as `nft list ruleset` prints them.
 
 Several files, one of each host and named after it, become one policy: hosts with the same rules \
 share a tier, sets that are the same are one tier, and the role follows from a server's addresses. A \
-host's addresses are known if its file has them as well.
+host's addresses are known if its file has them as well. An allow holds at both ends: if it opens more \
+on another host than that host's own table does, it is marked `WIDER` too.
 
 Example:
   (nft -j list ruleset; ip -j address) > web1.json    # on web1, as root, and so on each host

@@ -13,6 +13,8 @@
 //!   tracking forgot, `asked.` for UDP whose user is asked in each packet.
 //! - Every tier named on this server has a set for each family (`web_v4`, `web_v6`), so that a change of
 //!   members never changes a rule. So has `"*"`, of which all tiers are part (`every.server_v4`).
+//! - What is denied is logged within limits, of which members of tiers have their own
+//!   (`every.member_v4`).
 
 mod again;
 mod allow;
@@ -21,15 +23,16 @@ mod base;
 mod copies;
 mod dispatch;
 mod labels;
+mod log;
 mod names;
 mod segments;
 mod size;
 mod tiers;
 
 pub(crate) use asked::{PORTS as ASKED_PORTS, PREFIX as ASKED};
-pub use base::LOG_GROUP;
 pub(crate) use labels::BUILT_IN;
 pub use labels::Labels;
+pub use log::LOG_GROUP;
 pub use size::check_size;
 pub(crate) use tiers::{EVERY_SERVER, set_name};
 

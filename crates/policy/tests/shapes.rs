@@ -5,7 +5,8 @@ mod common;
 use common::OPTIONS;
 use ruleset::evaluate::{Outcome, Packet};
 use ruleset::{
-    AddressRange, Elements, Hook, Lifetime, Operation, Ruleset, Table, TimedSet, Transport,
+    AddressRange, Elements, Hook, Lifetime, Operation, Ruleset, Statement, Table, TimedSet,
+    Transport, Verdict,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -114,6 +115,41 @@ fn the_set_of_every_server_is_made_only_if_it_is_used() {
     let table = compiled(&policy(&text), None).table.expect("a table");
     assert!(!table.sets.keys().any(|name| name.starts_with("every.server")));
     assert!(!table.sets.contains_key("t2_v4"));
+}
+
+/// The sets in which the log looks for members of tiers.
+fn looked_up(table: &Table) -> Vec<&str> {
+    let rules = table.chains["input_log_denied"].rules.iter();
+    rules
+        .filter_map(|rule| match &rule.statements[..] {
+            [Statement::Lookup { set, .. }, Statement::Verdict(Verdict::Goto(_))] => Some(&**set),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn the_log_knows_the_members_of_every_tier_by_a_few_sets() {
+    let few = "[[allow]]\nfrom = [\"t0\", \"t1\"]\nto = \"app\"\nservice = \"tcp/80\"\n";
+    // What is written, how many tiers there are beside `app`, and in how many sets that is looked up.
+    for (text, last, most) in [
+        (tiers(30), 30, 1),
+        (tiers(30) + few, 30, 4),
+        (nested(5), 5, 6),
+        (nested(30), 30, 1),
+        (everywhere(30, 2), 30, 1),
+    ] {
+        let table = compiled(&policy(&text), None).table.expect("a table");
+        let sets = looked_up(&table);
+        assert!(sets.len() <= 2 * most, "{sets:?}");
+        let is_known = |address: &str| {
+            let address: Ipv4Addr = address.parse().expect("an address");
+            let key = u128::from(address.to_bits());
+            sets.iter().any(|set| set.ends_with("_v4") && table.sets[*set].elements.contains(key))
+        };
+        assert!((0..30).all(|tier| is_known(&member(tier).to_string()) == (tier < last)));
+        assert!(is_known(APP) && !is_known("192.0.2.1"));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod accounting;
 mod after_change;
 mod great_flood;
+mod members;
 mod numbers;
 mod restart;
 mod scenarios;

@@ -6,38 +6,19 @@
 
 use super::dispatch::Dispatch;
 use super::labels::BUILT_IN;
+use super::log::Cause;
 use super::{Compiler, Side};
-use crate::mark::{Fate, Mark};
 use crate::model::{DenyAction, Forward, Mode};
 use ruleset::evaluate::LOOPBACK;
 use ruleset::known::{LOCAL, NFPROTO_IPV6, PACKET_HOST, VRF};
 use ruleset::{
-    Base, Family, Field, Flags, Hook, KeyType, Limit, Log, LogTarget, Policy, Reject, Rule, Set,
-    Statement, States, Transport, Value, Verdict,
+    Base, Family, Field, Flags, Hook, Policy, Reject, Rule, Statement, States, Transport, Value,
+    Verdict,
 };
 
 const ICMP: u128 = 1;
 const TCP: u128 = 6;
 const ICMPV6: u128 = 58;
-
-/// The NFLOG group that denied packets are logged to, for the daemon to read: a number that no
-/// other program uses by itself.
-pub const LOG_GROUP: u16 = 29_815;
-
-/// Denied packets that are logged in a second, and at once; the others are only counted. First of
-/// each peer, so that none of them hides the others, then of a side as a whole.
-const PEER_LIMIT: Limit = Limit { rate: 100, burst: 500 };
-const SIDE_LIMIT: Limit = Limit { rate: 10_000, burst: 20_000 };
-
-/// The same in the kernel log, which is for people.
-const KERNEL_LOG_LIMIT: Limit = Limit { rate: 10, burst: 20 };
-
-/// Peers of each family that a side remembers the rate of, about 200 bytes each; those beyond are
-/// under the limit of the side only.
-const PEERS: u32 = 16_384;
-
-/// After how many seconds a peer is forgotten and begins anew.
-const PEER_SECONDS: u64 = 60;
 
 /// RFC 792: destination unreachable (with fragmentation needed), time exceeded, parameter
 /// problem, echo request.
@@ -58,22 +39,6 @@ const REDIRECT_V6: u128 = 137;
 
 /// `fe80::/10`
 const LINK_LOCAL: Value = Value::Prefix { address: 0xfe80 << 112, length: 10 };
-
-/// Why a packet is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Denied,
-    Invalid,
-}
-
-impl Cause {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Denied => "denied",
-            Self::Invalid => "invalid",
-        }
-    }
-}
 
 impl Compiler<'_> {
     /// The base chain of a side; `again` stands right before its end.
@@ -242,55 +207,6 @@ impl Compiler<'_> {
         };
         let count = built_in(cause.name(), [counter, Statement::Verdict(verdict)]);
         vec![self.log(side.hook(), cause, mode), count]
-    }
-
-    /// Logs below the rates, in a chain of its own: a limit in front of a drop would let the excess
-    /// through. What it logs is counted, so that the closing counters say what the limits held
-    /// back.
-    fn log(&mut self, hook: Hook, cause: Cause, mode: Mode) -> Rule {
-        let chain = format!("{hook}_log_{}", cause.name());
-        let jump = built_in("log", [Statement::jump(&chain)]);
-        if self.table.chains.contains_key(&chain) {
-            // Of the closing rules and of what is never let through, which are logged alike.
-            return jump;
-        }
-        let fate = match (mode, cause) {
-            (Mode::Observe, Cause::Denied) => Fate::WouldDeny,
-            (Mode::Observe, Cause::Invalid) => Fate::WouldDropInvalid,
-            (_, Cause::Denied) => Fate::Denied,
-            (_, Cause::Invalid) => Fate::Invalid,
-        };
-        let mark = Mark { hook, fate };
-        let mut rules = Vec::new();
-        if self.policy.kernel_log {
-            let log = Log { prefix: format!("{mark}: "), target: LogTarget::Kernel };
-            let limit = Statement::Limit(KERNEL_LOG_LIMIT);
-            rules.push(built_in("kernel log", [limit, Statement::Log(log)]));
-        }
-        rules.extend(Family::BOTH.map(|family| {
-            // With a dot, which no tier's name has.
-            let set = match family {
-                Family::V4 => format!("{hook}.logged_v4"),
-                Family::V6 => format!("{hook}.logged_v6"),
-            };
-            let peers = Set::dynamic(KeyType::Address(family), PEERS, PEER_SECONDS);
-            // One for all causes of a hook.
-            self.table.sets.entry(set.clone()).or_insert(peers);
-            let field = match hook {
-                Hook::Output => Field::Daddr(family),
-                _ => Field::Saddr(family),
-            };
-            let over = Statement::Over { field, set, limit: PEER_LIMIT };
-            built_in("enough of this peer", [over, Statement::Verdict(Verdict::Return)])
-        }));
-        let counter = format!("logged.{hook}");
-        self.table.counters.insert(counter.clone());
-        let target = LogTarget::Group { group: LOG_GROUP, threshold: 0, snaplen: 0 };
-        let log = Statement::Log(Log { prefix: mark.to_string(), target });
-        let (limit, counter) = (Statement::Limit(SIDE_LIMIT), Statement::Counter(counter));
-        rules.push(built_in("log", [limit, counter, log]));
-        self.add_chain(&chain, None, rules);
-        jump
     }
 
     fn icmp(side: Side) -> Vec<Rule> {

@@ -5,11 +5,18 @@ use crate::model::Tier;
 use ruleset::{
     Address, AddressSet, Elements, Family, Field, KeyType, Set, SetSpec, Statement, TimedSet,
 };
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What the sets of `"*"` are called, where a tier's have its name. It has a dot, which no tier's
 /// name has.
 pub(crate) const EVERY_SERVER: &str = "every.server";
+
+/// What the sets of those tiers are called that only the log asks for. No allow looks in them.
+const EVERY_MEMBER: &str = "every.member";
+
+/// In how many tiers' sets the log looks, one after the other, before it has one of all tiers.
+const FEW: usize = 8;
 
 /// Above this many elements a tier's single addresses move to a hash set of their own, where a
 /// change costs the same at any size: an interval set rebuilds itself at every commit.
@@ -57,17 +64,35 @@ impl<'a> Compiler<'a> {
     /// many rules whatever the number of tiers. A large tier isn't in it, for the set's sake, and is
     /// asked by itself.
     pub(super) fn every_server_lookups(&mut self, field: Field, family: Family) -> Vec<Statement> {
-        let sets = match self.tier_sets.get(&(EVERY_SERVER, family)) {
-            Some(sets) => sets.clone(),
+        let large = self.large_tiers(family);
+        let mut sets = self.union_sets(EVERY_SERVER, family, &large);
+        sets.extend(large.into_iter().flat_map(|tier| self.sets_of(family, tier)));
+        lookups(field, &sets)
+    }
+
+    /// The ways in which `field` can be in any tier, for the log: in the sets that allows look in, as
+    /// long as these are few, and in one of all other tiers. A large tier that no allow names on this
+    /// server isn't loaded for that.
+    pub(super) fn member_lookups(&mut self, field: Field, family: Family) -> Vec<Statement> {
+        let large = self.large_tiers(family);
+        let tiers = self.policy.tiers.keys().map(String::as_str);
+        let mut asked: BTreeSet<&str> =
+            tiers.filter(|tier| self.tier_sets.contains_key(&(*tier, family))).collect();
+        let every_server = self.tier_sets.get(&(EVERY_SERVER, family)).cloned();
+        if every_server.is_some() || asked.len() > FEW {
+            asked.retain(|tier| large.contains(tier));
+        }
+        let mut sets: Vec<String> =
+            asked.iter().flat_map(|tier| self.tier_sets[&(*tier, family)].clone()).collect();
+        match every_server {
+            Some(every_server) => sets.extend(every_server),
             None => {
-                let sets = match family {
-                    Family::V4 => self.add_every_server(family, &V4),
-                    Family::V6 => self.add_every_server(family, &V6),
-                };
-                self.tier_sets.insert((EVERY_SERVER, family), sets.clone());
-                sets
+                asked.extend(large);
+                if asked.len() < self.policy.tiers.len() {
+                    sets.extend(self.union_sets(EVERY_MEMBER, family, &asked));
+                }
             }
-        };
+        }
         lookups(field, &sets)
     }
 
@@ -98,27 +123,42 @@ impl<'a> Compiler<'a> {
         sets
     }
 
-    fn add_every_server<A: Address>(
+    /// The names of the sets that hold the members of all tiers but those that are left out.
+    fn union_sets(
         &mut self,
+        name: &'static str,
+        family: Family,
+        left_out: &BTreeSet<&str>,
+    ) -> Vec<String> {
+        if let Some(sets) = self.tier_sets.get(&(name, family)) {
+            return sets.clone();
+        }
+        let sets = match family {
+            Family::V4 => self.add_union(name, family, &V4, left_out),
+            Family::V6 => self.add_union(name, family, &V6, left_out),
+        };
+        self.tier_sets.insert((name, family), sets.clone());
+        sets
+    }
+
+    fn add_union<A: Address>(
+        &mut self,
+        name: &str,
         family: Family,
         members: &Members<A>,
+        left_out: &BTreeSet<&str>,
     ) -> Vec<String> {
-        let (mut together, mut timed, mut large) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, tier) in &self.policy.tiers {
-            let of_tier = (members.of)(tier);
-            if of_tier.len() > self.border(&set_name(name, family)) {
-                large.push(name);
-                continue;
-            }
-            together.push(of_tier.clone());
+        let (mut together, mut timed) = (Vec::new(), Vec::new());
+        let tiers = self.policy.tiers.iter();
+        for (_, tier) in tiers.filter(|(name, _)| !left_out.contains(name.as_str())) {
+            together.push((members.of)(tier).clone());
             let of_tier = (members.timed)(tier).elements();
             timed.extend(of_tier.filter_map(|(range, lifetime)| Some((*range, *lifetime?))));
         }
-        let name = set_name(EVERY_SERVER, family);
+        let name = set_name(name, family);
         let together = AddressSet::union_of(together);
         let mut sets = self.add_tier_sets(&name, &together, family, members.elements);
         sets.extend(self.timed_set(&name, (members.timed_set)(TimedSet::new(timed))));
-        sets.extend(large.into_iter().flat_map(|tier| self.sets_of(family, tier)));
         sets
     }
 
@@ -145,6 +185,19 @@ impl<'a> Compiler<'a> {
     /// Above how many elements a tier is large.
     fn border(&self, name: &str) -> usize {
         if self.previous_hosts(name).is_some() { NO_LONGER_LARGE } else { LARGE }
+    }
+
+    /// The tiers that a set of several would be too large with.
+    fn large_tiers(&self, family: Family) -> BTreeSet<&'a str> {
+        let policy = self.policy;
+        let large = policy.tiers.iter().filter(|(name, tier)| {
+            let members = match family {
+                Family::V4 => tier.v4.len(),
+                Family::V6 => tier.v6.len(),
+            };
+            members > self.border(&set_name(name, family))
+        });
+        large.map(|(name, _)| name.as_str()).collect()
     }
 
     fn add_tier_sets<A: Address>(

@@ -3,8 +3,8 @@
 //! Each way to ask has a table of its own, bounded by itself. So where an attack from a million
 //! addresses fills the table of sources, the tables of destinations and services are still exact.
 
+use super::apart::Apart;
 use super::flow::{Denial, Flow, Service};
-use super::heavy::Heavy;
 use super::history::History;
 use super::retries::Retries;
 use super::tally::Tally;
@@ -12,7 +12,8 @@ use policy::Mark;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// How many different ones each table tells apart. An entry takes about 900 bytes.
+/// How many different ones each table tells apart of members of tiers, and as many of all others.
+/// An entry takes about 900 bytes.
 const FLOWS: usize = 4096;
 const ADDRESSES: usize = 1024;
 const SERVICES: usize = 1024;
@@ -26,14 +27,15 @@ const SET_BACK: u64 = 60;
 #[derive(Debug)]
 pub(crate) struct Book {
     retries: Retries,
+    retries_of_members: Retries,
     /// Complete.
     pub(crate) totals: BTreeMap<Mark, History>,
-    pub(crate) flows: Heavy<Flow>,
-    pub(crate) sources: Heavy<(Mark, IpAddr)>,
-    pub(crate) destinations: Heavy<(Mark, IpAddr)>,
-    pub(crate) services: Heavy<(Mark, Service)>,
-    pub(crate) users: Heavy<(Mark, Option<u32>)>,
-    pub(crate) generations: Heavy<(Mark, u64)>,
+    pub(crate) flows: Apart<Flow>,
+    pub(crate) sources: Apart<(Mark, IpAddr)>,
+    pub(crate) destinations: Apart<(Mark, IpAddr)>,
+    pub(crate) services: Apart<(Mark, Service)>,
+    pub(crate) users: Apart<(Mark, Option<u32>)>,
+    pub(crate) generations: Apart<(Mark, u64)>,
     /// The generation in which a flow was seen last is that of its last packet: by time.
     pub(super) changes: Vec<(u64, u64)>,
     pub(crate) reading: Reading,
@@ -63,13 +65,14 @@ impl Book {
     pub(crate) fn new(now: u64) -> Self {
         Self {
             retries: Retries::new(),
+            retries_of_members: Retries::new(),
             totals: BTreeMap::new(),
-            flows: Heavy::new(FLOWS, now),
-            sources: Heavy::new(ADDRESSES, now),
-            destinations: Heavy::new(ADDRESSES, now),
-            services: Heavy::new(SERVICES, now),
-            users: Heavy::new(USERS, now),
-            generations: Heavy::new(GENERATIONS, now),
+            flows: Apart::new(FLOWS, now),
+            sources: Apart::new(ADDRESSES, now),
+            destinations: Apart::new(ADDRESSES, now),
+            services: Apart::new(SERVICES, now),
+            users: Apart::new(USERS, now),
+            generations: Apart::new(GENERATIONS, now),
             changes: Vec::new(),
             reading: Reading::default(),
             tally: Tally::default(),
@@ -78,11 +81,12 @@ impl Book {
         }
     }
 
-    /// Counts a packet. `seconds` is of a clock that goes forward only, `now` since 1970. Returns
-    /// whether it begins a connection.
+    /// Counts a packet, of a member of a tier or to one. `seconds` is of a clock that goes forward
+    /// only, `now` since 1970. Returns whether it begins a connection.
     pub(crate) fn count(
         &mut self,
         denial: &Denial,
+        is_member: bool,
         seconds: u32,
         now: u64,
         generation: u64,
@@ -92,15 +96,19 @@ impl Book {
         }
         self.latest = self.latest.max(now);
         let Denial { flow, port } = *denial;
-        let is_new = self.retries.begins((flow, port), seconds);
+        let retries = match is_member {
+            true => &mut self.retries_of_members,
+            false => &mut self.retries,
+        };
+        let is_new = retries.begins((flow, port), seconds);
         let Flow { mark, source, destination, service, user, .. } = flow;
         self.totals.entry(mark).or_insert_with(|| History::new(now)).count(now, is_new);
-        self.flows.count(flow, now, is_new);
-        self.sources.count((mark, source), now, is_new);
-        self.destinations.count((mark, destination), now, is_new);
-        self.services.count((mark, service), now, is_new);
-        self.users.count((mark, user), now, is_new);
-        self.generations.count((mark, generation), now, is_new);
+        self.flows.count(flow, is_member, now, is_new);
+        self.sources.count((mark, source), is_member, now, is_new);
+        self.destinations.count((mark, destination), is_member, now, is_new);
+        self.services.count((mark, service), is_member, now, is_new);
+        self.users.count((mark, user), is_member, now, is_new);
+        self.generations.count((mark, generation), is_member, now, is_new);
         if self.changes.last().is_none_or(|(_, last)| *last != generation) {
             self.changes.push((now, generation));
             // A flow that is older than all of them has none.
@@ -158,9 +166,9 @@ mod tests {
     fn retries_are_beside_the_connection() {
         let mut book = Book::new(NOW);
         for (second, port) in [(0, 4000), (1, 4000), (1, 4001), (3, 4000)] {
-            book.count(&denial(1, port), second, NOW + u64::from(second), 7);
+            book.count(&denial(1, port), false, second, NOW + u64::from(second), 7);
         }
-        let [entry] = book.flows.entries() else { panic!("one flow") };
+        let [entry] = book.flows.entries().collect::<Vec<_>>()[..] else { panic!("one flow") };
         let count = entry.history.all();
         assert_eq!((count.connections, count.packets), (2, 4));
         assert_eq!((entry.first, entry.last), (NOW, NOW + 3));
@@ -170,20 +178,20 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_hides_nothing() {
         let mut book = Book::new(NOW);
-        book.count(&denial(1, 4000), 0, NOW, 7);
+        book.count(&denial(1, 4000), false, 0, NOW, 7);
         let earlier = NOW - 7 * 24 * 3600;
         for (second, source) in [(1, 2), (2, 3), (3, 1)] {
-            book.count(&denial(source, 5000), second, earlier + u64::from(second), 8);
+            book.count(&denial(source, 5000), false, second, earlier + u64::from(second), 8);
         }
         let now = earlier + 30;
         let lately = |history: &History| history.last(now, Some(3600)).connections;
         assert_eq!(book.totals.values().map(lately).sum::<u64>(), 4);
-        let flows = book.flows.entries();
-        assert_eq!(flows.iter().map(|entry| lately(&entry.history)).sum::<u64>(), 4);
-        assert!(flows.iter().all(|entry| entry.first <= entry.last && entry.last <= now));
+        let flows = || book.flows.entries();
+        assert_eq!(flows().map(|entry| lately(&entry.history)).sum::<u64>(), 4);
+        assert!(flows().all(|entry| entry.first <= entry.last && entry.last <= now));
         assert_eq!(book.generation_at(now), Some(8));
         // And what goes away later is of its time.
-        book.count(&denial(9, 4000), 9, now + 26 * 3600, 8);
+        book.count(&denial(9, 4000), false, 9, now + 26 * 3600, 8);
         assert_eq!(book.flows.rest(now + 26 * 3600, Some(3600)).packets, 0);
         assert_eq!(book.flows.rest(now + 26 * 3600, None).packets, 4);
     }
@@ -195,24 +203,29 @@ mod tests {
         let mut book = Book::new(NOW);
         for source in 0..SOURCES {
             let now = NOW + u64::from(source / 10_000);
-            book.count(&denial(source, 4000), source / 10_000, now, 3);
+            book.count(&denial(source, 4000), false, source / 10_000, now, 3);
             if source % 100 == 0 {
-                book.count(&denial(u32::MAX, 5000), source / 10_000, now, 3);
+                book.count(&denial(u32::MAX, 5000), false, source / 10_000, now, 3);
             }
         }
         let packets = u64::from(SOURCES + SOURCES / 100);
-        assert_eq!((book.flows.entries().len(), book.sources.entries().len()), (FLOWS, ADDRESSES));
+        assert_eq!(
+            (book.flows.entries().count(), book.sources.entries().count()),
+            (FLOWS, ADDRESSES)
+        );
         let totals = book.totals.values().map(|history| history.all().packets).sum::<u64>();
         assert_eq!(totals, packets);
-        let flows = book.flows.entries().iter().map(|entry| entry.history.all().packets);
+        let flows = book.flows.entries().map(|entry| entry.history.all().packets);
         assert_eq!(flows.sum::<u64>() + book.flows.rest(NOW + 100, None).packets, packets);
         let heavy = denial(u32::MAX, 5000).flow.source;
-        let source = book.sources.entries().iter().find(|entry| entry.key.1 == heavy);
+        let source = book.sources.entries().find(|entry| entry.key.1 == heavy);
         let source = source.expect("1 % of all, where 0.1 % are enough");
         let counted = source.history.all().packets;
         let exact = u64::from(SOURCES / 100);
         assert!(counted <= exact && exact <= counted + source.uncertain, "{counted}");
-        let [service] = book.services.entries() else { panic!("one service") };
+        let [service] = book.services.entries().collect::<Vec<_>>()[..] else {
+            panic!("one service")
+        };
         assert_eq!(service.history.all().packets, packets);
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-/// Connections compared in a second.
+/// Connections compared in a second: of known senders, and of others.
 const RATE: usize = 2000;
 
 /// How long a table is kept that nothing is compared with, in seconds: one of a million members is
@@ -51,35 +51,45 @@ pub(super) struct Comparer {
     table: Option<Table>,
     /// When there was last.
     used: u32,
-    /// The second, and how many were compared in it.
-    second: (u32, usize),
+    /// The second, and how many of known senders and of others were compared in it.
+    second: (u32, [usize; 2]),
 }
 
 type Tiers = BTreeMap<String, Tier>;
 
 impl Comparer {
-    /// How many of `wanted` may be compared. `seconds` is of a clock that goes forward only.
-    pub(super) fn may(&mut self, wanted: usize, seconds: u32) -> usize {
-        if self.second.0 != seconds {
-            self.second = (seconds, 0);
-        }
-        let granted = wanted.min(RATE - self.second.1);
-        self.second.1 += granted;
-        granted
-    }
-
-    /// Compares new connections, with the tiers as they are now.
-    pub(super) fn compare<'a>(
+    /// Compares new connections, with the tiers as they are now, and counts those that were too many
+    /// for that. `seconds` is of a clock that goes forward only.
+    pub(super) fn compare(
         &mut self,
-        denials: impl Iterator<Item = &'a Denial>,
+        denials: Vec<&Denial>,
         before: Option<&Arc<Before>>,
         tiers: &Tiers,
         seconds: u32,
-    ) -> Vec<Compared> {
+    ) -> (Vec<Compared>, u64) {
         self.used = seconds;
         self.prepare(before);
-        let earlier = before.map(|before| &before.policy.tiers);
-        denials.map(|denial| self.one(denial, earlier, tiers)).collect()
+        let ends = Ends { now: tiers, earlier: before.map(|before| &before.policy.tiers) };
+        let (mut compared, mut too_many) = (Vec::new(), 0);
+        for denial in denials {
+            let is_known = ends.knows(&denial.flow);
+            match self.may(is_known, seconds) {
+                true => compared.push(self.one(denial, is_known, ends)),
+                false => too_many += 1,
+            }
+        }
+        (compared, too_many)
+    }
+
+    /// Whether one more may be compared.
+    fn may(&mut self, is_known: bool, seconds: u32) -> bool {
+        if self.second.0 != seconds {
+            self.second = (seconds, [0; 2]);
+        }
+        let compared = &mut self.second.1[usize::from(is_known)];
+        let may = *compared < RATE;
+        *compared += usize::from(may);
+        may
     }
 
     /// Sees to it that the table is the right one, as it would be now.
@@ -110,29 +120,55 @@ impl Comparer {
         (self.before, self.table) = (Weak::new(), None);
     }
 
-    fn one(&self, denial: &Denial, earlier: Option<&Tiers>, tiers: &Tiers) -> Compared {
-        let Flow { mark, source, destination, user, .. } = denial.flow;
-        let is_in = |tiers: &Tiers, address| tiers.values().any(|tier| tier.holds(address));
-        let was_in = |address| earlier.is_some_and(|earlier| is_in(earlier, address));
-        let is_member = is_in(tiers, source);
-        let was_member = was_in(source);
-        let is_known = match mark.hook {
-            // What no program sent are answers of the kernel, to whoever knocks.
-            Hook::Output => user.is_some() || is_in(tiers, destination) || was_in(destination),
-            _ => is_member || was_member,
-        };
+    fn one(&self, denial: &Denial, is_known: bool, ends: Ends<'_>) -> Compared {
+        let Flow { mark, source, destination, .. } = denial.flow;
         let was_let_through =
             self.table.as_ref().is_some_and(|table| lets_through(table, denial, is_known));
-        let name = |address| name(address, earlier.into_iter().chain([tiers]));
-        let ends = (was_let_through || is_known).then(|| (name(source), name(destination)));
+        let names =
+            (was_let_through || is_known).then(|| (ends.name(source), ends.name(destination)));
         Compared {
             flow: denial.flow,
             is_known,
             was_let_through,
-            has_left: mark.hook != Hook::Output && was_member && !is_member,
+            has_left: mark.hook != Hook::Output && ends.had(source) && !ends.has(source),
             is_attested: false,
-            ends,
+            ends: names,
         }
+    }
+}
+
+/// Who is who.
+#[derive(Clone, Copy)]
+struct Ends<'a> {
+    now: &'a Tiers,
+    /// Before the change.
+    earlier: Option<&'a Tiers>,
+}
+
+impl Ends<'_> {
+    /// Whether a tier holds the sender or did, or a program of this server sent it.
+    fn knows(self, flow: &Flow) -> bool {
+        let is_or_was = |address| self.has(address) || self.had(address);
+        match flow.mark.hook {
+            // What no program sent are answers of the kernel, to whoever knocks.
+            Hook::Output => flow.user.is_some() || is_or_was(flow.destination),
+            _ => is_or_was(flow.source),
+        }
+    }
+
+    fn has(self, address: IpAddr) -> bool {
+        self.now.values().any(|tier| tier.holds(address))
+    }
+
+    fn had(self, address: IpAddr) -> bool {
+        self.earlier.is_some_and(|tiers| tiers.values().any(|tier| tier.holds(address)))
+    }
+
+    /// The tiers that hold an address, or did before the change; else the address.
+    fn name(self, address: IpAddr) -> String {
+        let mut all = self.earlier.into_iter().chain([self.now]);
+        all.find_map(|tiers| Some(in_words(tiers, address)).filter(|names| !names.is_empty()))
+            .unwrap_or_else(|| address.to_string())
     }
 }
 
@@ -160,12 +196,6 @@ fn packet(denial: &Denial) -> Packet {
         user,
         ..Packet::first(mark.hook, source, destination, service.protocol)
     }
-}
-
-/// The tiers that hold an address, by the first of `all` in which any do; else the address.
-fn name<'a>(address: IpAddr, mut all: impl Iterator<Item = &'a Tiers>) -> String {
-    all.find_map(|tiers| Some(in_words(tiers, address)).filter(|names| !names.is_empty()))
-        .unwrap_or_else(|| address.to_string())
 }
 
 #[cfg(test)]
@@ -215,7 +245,7 @@ mod tests {
     fn compare(before: &str, now: &str, denial: Denial) -> Compared {
         let (before, now) = (self::before(before), policy(now));
         let mut comparer = Comparer::default();
-        let mut all = comparer.compare([&denial].into_iter(), Some(&before), &now.tiers, 0);
+        let (mut all, _) = comparer.compare(vec![&denial], Some(&before), &now.tiers, 0);
         all.pop().expect("one")
     }
 
@@ -227,12 +257,12 @@ mod tests {
         let mut comparer = Comparer::default();
         assert!(comparer.rest_after(7), "nothing to compare with yet");
         for seconds in [10, 10 + KEPT] {
-            let all = comparer.compare([&denial].into_iter(), Some(&before), &now.tiers, seconds);
+            let (all, _) = comparer.compare(vec![&denial], Some(&before), &now.tiers, seconds);
             assert!(all[0].was_let_through, "also when it is compiled again");
             assert!(!comparer.rest_after(seconds + KEPT - 1));
             assert!(comparer.rest_after(seconds + KEPT));
         }
-        comparer.compare([&denial].into_iter(), Some(&before), &now.tiers, 1000);
+        comparer.compare(vec![&denial], Some(&before), &now.tiers, 1000);
         assert!(!comparer.rest_after(1000));
         drop(before);
         assert!(comparer.rest_after(1000), "another change came");
@@ -277,11 +307,18 @@ mod tests {
     }
 
     #[test]
-    fn so_many_a_second_and_no_more() {
-        let mut comparer = Comparer::default();
-        assert_eq!(comparer.may(1500, 7), 1500);
-        assert_eq!(comparer.may(1500, 7), RATE - 1500);
-        assert_eq!(comparer.may(1, 7), 0);
-        assert_eq!(comparer.may(1, 8), 1);
+    fn strangers_leave_as_many_for_known_senders() {
+        let (with, mut comparer) = (format!("{TIERS}{ALLOW}"), Comparer::default());
+        let (before, now) = (self::before(&with), policy(TIERS));
+        let stranger = denial(Hook::Input, Fate::Denied, "198.51.100.7", 5432);
+        let member = denial(Hook::Input, Fate::Denied, "10.0.0.1", 5432);
+        let mut compare = |denials, seconds| {
+            let (all, too_many) = comparer.compare(denials, Some(&before), &now.tiers, seconds);
+            (all.len(), all.iter().filter(|one| one.is_known).count(), too_many)
+        };
+        let all: Vec<&Denial> = std::iter::repeat_n(&stranger, RATE + 9).chain([&member]).collect();
+        assert_eq!(compare(all, 7), (RATE + 1, 1, 9));
+        assert_eq!(compare(vec![&stranger, &member], 7), (1, 1, 1));
+        assert_eq!(compare(vec![&stranger], 8), (1, 0, 0));
     }
 }

@@ -55,6 +55,12 @@ pub(crate) struct KeptEntry<T> {
 }
 
 impl<K> Entry<K> {
+    /// Nothing yet of a key, at this time.
+    fn new(key: K, now: u64) -> Self {
+        let history = History::new(now);
+        Self { key, history, first: now, last: now, uncertain: 0, weight: 0, at: 0 }
+    }
+
     /// For a file, with what its key is there.
     pub(crate) fn kept<T>(&self, key: impl Fn(&K) -> T) -> KeptEntry<T> {
         let Self { first, last, uncertain, weight, .. } = *self;
@@ -92,7 +98,7 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         }
         let index = match self.places.get(&key) {
             Some(index) => *index as usize,
-            None => self.admit(key, now),
+            None => self.put(Entry::new(key, now)),
         };
         let entry = &mut self.entries[index];
         entry.history.count(now, is_new);
@@ -107,6 +113,31 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         self.capacity
     }
 
+    /// Whether a key has a place.
+    pub(crate) fn has(&self, key: &K) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// Takes a key out, with what was counted of it.
+    pub(crate) fn take(&mut self, key: &K) -> Option<Entry<K>> {
+        let index = self.places.remove(key)? as usize;
+        let at = self.entries[index].at as usize;
+        let last = self.heap.len() - 1;
+        self.swap(at, last);
+        self.heap.truncate(last);
+        if at < last {
+            let moved = self.heap[at] as usize;
+            self.rise(at);
+            self.sink(self.entries[moved].at as usize);
+        }
+        let entry = self.entries.swap_remove(index);
+        if let Some(moved) = self.entries.get(index) {
+            self.heap[moved.at as usize] = index as u32;
+            self.places.insert(moved.key, index as u32);
+        }
+        Some(entry)
+    }
+
     /// What was counted of keys that have no place, for a file.
     pub(crate) fn kept_rest(&self) -> KeptHistory {
         self.rest.kept()
@@ -117,9 +148,10 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         &mut self,
         kept: impl Iterator<Item = KeptEntry<K>>,
         rest: History,
+        evicted: u64,
         now: u64,
     ) {
-        self.rest = rest;
+        (self.rest, self.evicted) = (rest, evicted.min(MOST));
         self.entries.clear();
         self.places.clear();
         for KeptEntry { key, history, first, last, uncertain, weight } in kept {
@@ -161,33 +193,28 @@ impl<K: Copy + Eq + Hash> Heavy<K> {
         self.rest.last(now, seconds)
     }
 
-    /// Finds a place for a key that has none.
-    fn admit(&mut self, key: K, now: u64) -> usize {
-        let mut entry = Entry {
-            key,
-            history: History::new(now),
-            first: now,
-            last: now,
-            uncertain: 0,
-            weight: 0,
-            at: self.heap.len() as u32,
-        };
+    /// Finds a place for what was counted elsewhere of a key that has none here. Returns its index.
+    pub(crate) fn put(&mut self, mut entry: Entry<K>) -> usize {
         if self.entries.len() < self.capacity {
-            let index = self.entries.len();
-            self.places.insert(key, index as u32);
+            let (index, at) = (self.entries.len(), self.heap.len());
+            entry.at = at as u32;
+            self.places.insert(entry.key, index as u32);
             self.entries.push(entry);
             self.heap.push(index as u32);
-            self.rise(self.heap.len() - 1);
+            self.rise(at);
             return index;
         }
         let index = self.heap[0] as usize;
         let lightest = &self.entries[index];
-        (entry.uncertain, entry.weight, entry.at) = (lightest.weight, lightest.weight, 0);
+        entry.uncertain = sum(entry.uncertain, lightest.weight);
+        entry.weight = sum(entry.weight, lightest.weight);
+        entry.at = 0;
         self.rest.merge(&lightest.history);
         self.places.remove(&lightest.key);
-        self.places.insert(key, index as u32);
+        self.places.insert(entry.key, index as u32);
         self.entries[index] = entry;
         self.evicted += 1;
+        self.sink(0);
         index
     }
 
@@ -323,6 +350,25 @@ mod tests {
             assert!(counted <= exact[&key] && exact[&key] <= counted + entry.uncertain);
             assert!(entry.uncertain <= PACKETS / 256);
         }
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_as_they_were() {
+        let mut heavy = Heavy::new(64, NOW);
+        let mut exact: BTreeMap<u64, u64> = BTreeMap::new();
+        for (round, number) in numbers().take(20_000).enumerate() {
+            let key = number % 64;
+            if round % 7 == 0 {
+                let taken = heavy.take(&key).map(|entry| entry.history.all().packets);
+                assert_eq!(taken, exact.remove(&key));
+                check(&heavy);
+            } else {
+                heavy.count(key, NOW, true);
+                *exact.entry(key).or_default() += 1;
+            }
+        }
+        let counted = heavy.entries().iter().map(|entry| (entry.key, entry.history.all().packets));
+        assert_eq!(counted.collect::<BTreeMap<_, _>>(), exact);
     }
 
     #[test]

@@ -8,19 +8,26 @@ use crate::journal::kind;
 use control::AfterChange;
 use nix::net::if_::if_indextoname;
 
-/// Lines a second, and at once.
+/// Lines a second, and at once: of members of tiers, and of others.
 const RATE: u64 = 5;
 const BURST: u64 = 20;
 
 /// How long lines are held back before they are summed up, in seconds.
 const SUMMED_UP_AFTER: u32 = 60;
 
+/// Lines that may be written.
+#[derive(Debug, Clone, Copy)]
+struct Tokens {
+    left: u64,
+    /// When some were given out last.
+    given: u32,
+}
+
 /// What may be written.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    tokens: u64,
-    /// When tokens were given out last.
-    given: u32,
+    of_members: Tokens,
+    of_others: Tokens,
     /// Connections without a line, since when.
     held_back: Option<(u64, u32)>,
     /// How many packets were told to be lost, and when.
@@ -30,11 +37,22 @@ pub(crate) struct Journal {
     holds_back_lost: bool,
 }
 
+impl Tokens {
+    fn take(&mut self, seconds: u32) -> bool {
+        let passed = u64::from(seconds.saturating_sub(self.given));
+        self.given = seconds;
+        self.left = (self.left + passed * RATE).min(BURST);
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
 impl Journal {
     pub(crate) fn new() -> Self {
         Self {
-            tokens: BURST,
-            given: 0,
+            of_members: Tokens { left: BURST, given: 0 },
+            of_others: Tokens { left: BURST, given: 0 },
             held_back: None,
             lost: 0,
             lost_told: None,
@@ -42,20 +60,15 @@ impl Journal {
         }
     }
 
-    /// Whether a line may be written about a new connection; if not, it is counted. `seconds` is of
-    /// a clock that goes forward only.
-    pub(crate) fn may(&mut self, seconds: u32) -> bool {
-        let passed = u64::from(seconds.saturating_sub(self.given));
-        self.given = seconds;
-        self.tokens = (self.tokens + passed * RATE).min(BURST);
-        match self.tokens.checked_sub(1) {
-            Some(left) => self.tokens = left,
-            None => {
-                self.held_back.get_or_insert((0, seconds)).0 += 1;
-                return false;
-            }
+    /// Whether a line may be written about a new connection, of a member of a tier or to one; if not,
+    /// it is counted. `seconds` is of a clock that goes forward only.
+    pub(crate) fn may(&mut self, is_member: bool, seconds: u32) -> bool {
+        let tokens = if is_member { &mut self.of_members } else { &mut self.of_others };
+        let may = tokens.take(seconds);
+        if !may {
+            self.held_back.get_or_insert((0, seconds)).0 += 1;
         }
-        true
+        may
     }
 
     /// Whether nothing is held back that the clock makes due.
@@ -137,9 +150,10 @@ mod tests {
     #[test]
     fn a_flood_writes_a_few_lines_a_second() {
         let mut journal = Journal::new();
-        let written = (0..100_000u32).filter(|index| journal.may(index / 10_000)).count();
+        let written = (0..100_000u32).filter(|index| journal.may(false, index / 10_000)).count();
         assert_eq!(written as u64, BURST + 9 * RATE);
         assert_eq!(journal.held_back, Some((100_000 - BURST - 9 * RATE, 0)));
+        assert!(journal.may(true, 9), "a member has lines of its own");
         journal.sum_up(SUMMED_UP_AFTER - 1);
         assert!(journal.held_back.is_some() && !journal.is_at_rest());
         journal.sum_up(SUMMED_UP_AFTER);

@@ -9,17 +9,17 @@
 //! were from the last one, so a clock that was set back moves them and loses none. Damage costs
 //! what was counted; nothing else depends on the file.
 
+use super::apart::KeptApart;
 use super::book::Book;
 use super::flow::{Flow, Service};
-use super::heavy::{Heavy, KeptEntry};
-use super::history::{KeptHistory, MOST};
+use super::history::KeptHistory;
 use crate::boot;
 use crate::state::StateDirectory;
 use policy::{Fate, Mark};
 use ruleset::Hook;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::io;
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ const FILE: &str = "denials";
 const MAGIC: [u8; 16] = *b"tierwall denials";
 
 /// Grows when an older daemon's file can't be understood.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why what is kept can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,13 +50,6 @@ type KeptMark = (u8, u8);
 const HOOKS: [Hook; 3] = [Hook::Input, Hook::Output, Hook::Forward];
 
 #[derive(Serialize, Deserialize)]
-struct KeptTable<K> {
-    entries: Vec<KeptEntry<K>>,
-    rest: KeptHistory,
-    evicted: u64,
-}
-
-#[derive(Serialize, Deserialize)]
 struct KeptFlow {
     source: IpAddr,
     destination: IpAddr,
@@ -72,12 +65,12 @@ pub(super) struct KeptBook {
     boot: Option<String>,
     changes: Vec<(u64, u64)>,
     totals: Vec<(KeptMark, KeptHistory)>,
-    flows: KeptTable<(KeptMark, KeptFlow)>,
-    sources: KeptTable<(KeptMark, IpAddr)>,
-    destinations: KeptTable<(KeptMark, IpAddr)>,
-    services: KeptTable<(KeptMark, (u8, Option<u16>))>,
-    users: KeptTable<(KeptMark, Option<u32>)>,
-    generations: KeptTable<(KeptMark, u64)>,
+    flows: KeptApart<(KeptMark, KeptFlow)>,
+    sources: KeptApart<(KeptMark, IpAddr)>,
+    destinations: KeptApart<(KeptMark, IpAddr)>,
+    services: KeptApart<(KeptMark, (u8, Option<u16>))>,
+    users: KeptApart<(KeptMark, Option<u32>)>,
+    generations: KeptApart<(KeptMark, u64)>,
 }
 
 /// What is kept of a book, in this boot.
@@ -87,18 +80,18 @@ pub(super) fn of(book: &Book, boot: Option<String>) -> KeptBook {
         boot,
         changes: book.changes.clone(),
         totals: book.totals.iter().map(|(own, history)| (mark(*own), history.kept())).collect(),
-        flows: table(&book.flows, |flow| {
+        flows: book.flows.kept(|flow| {
             let Flow { mark: own, source, destination, service, user, interface } = *flow;
             let service = (service.protocol, service.detail);
             (mark(own), KeptFlow { source, destination, service, user, interface })
         }),
-        sources: table(&book.sources, |(own, source)| (mark(*own), *source)),
-        destinations: table(&book.destinations, |(own, to)| (mark(*own), *to)),
-        services: table(&book.services, |(own, service)| {
-            (mark(*own), (service.protocol, service.detail))
-        }),
-        users: table(&book.users, |(own, user)| (mark(*own), *user)),
-        generations: table(&book.generations, |(own, generation)| (mark(*own), *generation)),
+        sources: book.sources.kept(|(own, source)| (mark(*own), *source)),
+        destinations: book.destinations.kept(|(own, to)| (mark(*own), *to)),
+        services: book
+            .services
+            .kept(|(own, service)| (mark(*own), (service.protocol, service.detail))),
+        users: book.users.kept(|(own, user)| (mark(*own), *user)),
+        generations: book.generations.kept(|(own, generation)| (mark(*own), *generation)),
     }
 }
 
@@ -147,21 +140,19 @@ fn decode(bytes: &[u8], now: u64) -> Result<Book, Unusable> {
     book.totals = totals.filter_map(|(own, history)| Some((read(own)?, history.at(now)))).collect();
     // Another boot numbers interfaces anew.
     let same_boot = kept.boot.is_some() && kept.boot == boot::id();
-    restore(&mut book.flows, kept.flows, now, |(own, flow)| {
+    book.flows.restore(kept.flows, now, |(own, flow)| {
         let KeptFlow { source, destination, service: (protocol, detail), user, interface } = flow;
         let interface = if same_boot { interface } else { 0 };
         let service = Service { protocol, detail };
         Some(Flow { mark: read(own)?, source, destination, service, user, interface })
     });
-    restore(&mut book.sources, kept.sources, now, |(own, source)| Some((read(own)?, source)));
-    restore(&mut book.destinations, kept.destinations, now, |(own, to)| Some((read(own)?, to)));
-    restore(&mut book.services, kept.services, now, |(own, (protocol, detail))| {
+    book.sources.restore(kept.sources, now, |(own, source)| Some((read(own)?, source)));
+    book.destinations.restore(kept.destinations, now, |(own, to)| Some((read(own)?, to)));
+    book.services.restore(kept.services, now, |(own, (protocol, detail))| {
         Some((read(own)?, Service { protocol, detail }))
     });
-    restore(&mut book.users, kept.users, now, |(own, user)| Some((read(own)?, user)));
-    restore(&mut book.generations, kept.generations, now, |(own, number)| {
-        Some((read(own)?, number))
-    });
+    book.users.restore(kept.users, now, |(own, user)| Some((read(own)?, user)));
+    book.generations.restore(kept.generations, now, |(own, number)| Some((read(own)?, number)));
     Ok(book)
 }
 
@@ -181,22 +172,6 @@ fn mark(mark: Mark) -> KeptMark {
 fn read((hook, fate): KeptMark) -> Option<Mark> {
     let (hook, fate) = (usize::from(hook), usize::from(fate));
     Some(Mark { hook: *HOOKS.get(hook)?, fate: *Fate::ALL.get(fate)? })
-}
-
-fn table<K: Copy + Eq + Hash, T>(heavy: &Heavy<K>, key: impl Fn(&K) -> T) -> KeptTable<T> {
-    let entries = heavy.entries().iter().map(|entry| entry.kept(&key)).collect();
-    KeptTable { entries, rest: heavy.kept_rest(), evicted: heavy.evicted }
-}
-
-fn restore<T, K: Copy + Eq + Hash>(
-    heavy: &mut Heavy<K>,
-    kept: KeptTable<T>,
-    now: u64,
-    key: impl Fn(T) -> Option<K>,
-) {
-    let KeptTable { entries, rest, evicted } = kept;
-    heavy.evicted = evicted.min(MOST);
-    heavy.restore(entries.into_iter().filter_map(|entry| entry.with(&key)), rest.at(now), now);
 }
 
 #[cfg(test)]
@@ -221,7 +196,13 @@ mod tests {
                 interface: 2,
             };
             let time = NOW - 7000 + u64::from(number);
-            book.count(&Denial { flow, port: 7 }, number, time, u64::from(number / 3000));
+            book.count(
+                &Denial { flow, port: 7 },
+                number % 3 == 0,
+                number,
+                time,
+                u64::from(number / 3000),
+            );
         }
         book
     }
@@ -237,7 +218,6 @@ mod tests {
             let mut flows: Vec<String> = book
                 .flows
                 .entries()
-                .iter()
                 .map(|entry| {
                     let count = entry.history.last(now, seconds);
                     format!("{:?} {count:?} {} {}", entry.key, entry.first, entry.uncertain)
@@ -245,7 +225,7 @@ mod tests {
                 .collect();
             flows.sort();
             seen.extend(flows);
-            seen.push(format!("{:?} {:?}", book.flows.rest(now, seconds), book.flows.evicted));
+            seen.push(format!("{:?}", book.flows.rest(now, seconds)));
             for (mark, history) in &book.totals {
                 seen.push(format!("{mark} {:?}", history.last(now, seconds)));
             }
@@ -275,10 +255,10 @@ mod tests {
         assert_eq!(count(&back, earlier, None), 6000);
         assert!(count(&back, earlier, Some(3600)) > 1000);
         assert!(back.began <= earlier);
-        assert!(back.flows.entries().iter().all(|entry| entry.last <= earlier));
+        assert!(back.flows.entries().all(|entry| entry.last <= earlier));
         // And what comes then is counted then.
-        let flow = back.flows.entries()[0].key;
-        back.count(&Denial { flow, port: 9 }, 9, earlier + 30, 3);
+        let flow = back.flows.entries().next().expect("a flow").key;
+        back.count(&Denial { flow, port: 9 }, false, 9, earlier + 30, 3);
         assert_eq!(count(&back, earlier + 30 + 2 * LONGEST, Some(60)), 0);
         assert_eq!(count(&back, earlier + 30, None), 6001);
     }
@@ -300,7 +280,9 @@ mod tests {
                 "uncertain": MAX, "weight": MAX,
             });
             let entries = vec![entry; 3];
-            serde_json::json!({ "entries": entries, "rest": history(), "evicted": MAX })
+            let table =
+                serde_json::json!({ "entries": entries, "rest": history(), "evicted": MAX });
+            serde_json::json!({ "of_members": table, "of_others": table })
         };
         let address = "10.0.0.1";
         let service = serde_json::json!([6, 22]);
@@ -318,7 +300,13 @@ mod tests {
         let mut book = decode(&encode(&forged).expect("encoded"), NOW).expect("readable");
         for number in 0..10_000u32 {
             let flow = Flow { source: Ipv4Addr::from_bits(number).into(), ..Flow::example() };
-            book.count(&Denial { flow, port: 7 }, number, NOW + u64::from(number), MAX);
+            book.count(
+                &Denial { flow, port: 7 },
+                number % 2 == 0,
+                number,
+                NOW + u64::from(number),
+                MAX,
+            );
         }
         let later = NOW + 10_000;
         seen(&book, later);
@@ -330,7 +318,7 @@ mod tests {
     fn no_damage_goes_unnoticed() {
         let mut book = Book::new(NOW);
         let flow = Flow::example();
-        book.count(&Denial { flow, port: 7 }, 1, NOW, 1);
+        book.count(&Denial { flow, port: 7 }, false, 1, NOW, 1);
         let good = encode(&kept(&book)).expect("encoded");
         assert!(decode(&good, NOW).is_ok());
         for length in 0..good.len() {
@@ -352,10 +340,10 @@ mod tests {
         let flow = Flow::example();
         for interface in [2, 3] {
             let flow = Flow { interface, ..flow };
-            book.count(&Denial { flow, port: 7 }, 1, NOW, 1);
+            book.count(&Denial { flow, port: 7 }, false, 1, NOW, 1);
         }
         let bytes = encode(&kept(&book)).expect("encoded");
-        assert_eq!(decode(&bytes, NOW).expect("readable").flows.entries().len(), 2);
+        assert_eq!(decode(&bytes, NOW).expect("readable").flows.entries().count(), 2);
         let id = boot::id().expect("an id");
         let at = bytes.windows(id.len()).position(|part| part == id.as_bytes()).expect("there");
         let mut other = bytes[..bytes.len() - 8].to_vec();
@@ -363,7 +351,7 @@ mod tests {
         let sum = checksum(&other);
         other.extend(sum.to_le_bytes());
         let back = decode(&other, NOW).expect("readable");
-        let [entry] = back.flows.entries() else { panic!("one flow") };
+        let [entry] = back.flows.entries().collect::<Vec<_>>()[..] else { panic!("one flow") };
         assert_eq!((entry.key.interface, entry.history.all().packets), (0, 2));
     }
 }

@@ -10,6 +10,7 @@
 //! exact whatever was left out of the tables.
 
 mod aftermath;
+mod apart;
 mod attested;
 mod book;
 mod compare;

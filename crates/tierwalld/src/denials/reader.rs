@@ -142,12 +142,13 @@ impl Reader {
             book.reading.lost = lost;
             let (mut lines, mut begun) = (Vec::new(), Vec::new());
             for denial in denials {
-                let is_new = book.count(denial, seconds, now, generation);
+                let is_member = book.tally.is_member(&denial.flow, &labels);
+                let is_new = book.count(denial, is_member, seconds, now, generation);
                 book.tally.count(denial, is_new, &labels);
                 if !is_new {
                     continue;
                 }
-                if self.journal.may(seconds) {
+                if self.journal.may(is_member, seconds) {
                     lines.push(&denial.flow);
                 }
                 if matches!(denial.flow.mark.fate, Fate::Denied | Fate::WouldDeny) {
@@ -158,7 +159,7 @@ impl Reader {
             drop(book);
             lines.into_iter().for_each(journal::write);
             if !begun.is_empty() {
-                self.compare(&begun, seconds, now);
+                self.compare(begun, seconds, now);
             }
         }
         self.journal.sum_up(seconds);
@@ -171,19 +172,17 @@ impl Reader {
     }
 
     /// Compares new connections with what held before the last change.
-    fn compare(&mut self, begun: &[&Denial], seconds: u32, now: u64) {
-        let granted = self.comparer.may(begun.len(), seconds);
+    fn compare(&mut self, begun: Vec<&Denial>, seconds: u32, now: u64) {
         let (before, tiers, may_go_back) = {
             let aftermath = self.shared.aftermath();
             (aftermath.before(), Arc::clone(&aftermath.tiers), aftermath.may_go_back())
         };
         // It may have to compile a policy first: nobody waits for that.
-        let some = begun[..granted].iter().copied();
-        let mut compared = self.comparer.compare(some, before.as_ref(), &tiers, seconds);
+        let (mut compared, too_many) =
+            self.comparer.compare(begun, before.as_ref(), &tiers, seconds);
         if may_go_back {
             self.peers.attest(&mut compared, seconds, netlink::tcp_sockets);
         }
-        let too_many = (begun.len() - granted) as u64;
         let outcome = self.shared.aftermath().count(&compared, too_many, seconds, now);
         let Outcome { alarm, goes_back } = outcome;
         if let Some(change) = alarm {

@@ -1,8 +1,9 @@
 //! The answer to `tierwall denied`, and the numbers for `status`.
 
 use super::Shared;
+use super::apart::Apart;
 use super::book::{Book, Reading};
-use super::heavy::{Entry, Heavy};
+use super::heavy::Entry;
 use super::history::{Count, LONGEST};
 use super::journal::name_of;
 use control::{
@@ -129,7 +130,7 @@ pub(crate) fn summary(shared: &Shared, now: u64) -> DenialSummary {
     let would = |fate: Fate| matches!(fate, Fate::WouldDeny | Fate::WouldDropInvalid);
     let denied = book.totals.iter().filter(|(mark, _)| mark.fate == Fate::Denied);
     let denied = denied.map(|(_, history)| history.last(now, Some(HOUR)).connections).sum();
-    let flows = book.flows.entries().iter();
+    let flows = book.flows.entries();
     let lately =
         flows.filter(|flow| would(flow.key.mark.fate) && flow.last + HOUR >= now).count() as u64;
     DenialSummary {
@@ -166,13 +167,12 @@ impl Window {
     /// asks every second: of those that are left out nothing is made but their rank.
     fn groups<K: Copy + Eq + std::hash::Hash>(
         self,
-        table: &Heavy<K>,
+        table: &Apart<K>,
         name: impl Fn(&mut DenialGroup, &K) -> Mark,
     ) -> Found {
         let seen = |entry: &&Entry<K>| self.seen_since.is_none_or(|since| entry.last >= since);
         let mut ranked: Vec<_> = table
             .entries()
-            .iter()
             .filter(seen)
             .filter_map(|entry| {
                 let count = entry.history.last(self.now, self.seconds);
@@ -324,11 +324,11 @@ mod tests {
     fn the_first_groups_are_those_of_the_order() {
         const NOW: u64 = 1_700_000_000;
         let mark = Mark { hook: Hook::Input, fate: Fate::Denied };
-        let mut table = Heavy::new(100, NOW);
+        let mut table = Apart::new(100, NOW);
         // The generation g is seen g times, the first ones last.
         for number in 1..=50u64 {
             for _ in 0..number {
-                table.count((mark, number), NOW + 50 - number, true);
+                table.count((mark, number), number % 2 == 0, NOW + 50 - number, true);
             }
         }
         let found_since = |order, most, seen_since| {

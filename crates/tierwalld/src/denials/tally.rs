@@ -1,21 +1,26 @@
 //! Denials as counters by label, for metrics.
 //!
 //! A counter must never go down while the daemon lives, and the tables of the book give places away.
-//! So these have places of their own, which are never given away: the first [`SERIES`] label sets
-//! have one each, and all that come later have one together.
+//! So these have places of their own, which are never given away: the first [`SERIES`] label sets of
+//! members of tiers and of others have one each, and all that come later have one together.
 
 use super::flow::{Denial, Flow};
 use super::labels::{Labels, ServiceLabel, in_words};
 use policy::Mark;
+use ruleset::Hook;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-/// Label sets that are told apart.
+/// Label sets that are told apart of members of tiers, and as many of all others.
 const SERIES: usize = 1000;
 
 /// Combinations of tiers that are told apart: addresses may be in several.
 const TIERS: usize = 1000;
+
+/// The number of no tier at all.
+const NONE: u32 = 0;
 
 /// Addresses whose tiers are remembered, to find them faster.
 const ADDRESSES: usize = 2048;
@@ -27,12 +32,14 @@ pub(crate) const OTHER: &str = "other";
 type Ends<T> = (T, T);
 
 /// Counters by label.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
     series: HashMap<Key, Counted>,
+    /// How many of these are of members of tiers.
+    of_members: usize,
     /// What has no series, by the side and what became of it.
     other: BTreeMap<Mark, Counted>,
-    /// Combinations of tiers, by number.
+    /// Combinations of tiers, by number; that of [`NONE`] is empty.
     tiers: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
     /// The tiers of addresses seen lately, by number; none where there are too many combinations.
@@ -82,30 +89,48 @@ struct HeldBack {
     held_back: u64,
 }
 
+impl Default for Tally {
+    fn default() -> Self {
+        let none: Arc<str> = "".into();
+        Self {
+            series: HashMap::new(),
+            of_members: 0,
+            other: BTreeMap::new(),
+            tiers: vec![Arc::clone(&none)],
+            numbers: HashMap::from([(none, NONE)]),
+            addresses: HashMap::new(),
+            last: None,
+            labels: Weak::new(),
+            held_back: BTreeMap::new(),
+        }
+    }
+}
+
 impl Tally {
+    /// Whether a tier holds the other end of what was denied, by the tiers of `labels`.
+    pub(crate) fn is_member(&mut self, flow: &Flow, labels: &Arc<Labels>) -> bool {
+        let (source, destination) = self.tiers_of_ends(flow, labels);
+        let peer = if flow.mark.hook == Hook::Output { destination } else { source };
+        peer != Some(NONE)
+    }
+
     /// Counts a packet in the words of `labels`, as the beginning of a connection or as a retry.
     pub(crate) fn count(&mut self, denial: &Denial, is_new: bool, labels: &Arc<Labels>) {
-        if !std::ptr::eq(self.labels.as_ptr(), Arc::as_ptr(labels)) {
-            self.labels = Arc::downgrade(labels);
-            self.addresses.clear();
-            self.last = None;
-        }
-        let Flow { mark, source, destination, service, user, .. } = denial.flow;
-        let ends = (source, destination);
-        let tiers = match self.last {
-            Some((last, tiers)) if last == ends => tiers,
-            _ => (self.tiers_of(source, labels), self.tiers_of(destination, labels)),
-        };
-        self.last = Some((ends, tiers));
-        let counted = match tiers {
+        let is_member = self.is_member(&denial.flow, labels);
+        let Flow { mark, service, user, .. } = denial.flow;
+        let counted = match self.tiers_of_ends(&denial.flow, labels) {
             (Some(source), Some(destination)) => {
                 let service = labels.services.label(service);
                 let key = Key { mark, source, destination, service, user };
-                let is_full = self.series.len() >= SERIES;
-                match self.series.get_mut(&key) {
-                    Some(counted) => counted,
-                    None if is_full => self.other.entry(mark).or_default(),
-                    None => self.series.entry(key).or_default(),
+                let of_others = self.series.len() - self.of_members;
+                let taken = if is_member { self.of_members } else { of_others };
+                match self.series.entry(key) {
+                    Occupied(counted) => counted.into_mut(),
+                    Vacant(_) if taken >= SERIES => self.other.entry(mark).or_default(),
+                    Vacant(place) => {
+                        self.of_members += usize::from(is_member);
+                        place.insert(Counted::default())
+                    }
                 }
             }
             _ => self.other.entry(mark).or_default(),
@@ -114,6 +139,22 @@ impl Tally {
             true => counted.connections += 1,
             false => counted.retries += 1,
         }
+    }
+
+    /// The numbers of the tiers of both ends.
+    fn tiers_of_ends(&mut self, flow: &Flow, labels: &Arc<Labels>) -> Ends<Option<u32>> {
+        if !std::ptr::eq(self.labels.as_ptr(), Arc::as_ptr(labels)) {
+            self.labels = Arc::downgrade(labels);
+            self.addresses.clear();
+            self.last = None;
+        }
+        let ends = (flow.source, flow.destination);
+        let tiers = match self.last {
+            Some((last, tiers)) if last == ends => tiers,
+            _ => (self.tiers_of(ends.0, labels), self.tiers_of(ends.1, labels)),
+        };
+        self.last = Some((ends, tiers));
+        tiers
     }
 
     /// The number of an address's tiers.
@@ -193,7 +234,6 @@ mod tests {
     use super::super::flow::Service;
     use super::*;
     use policy::{Fate, Options, load_text};
-    use ruleset::Hook;
     use std::net::Ipv4Addr;
     use std::path::Path;
 
@@ -263,7 +303,7 @@ mod tests {
                 sent += 1;
             }
             let series = tally.series(&labels);
-            assert!(series.len() <= SERIES + 1);
+            assert!(series.len() <= 2 * SERIES + 1);
             let now: BTreeMap<String, u64> = series
                 .iter()
                 .map(|s| {
@@ -278,6 +318,20 @@ mod tests {
             last = now;
         }
         assert!(last["other>other other other"] > 0);
+    }
+
+    /// Strangers that ask for every port and protocol.
+    #[test]
+    fn others_take_no_series_of_a_member() {
+        let (mut tally, labels) = (Tally::default(), labels(2));
+        for number in 0..10_000u32 {
+            let mut denial = denial(9, number as u16, Some(number / 256));
+            denial.flow.service.protocol = number as u8;
+            tally.count(&denial, true, &labels);
+        }
+        assert_eq!(tally.series.len(), SERIES);
+        tally.count(&denial(1, 22, None), true, &labels);
+        assert!(tally.series(&labels).iter().any(|series| &*series.source == "t1"));
     }
 
     #[test]

@@ -98,6 +98,36 @@ fn members_are_no_generation_and_rules_are() {
     daemon.stop().unwrap();
 }
 
+/// Whoever reads a change reads the names that the policies use, of who lost something too.
+#[test]
+fn users_are_named_as_the_policies_name_them() {
+    let of = |users: &str| {
+        format!(
+            "{}[[allow]]\nfrom = \"app\"\nto = \"admin\"\nservice = \"udp/514\"\nuser = [{users}]\n",
+            policy(ADMIN)
+        )
+    };
+    let site = Site::new(&of("\"root\", \"daemon\", 4321"));
+    let daemon = site.server.start(&[]).unwrap();
+    site.server.replace("tierwall.toml", of("\"root\"")).unwrap();
+    let (_, planned) = site.tierwall(&["plan"]);
+    let line = "app may no longer open udp/514 to admin by user daemon, user 4321";
+    assert!(planned.contains(line), "{planned}");
+    assert!(planned.contains("established flows of user daemon to udp/514 end"), "{planned}");
+    let (_, told) = site.tierwall(&["reload"]);
+    assert!(told.contains(line), "{told}");
+    assert!(history(&site)[1]["changes"].to_string().contains(line), "{:?}", history(&site));
+    let (_, told) = site.tierwall(&["diff", "1", "2"]);
+    assert!(told.contains(line), "{told}");
+    // After a restart those of the last run are known.
+    daemon.stop().unwrap();
+    site.server.replace("tierwall.toml", policy(ADMIN)).unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let changes = history(&site)[2]["changes"].to_string();
+    assert!(changes.contains("may no longer open udp/514 to admin by user root"), "{changes}");
+    daemon.stop().unwrap();
+}
+
 #[test]
 fn there_is_a_way_back_and_forth() {
     let site = Site::new(&policy(ADMIN));

@@ -9,18 +9,18 @@ mod compare;
 mod group;
 mod peers;
 mod services;
+mod words;
 
 pub use compare::Part;
 pub use peers::Peers;
+pub use words::Words;
 
 use crate::addresses::Addresses;
-use crate::model::{Allow, Policy, Service};
+use crate::model::Service;
 use crate::reach::{Direction, EVERY, Peer, Reach, Scope};
-use crate::role::Role;
 use compare::{AllMembers, Comparison};
 use ruleset::Ruleset;
-use std::cell::LazyCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A step from one table to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -157,152 +157,6 @@ impl Change {
             gained,
             lost,
             members,
-        }
-    }
-
-    /// The change as sentences about a server of `role`, under the new `policy`.
-    pub fn lines(&self, policy: &Policy, role: &Role) -> Vec<Line> {
-        let Self { sides, forwards, gained, lost, members } = self;
-        let mut lines = Vec::new();
-        let mut say = |sign, text: String| lines.push(Line { sign, text });
-        for (direction, side) in sides {
-            match side {
-                Side::Closed | Side::Open => {}
-                Side::Closes => {
-                    let what = "was open to everything; now only what allows name passes";
-                    say(Sign::Less, format!("{direction} {what}"));
-                }
-                Side::Opens => say(Sign::More, format!("{direction} is now open to everything")),
-            }
-        }
-        match forwards {
-            Some(true) => say(Sign::More, "packets through this server now pass".into()),
-            Some(false) => say(Sign::Less, "packets through this server are now dropped".into()),
-            None => {}
-        }
-        // Most changes are of members, and need none.
-        let allows = LazyCell::new(|| policy.allows_by_comment());
-        for step in gained {
-            say(Sign::More, self.gain(step, role) + &step.place(&allows));
-        }
-        lost.iter().for_each(|step| say(Sign::Less, self.loss(step, role)));
-        for (tier, Members { gained, lost }) in members {
-            let tier = if tier == EVERY { "\"*\"" } else { tier };
-            if !gained.is_empty() {
-                say(Sign::More, format!("{tier} gains {gained}"));
-            }
-            if !lost.is_empty() {
-                say(Sign::Less, format!("{tier} loses {lost}"));
-            }
-        }
-        lines
-    }
-
-    fn side(&self, direction: Direction) -> Side {
-        self.sides.get(&direction).copied().unwrap_or(Side::Closed)
-    }
-
-    /// That this is open after, without where that stands.
-    pub fn gain(&self, step: &Step, role: &Role) -> String {
-        let Step { direction, peers, .. } = step;
-        let (services, (own, is)) = (step.services.join(", "), step.own(role));
-        let by = step.by();
-        match (direction, self.side(*direction)) {
-            (Direction::Input, Side::Closes) => {
-                format!("{own} {is} reachable from {peers} on {services}")
-            }
-            (Direction::Output, Side::Closes) => {
-                format!("{own} may open {services} to {peers}{by}")
-            }
-            (Direction::Input, Side::Closed) => {
-                format!("{own} {is} now reachable from {peers} on {services}")
-            }
-            (Direction::Output, Side::Closed) => {
-                format!("{own} may now open {services} to {peers}{by}")
-            }
-            (Direction::Input, Side::Open | Side::Opens) => {
-                format!("an allow lets {peers} reach {own} on {services}; input is open to all")
-            }
-            (Direction::Output, Side::Open | Side::Opens) => {
-                format!("an allow lets {own} open {services} to {peers}{by}; output is open to all")
-            }
-        }
-    }
-
-    /// That this isn't open after.
-    pub fn loss(&self, step: &Step, role: &Role) -> String {
-        let Step { direction, peers, .. } = step;
-        let (services, (own, is)) = (step.services.join(", "), step.own(role));
-        let by = step.by();
-        match (direction, self.side(*direction)) {
-            (Direction::Input, Side::Closed | Side::Closes) => {
-                format!("{own} {is} no longer reachable from {peers} on {services}{by}")
-            }
-            (Direction::Output, Side::Closed | Side::Closes) => {
-                format!("{own} may no longer open {services} to {peers}{by}")
-            }
-            (Direction::Input, Side::Open | Side::Opens) => {
-                format!(
-                    "no allow lets {peers} reach {own} on {services}{by} any more; input is open to all"
-                )
-            }
-            (Direction::Output, Side::Open | Side::Opens) => {
-                format!(
-                    "no allow lets {own} open {services} to {peers}{by} any more; output is open to all"
-                )
-            }
-        }
-    }
-}
-
-impl Step {
-    /// What of this server it is about, and its verb.
-    fn own(&self, role: &Role) -> (String, &'static str) {
-        match &self.scopes {
-            Scopes::Only(parts) if self.direction == Direction::Input => {
-                let tiers: Vec<String> = parts.iter().map(Part::to_string).collect();
-                let is = if tiers.len() == 1 { "is" } else { "are" };
-                (tiers.join(" and "), is)
-            }
-            _ => match Vec::from_iter(&role.tiers)[..] {
-                [tier] => (tier.clone(), "is"),
-                _ => ("this server".into(), "is"),
-            },
-        }
-    }
-
-    /// By whose programs; as which tier it stays.
-    fn by(&self) -> String {
-        let list = |parts: &BTreeSet<Part>| {
-            parts.iter().map(Part::to_string).collect::<Vec<_>>().join(", ")
-        };
-        match (&self.scopes, self.direction) {
-            (Scopes::Only(users), Direction::Output) => format!(" by {}", list(users)),
-            (Scopes::AllBut(parts), _) if parts.is_empty() => String::new(),
-            (Scopes::AllBut(users), Direction::Output) => format!(" except by {}", list(users)),
-            (Scopes::AllBut(tiers), Direction::Input) => format!(" except as {}", list(tiers)),
-            (Scopes::Only(_), Direction::Input) => String::new(),
-        }
-    }
-
-    /// Where the allows stand that open it.
-    fn place(&self, allows: &HashMap<String, &Allow>) -> String {
-        let mut places: Vec<_> =
-            self.comments.iter().filter_map(|c| Some(&allows.get(c)?.location)).collect();
-        places.sort();
-        match places[..] {
-            [] => String::new(),
-            [only] => format!("  ({only})"),
-            [first, ..] => format!("  ({first} and {} more)", places.len() - 1),
-        }
-    }
-}
-
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tier(tier) => f.write_str(tier),
-            Self::User(uid) => write!(f, "user {uid}"),
         }
     }
 }

@@ -4,9 +4,9 @@
 //! send is asked for its user in each packet (`compile/asked.rs`).
 
 use crate::compile::{ASKED, ASKED_PORTS};
+use crate::user::UserNames;
 use ruleset::{Elements, Field, Interval, Rule, Ruleset, Statement, Table, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 /// Flows of a user to some ports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,14 +17,15 @@ pub struct EndedFlows {
     pub ports: (u16, u16),
 }
 
-impl fmt::Display for EndedFlows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl EndedFlows {
+    /// That they end, with the user as a policy names it.
+    pub fn words(&self, users: &UserNames) -> String {
         let Self { user, ports: (first, last) } = self;
-        write!(f, "established flows of user {user} to udp/{first}")?;
-        if last > first {
-            write!(f, "-{last}")?;
-        }
-        f.write_str(" end at once, since no allow is for that user any more")
+        let user = users.words(*user);
+        let ports = if last > first { format!("{first}-{last}") } else { first.to_string() };
+        format!(
+            "established flows of {user} to udp/{ports} end at once, since no allow is for that user any more"
+        )
     }
 }
 
@@ -114,8 +115,8 @@ fn users_of(table: &Table, rule: &Rule) -> Option<BTreeSet<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use super::ended_flows;
-    use crate::{Host, Options, Role, compile, load_text};
+    use super::{EndedFlows, ended_flows};
+    use crate::{Host, Options, Role, UserNames, compile, load_text};
     use ruleset::Ruleset;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -134,7 +135,11 @@ mod tests {
     }
 
     fn ended(before: &[(&str, &str)], after: &[(&str, &str)]) -> Vec<String> {
-        ended_flows(&table(before), &table(after)).iter().map(ToString::to_string).collect()
+        ended_flows(&table(before), &table(after)).iter().map(words).collect()
+    }
+
+    fn words(flows: &EndedFlows) -> String {
+        flows.words(&UserNames::of(&BTreeMap::from([("backup".to_owned(), 33)])))
     }
 
     #[test]
@@ -143,7 +148,7 @@ mod tests {
         assert_eq!(
             flows,
             [
-                "established flows of user 33 to udp/514 end at once, since no allow is for that user any more"
+                "established flows of user backup to udp/514 end at once, since no allow is for that user any more"
             ]
         );
         let other = ended(&[("\"udp/20-30\"", "33")], &[("\"udp/10-40\"", "0")]);

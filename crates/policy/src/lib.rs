@@ -70,7 +70,7 @@ mod world;
 
 pub use added::AddedMember;
 pub use addresses::Addresses;
-pub use change::{Change, Line, Members, Part, Peers, Scopes, Side, Sign, Step};
+pub use change::{Change, Line, Members, Part, Peers, Scopes, Side, Sign, Step, Words};
 pub use compile::LOG_GROUP;
 pub use compile::{Host, Labels, check_size, compile};
 pub use confirm::{ConfirmTime, ConfirmTimeError};
@@ -98,6 +98,6 @@ pub use role::{
 };
 pub use service_set::{Point, ServiceError};
 pub use source::{Source, Sources};
-pub use user::resolve_users;
+pub use user::{UserNames, resolve_users};
 pub use wanted::{Wanted, WantedError};
 pub use way_in::{Entered, LostWayIn, check_sshd, check_way_in};

@@ -5,6 +5,37 @@ use crate::model::{Allow, Mode, Policy, User};
 use crate::role::Role;
 use std::collections::BTreeMap;
 
+/// What users are called where people read of them: as a policy names them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserNames(BTreeMap<u32, String>);
+
+impl UserNames {
+    /// The names of a policy, as they were looked up.
+    pub fn of(users: &BTreeMap<String, u32>) -> Self {
+        let mut names = Self::default();
+        names.learn(users);
+        names
+    }
+
+    /// Adds the names of another policy. If both name a user, this one's name counts.
+    pub fn learn(&mut self, users: &BTreeMap<String, u32>) {
+        self.0.extend(users.iter().map(|(name, uid)| (*uid, name.clone())));
+    }
+
+    /// The name of a user that a policy names.
+    pub fn name(&self, uid: u32) -> Option<&str> {
+        self.0.get(&uid).map(String::as_str)
+    }
+
+    /// `user backup`, or `user 34` if no policy names that one.
+    pub fn words(&self, uid: u32) -> String {
+        match self.name(uid) {
+            Some(name) => format!("user {name}"),
+            None => format!("user {uid}"),
+        }
+    }
+}
+
 /// Whether a server of this role opens connections by an allow.
 fn sends(role: &Role, allow: &Allow) -> bool {
     allow.from.every_server || !allow.from.tiers.is_disjoint(&role.tiers)

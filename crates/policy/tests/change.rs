@@ -13,7 +13,7 @@ use std::path::Path;
 use tierwall_policy::model::Service;
 use tierwall_policy::{
     Addresses, Change, Direction, Host, Part, Peer, Point, Policy, Reach, Role, Scope, Scopes,
-    Sign, Step, compile, load_text,
+    Sign, Step, UserNames, compile, load_text,
 };
 
 const TIERS: &str = "[tiers]
@@ -33,6 +33,10 @@ fn compiled(policy: &Policy, role: &Role) -> Ruleset {
     compile(policy, Host { role, users: &users, previous: None })
 }
 
+fn users() -> UserNames {
+    UserNames::of(&BTreeMap::from([("alice".to_owned(), 1)]))
+}
+
 fn role(tiers: &[&str], auto: bool) -> Role {
     Role { tiers: tiers.iter().map(|tier| (*tier).to_owned()).collect(), auto }
 }
@@ -46,7 +50,7 @@ fn lines(before: &str, after: &str, role: &Role) -> Vec<String> {
     let (before, after) = (policy(before), policy(after));
     let change = Change::of(&compiled(&before, role), &compiled(&after, role));
     let sign = |sign| if sign == Sign::More { '+' } else { '-' };
-    let lines = change.lines(&after, role).into_iter();
+    let lines = change.words(&after, role, &users()).lines().into_iter();
     lines.map(|line| format!("{} {}", sign(line.sign), line.text)).collect()
 }
 
@@ -120,7 +124,7 @@ fn users_are_part_of_who() {
     let open = |user: &str| vec![allow("'app'", "'db'", "'tcp/5432'") + user];
     assert_eq!(
         told(&open(""), &open("user = 'alice'\n")),
-        ["- app may no longer open tcp/5432 to db except by user 1"]
+        ["- app may no longer open tcp/5432 to db except by user alice"]
     );
     assert_eq!(
         told(&open("user = 'alice'\n"), &open("")),
@@ -471,7 +475,7 @@ proptest! {
             }
         }
         let change = Change::of(&old, &new);
-        let told = format!("{:#?}", change.lines(&b, &after_role));
+        let told = format!("{:#?}", change.words(&b, &after_role, &users()).lines());
 
         // Each line is true.
         let mut now = with_members(&before, &after, &change);

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tierwall_policy::{Change, Host, Policy, compile, load, load_text, role_of};
+use tierwall_policy::{Change, Host, Policy, UserNames, compile, load, load_text, role_of};
 
 /// Fails where something took far longer than it should, in release builds.
 fn within(limit: Duration, what: &str, start: Instant) {
@@ -125,6 +125,6 @@ fn opened(policy: &Policy) -> Vec<String> {
     let users = BTreeMap::new();
     let (before, after) =
         (Ruleset::default(), compile(policy, Host { role: &role, users: &users, previous: None }));
-    let lines = Change::of(&before, &after).lines(policy, &role);
+    let lines = Change::of(&before, &after).words(policy, &role, &UserNames::default()).lines();
     lines.into_iter().map(|line| line.text).collect()
 }

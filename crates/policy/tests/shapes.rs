@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use tierwall_policy::{Change, Direction, Host, Labels, Policy, Reach, Role, compile, load_text};
+use tierwall_policy::{
+    Change, Direction, Host, Labels, Policy, Reach, Role, UserNames, compile, load_text,
+};
 
 const APP: &str = "10.250.0.1";
 
@@ -163,7 +165,7 @@ fn a_member_of_every_server_is_an_element() {
     assert_eq!(plan.to_string(), "add element inet filter every.server_v4 { 192.0.2.1 }\n");
     assert!(plan.is_elements_only());
     let (new, role) = (policy(&text), Role::default());
-    let lines = Change::of(&before, &after).lines(&new, &role);
+    let lines = Change::of(&before, &after).words(&new, &role, &UserNames::default()).lines();
     let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(lines, ["\"*\" gains 192.0.2.1"]);
 }

@@ -5,7 +5,7 @@ use crate::judge::{Judged, judge, tell_diagnostics};
 use crate::options::{Check, Common};
 use crate::output::{FAINT, GOOD, HEADING, columns, counted, print, print_json, styled};
 use policy::model::{DenyAction, Forward, Mode};
-use policy::{Direction, Opening, Reach};
+use policy::{Direction, Opening, Reach, UserNames};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,8 @@ struct Row {
     direction: Direction,
     peers: BTreeSet<String>,
     services: Vec<String>,
-    users: Vec<u32>,
+    /// Of whom it is, as the policy names them.
+    users: Vec<String>,
     allow: String,
     place: String,
 }
@@ -40,6 +41,7 @@ fn rows(judged: &Judged, reach: &Reach) -> Vec<Row> {
         groups.entry((opening.direction, &opening.comment)).or_default().push(opening);
     }
     let allows = judged.policy.allows_by_comment();
+    let names = UserNames::of(&judged.users);
     let rows = groups.into_iter().map(|((direction, comment), openings)| {
         let allow = allows.get(comment);
         let mut services: Vec<String> = Vec::new();
@@ -54,7 +56,13 @@ fn rows(judged: &Judged, reach: &Reach) -> Vec<Row> {
             direction,
             peers: openings.iter().flat_map(|opening| opening.peers()).collect(),
             services,
-            users: openings.first().map(|opening| opening.users()).unwrap_or_default(),
+            users: openings
+                .first()
+                .map(|opening| opening.users())
+                .unwrap_or_default()
+                .into_iter()
+                .map(|uid| names.name(uid).map_or_else(|| uid.to_string(), str::to_owned))
+                .collect(),
             allow: allow.map_or_else(|| comment.to_owned(), |allow| allow.key.to_string()),
             place: allow.map(|allow| allow.location.to_string()).unwrap_or_default(),
         }
@@ -110,19 +118,16 @@ fn cells(row: &Row) -> Vec<String> {
         peers.push(&more);
     }
     let preposition = if row.direction == Direction::Input { "from" } else { "to" };
-    let users: Vec<String> = row.users.iter().map(|uid| user_name(*uid)).collect();
-    let by = if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) };
+    let by = match row.users.as_slice() {
+        [] => String::new(),
+        users => format!(" by user {}", users.join(", ")),
+    };
     vec![
         format!("{preposition} {}{by}", peers.join(", ")),
         row.services.join(", "),
         row.allow.clone(),
         row.place.clone(),
     ]
-}
-
-fn user_name(uid: u32) -> String {
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-    user.map_or_else(|| format!("user {uid}"), |user| user.name)
 }
 
 fn closing(policy: &policy::Policy, direction: Direction, mode: Mode) -> &'static str {

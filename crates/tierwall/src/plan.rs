@@ -8,7 +8,10 @@ use crate::options::{Common, Judgement, Plan};
 use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled};
 use crate::status::now;
 use control::{Guarded, MemberSummary};
-use policy::{AddedMember, Change, Labels, Part, Scopes, Side, Sign, Step, ended_flows};
+use policy::model::User;
+use policy::{
+    AddedMember, Change, EndedFlows, Labels, Part, Scopes, Side, Sign, Step, UserNames, ended_flows,
+};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +63,7 @@ struct Planned {
     judged: Judged,
     plan: ruleset::Plan,
     change: Change,
+    users: UserNames,
     /// Whether the kernel's table is one that tierwall did not make.
     foreign: bool,
     /// What is to be known of it, a line each.
@@ -89,11 +93,12 @@ impl Planned {
         let mut notes: Vec<String> =
             members.err().filter(|_| is_lost).as_ref().map(unknown).into_iter().collect();
         let ended = ended_flows(&found.ruleset, &wanted);
-        notes.extend(ended.iter().map(ToString::to_string));
+        let users = user_names(&judged, &change, &ended);
+        notes.extend(ended.iter().map(|flows| flows.words(&users)));
         let guarded = guard(common, &judged, &found.ruleset, &wanted).map_err(|unknown| {
             notes.push(format!("what the lockout guard would say isn't known: {unknown}"));
         });
-        Ok(Self { judged, plan, change, foreign, notes, guarded: guarded.ok() })
+        Ok(Self { judged, plan, change, users, foreign, notes, guarded: guarded.ok() })
     }
 
     /// What the lockout guard says, where it has anything against it.
@@ -116,7 +121,8 @@ impl Planned {
             let line = "the table was not made by tierwall: only `tierwall takeover` replaces it";
             lines.push(styled(WARNING, line));
         }
-        lines.extend(self.change.lines(policy, role).iter().map(|line| match line.sign {
+        let words = self.change.words(policy, role, &self.users);
+        lines.extend(words.lines().iter().map(|line| match line.sign {
             Sign::More => styled(GOOD, &format!("+ {}", line.text)),
             Sign::Less => styled(BAD, &format!("- {}", line.text)),
         }));
@@ -129,12 +135,14 @@ impl Planned {
     }
 
     fn as_json(&self) -> serde_json::Value {
-        let Self { judged, change, .. } = self;
+        let Self { judged, change, users, .. } = self;
+        let words = change.words(&judged.policy, &judged.role, users);
         let operations: Vec<String> =
             self.plan.operations.iter().map(ToString::to_string).collect();
         let step = |step: &Step, meaning: String| {
             let allow = |comment: &String| Labels::allow_in(comment).unwrap_or(comment).to_owned();
-            let parts = |parts: &BTreeSet<Part>| parts.iter().map(Part::to_string).collect();
+            let parts =
+                |parts: &BTreeSet<Part>| parts.iter().map(|part| words.part(part)).collect();
             let (only, except): (Vec<String>, Vec<String>) = match &step.scopes {
                 Scopes::Only(these) => (parts(these), Vec::new()),
                 Scopes::AllBut(those) => (Vec::new(), parts(those)),
@@ -149,7 +157,6 @@ impl Planned {
                 "meaning": meaning,
             })
         };
-        let role = &judged.role;
         let open = |sides: [Side; 2]| -> Vec<String> {
             let open = change.sides.iter().filter(|(_, side)| sides.contains(side));
             open.map(|(direction, _)| direction.to_string()).collect()
@@ -165,8 +172,8 @@ impl Planned {
                 })
             })
             .collect();
-        let gained = change.gained.iter().map(|s| step(s, change.gain(s, role)));
-        let lost = change.lost.iter().map(|s| step(s, change.loss(s, role)));
+        let gained = change.gained.iter().map(|s| step(s, words.gain(s)));
+        let lost = change.lost.iter().map(|s| step(s, words.loss(s)));
         json!({
             "changes": !operations.is_empty(),
             "foreign_table": self.foreign,
@@ -183,6 +190,31 @@ impl Planned {
             "diagnostics": judged.warnings,
         })
     }
+}
+
+/// What users are called: as the policy writes them, and if only what was enforced named one, as this
+/// server does.
+fn user_names(judged: &Judged, change: &Change, ended: &[EndedFlows]) -> UserNames {
+    let parts = change.gained.iter().chain(&change.lost).flat_map(|step| match &step.scopes {
+        Scopes::AllBut(parts) | Scopes::Only(parts) => parts,
+    });
+    let uids = parts.filter_map(|part| match part {
+        Part::User(uid) => Some(*uid),
+        Part::Tier(_) => None,
+    });
+    let is_number =
+        |uid: &u32| judged.policy.allows.iter().any(|allow| allow.users.contains(&User::Uid(*uid)));
+    let uids = uids.chain(ended.iter().map(|flows| flows.user)).filter(|uid| !is_number(uid));
+    let accounts = uids.filter_map(account);
+    let mut names = UserNames::of(&accounts.collect());
+    names.learn(&judged.users);
+    names
+}
+
+/// A user id with its name on this server.
+fn account(uid: u32) -> Option<(String, u32)> {
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten()?;
+    Some((user.name, uid))
 }
 
 fn added(member: &MemberSummary) -> AddedMember<'_> {

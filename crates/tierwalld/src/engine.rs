@@ -39,7 +39,7 @@ use control::{
 };
 use files::lines;
 use policy::model::Modes;
-use policy::{Change, HeldList, Input, KnownLists, ListCache, Policy};
+use policy::{Change, HeldList, Input, KnownLists, ListCache, Policy, UserNames};
 use settle::observed;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -147,6 +147,8 @@ pub(crate) struct Engine {
     enforced: Policy,
     /// As what it was.
     enforced_as: Part,
+    /// The users that policies named, of this run and the last.
+    named_users: UserNames,
     /// What held before that, once something was changed in this run.
     pub(crate) before: Option<Arc<Before>>,
     /// Whether the first enforcement is held back, the table only observing, since it would be a

@@ -223,7 +223,9 @@ impl Work {
         match step {
             Err(error) => failed(error),
             Ok(Step { commit, change, saved, denied: cannot_reconnect }) => {
-                let lines = change.lines(&engine.applied, &engine.server.role);
+                let users = engine.user_names();
+                let words = change.words(&engine.applied, &engine.server.role, &users);
+                let lines = words.lines();
                 let lines = lines
                     .into_iter()
                     .map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });

@@ -42,7 +42,7 @@ fn judges_as_another_server() {
     // Users of another server needn't be known here.
     server.write("tierwall.toml", edited("\"daemon\"", "\"no-such-user\"")).unwrap();
     let opens = json(&server, &["check", "--as", "app"], 0)["opens"].to_string();
-    assert!(opens.contains("reports"), "{opens}");
+    assert!(opens.contains("reports") && opens.contains("[\"no-such-user\"]"), "{opens}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn tells_programs_the_same() {
             { "allow": "* -> any udp/53,tcp/443", "peers": ["any"], "place": place(26),
               "services": ["tcp/443", "udp/53"], "users": [] },
             { "allow": "reports", "peers": ["db"], "place": place(14),
-              "services": ["tcp/3306", "tcp/5432"], "users": [1] },
+              "services": ["tcp/3306", "tcp/5432"], "users": ["daemon"] },
         ])
     );
 }

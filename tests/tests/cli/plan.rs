@@ -67,7 +67,10 @@ fn a_new_allow_and_one_that_is_gone() {
     let server = changed(&edited("service = \"tcp/8080\"", "service = \"tcp/8443\""));
     assert_text!("plan-allow", server, run(&server, &["plan"], 0));
     let plan = json(&server, &["plan", "--detailed-exitcode"], 2);
-    assert_eq!(meanings(&plan["gained"]), ["app is now reachable from web on tcp/8443"]);
+    // As the text says it, with the place.
+    let place = format!("  ({}:9)", server.config().display());
+    let gained = format!("app is now reachable from web on tcp/8443{place}");
+    assert_eq!(meanings(&plan["gained"]), [gained.as_str()]);
     assert_eq!(meanings(&plan["lost"]), ["app is no longer reachable from web on tcp/8080"]);
     assert_eq!(plan["gained"][0]["direction"], "input");
     assert_eq!(plan["gained"][0]["allows"], value!(["web -> app tcp/8443"]));
@@ -79,9 +82,24 @@ fn a_new_allow_and_one_that_is_gone() {
 fn what_this_server_may_open() {
     let server = changed(&edited("[\"tcp/5432\", \"tcp/3306\"]", "\"tcp/5432-5433\""));
     let plan = json(&server, &["plan"], 0);
-    assert_eq!(meanings(&plan["gained"]), ["app may now open tcp/5433 to db by user 1"]);
-    assert_eq!(meanings(&plan["lost"]), ["app may no longer open tcp/3306 to db by user 1"]);
-    assert_eq!(plan["lost"][0]["only"], value!(["user 1"]));
+    let place = format!("  ({}:14)", server.config().display());
+    let gained = format!("app may now open tcp/5433 to db by user daemon{place}");
+    assert_eq!(meanings(&plan["gained"]), [gained.as_str()]);
+    assert_eq!(meanings(&plan["lost"]), ["app may no longer open tcp/3306 to db by user daemon"]);
+    assert_eq!(plan["lost"][0]["only"], value!(["user daemon"]));
+
+    // A policy that writes the number gets the number.
+    server.write("tierwall.toml", edited("\"daemon\"", "[1, \"root\"]")).unwrap();
+    let plan = json(&server, &["plan"], 0);
+    assert_eq!(plan["gained"][0]["only"], value!(["user root"]));
+    server
+        .write(
+            "tierwall.toml",
+            edited("\"tcp/3306\"]\nuser    = \"daemon\"", "\"tcp/3307\"]\nuser = 1"),
+        )
+        .unwrap();
+    let plan = json(&server, &["plan"], 0);
+    assert_eq!(plan["gained"][0]["only"], value!(["user 1"]), "{plan}");
 }
 
 #[test]
@@ -203,6 +221,8 @@ fn what_is_written_otherwise_changes_nothing() {
     let server =
         changed(&edited("service = \"tcp/8080\"", "service = [\"tcp/8080\", \"tcp/8081\"]"));
     let plan = json(&server, &["plan"], 0);
-    assert_eq!(meanings(&plan["gained"]), ["app is now reachable from web on tcp/8081"]);
+    let gained = meanings(&plan["gained"]);
+    assert!(gained[0].starts_with("app is now reachable from web on tcp/8081  ("), "{gained:?}");
+    assert_eq!(gained.len(), 1);
     assert_eq!(plan["lost"], value!([]));
 }

@@ -8,7 +8,7 @@ use crate::journal::kind;
 use crate::refusal::Refusal;
 use crate::requester::in_words;
 use control::{ChangeLine, Difference, HeldBack, MemberDifference};
-use policy::{Addresses, Change, ConfirmTime, Host, Policy, Sign, compile};
+use policy::{Addresses, Change, ConfirmTime, Host, Policy, Sign, UserNames, compile};
 use ruleset::Ruleset;
 use std::collections::BTreeMap;
 
@@ -87,12 +87,14 @@ impl Engine {
             }
         };
         let (before, after) = (policy(from)?, policy(to)?);
-        let (old, _) = self.compiled(&before);
+        let (old, old_server) = self.compiled(&before);
         let (new, server) = self.compiled(&after);
         let mut change = Change::of(&old, &new);
         // They are counted.
         change.members = BTreeMap::new();
-        let lines = change.lines(&after, &server.role).into_iter();
+        let mut users = UserNames::of(&old_server.users);
+        users.learn(&server.users);
+        let lines = change.words(&after, &server.role, &users).lines().into_iter();
         let changes =
             lines.map(|line| ChangeLine { more: line.sign == Sign::More, text: line.text });
         let members = before.tiers.iter().filter_map(|(name, tier)| {

@@ -21,7 +21,7 @@ use control::{ChangeLine, Confirmation, Enforcement, Generation, HeldBack};
 use netlink::Adopted;
 use policy::guard::{Asker, Verdict, judge};
 use policy::model::{Mode, Modes};
-use policy::{Host, Policy, Sign, compile};
+use policy::{Host, Policy, Sign, UserNames, compile};
 use ruleset::Ruleset;
 use std::io;
 
@@ -297,8 +297,16 @@ impl Engine {
         }
     }
 
+    /// What users are called, also those that only an earlier policy names.
+    pub(crate) fn user_names(&self) -> UserNames {
+        let mut names = self.named_users.clone();
+        names.learn(&self.server.users);
+        names
+    }
+
     /// The kernel holds `policy` now. Returns what it held, and as what.
     fn enforces(&mut self, policy: Policy) -> (Policy, Part) {
+        self.named_users = self.user_names();
         (
             std::mem::replace(&mut self.enforced, policy),
             std::mem::replace(&mut self.enforced_as, Part::of(&self.server)),
@@ -372,7 +380,8 @@ impl Engine {
             let last = last_good::load(self.state.as_ref()?)?.policy;
             self.history.lacks(&last).then_some(last)
         });
-        let lines = step.change.lines(&self.applied, &self.server.role);
+        let users = self.user_names();
+        let lines = step.change.words(&self.applied, &self.server.role, &users).lines();
         let line =
             |line: policy::Line| ChangeLine { more: line.sign == Sign::More, text: line.text };
         generation.changes = lines.into_iter().map(line).collect();

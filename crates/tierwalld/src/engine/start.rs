@@ -24,7 +24,7 @@ use crate::session_ages::Ages;
 use crate::state::StateDirectory;
 use crate::trouble::Trouble;
 use control::{Enforcement, HeldBack, TableState};
-use policy::{Host, ListCache, Policy, compile};
+use policy::{Host, ListCache, Policy, UserNames, compile};
 use std::cell::OnceCell;
 use std::io;
 
@@ -74,6 +74,11 @@ impl Engine {
             members: state.as_ref().map(member_file::load).unwrap_or_default(),
             enforced: policy.clone(),
             enforced_as: Part::of(&server),
+            named_users: state
+                .as_ref()
+                .and_then(StateDirectory::last_users)
+                .map(|users| UserNames::of(&users))
+                .unwrap_or_default(),
             before: None,
             held: true,
             history: History::load(state.as_ref(), Some(&options.runtime_directory)),

@@ -59,12 +59,14 @@ type Tiers = BTreeMap<String, Tier>;
 
 impl Comparer {
     /// Compares new connections, with the tiers as they are now, and counts those that were too many
-    /// for that. `seconds` is of a clock that goes forward only.
+    /// for that. `is_own` tells this server's own addresses, and is seldom asked; `seconds` is of a
+    /// clock that goes forward only.
     pub(super) fn compare(
         &mut self,
         denials: Vec<&Denial>,
         before: Option<&Arc<Before>>,
         tiers: &Tiers,
+        is_own: impl Fn(IpAddr) -> bool,
         seconds: u32,
     ) -> (Vec<Compared>, u64) {
         self.used = seconds;
@@ -74,7 +76,7 @@ impl Comparer {
         for denial in denials {
             let is_known = ends.knows(&denial.flow);
             match self.may(is_known, seconds) {
-                true => compared.push(self.one(denial, is_known, ends)),
+                true => compared.push(self.one(denial, is_known, ends, &is_own)),
                 false => too_many += 1,
             }
         }
@@ -120,10 +122,16 @@ impl Comparer {
         (self.before, self.table) = (Weak::new(), None);
     }
 
-    fn one(&self, denial: &Denial, is_known: bool, ends: Ends<'_>) -> Compared {
+    fn one(
+        &self,
+        denial: &Denial,
+        is_known: bool,
+        ends: Ends<'_>,
+        is_own: impl Fn(IpAddr) -> bool,
+    ) -> Compared {
         let Flow { mark, source, destination, .. } = denial.flow;
         let was_let_through =
-            self.table.as_ref().is_some_and(|table| lets_through(table, denial, is_known));
+            self.table.as_ref().is_some_and(|table| lets_through(table, denial, is_known, is_own));
         let names =
             (was_let_through || is_known).then(|| (ends.name(source), ends.name(destination)));
         Compared {
@@ -174,9 +182,21 @@ impl Ends<'_> {
 
 /// Whether the table lets the first packet of a connection through: by an allow or as built-in
 /// traffic. What an observing side would have denied doesn't count; what an open one let through
-/// does, where the sender is known.
-fn lets_through(table: &Table, denial: &Denial, is_known: bool) -> bool {
-    let evaluation = table.evaluate(&packet(denial));
+/// does, where the sender is known. A packet from outside with a source of `is_own` may be one that a
+/// table has always dropped.
+fn lets_through(
+    table: &Table,
+    denial: &Denial,
+    is_known: bool,
+    is_own: impl Fn(IpAddr) -> bool,
+) -> bool {
+    let mut packet = packet(denial);
+    let mut evaluation = table.evaluate(&packet);
+    let is_accepted = evaluation.outcome == Outcome::Accept;
+    if is_accepted && packet.hook == Hook::Input && is_own(packet.source) {
+        packet.is_from_own = true;
+        evaluation = table.evaluate(&packet);
+    }
     if evaluation.outcome != Outcome::Accept {
         return false;
     }
@@ -245,8 +265,31 @@ mod tests {
     fn compare(before: &str, now: &str, denial: Denial) -> Compared {
         let (before, now) = (self::before(before), policy(now));
         let mut comparer = Comparer::default();
-        let (mut all, _) = comparer.compare(vec![&denial], Some(&before), &now.tiers, 0);
+        let is_own = |address: IpAddr| address == IpAddr::from(OWN);
+        let (mut all, _) = comparer.compare(vec![&denial], Some(&before), &now.tiers, is_own, 0);
         all.pop().expect("one")
+    }
+
+    /// This server's, in its own tier.
+    const OWN: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+
+    /// A neighbour that says it were this server was dropped by every table.
+    #[test]
+    fn who_takes_the_servers_own_address_was_not_let_through() {
+        let with = format!(
+            "{}{}",
+            TIERS.replace("\"10.0.0.9\"", "\"10.0.0.9\", \"fd00::9\", \"fd00::8\""),
+            ALLOW.replace("\"app\"", "\"db\"")
+        );
+        let without = with.replace("tcp/5432", "tcp/1");
+        let from = |source: &str| {
+            let mut denial = denial(Hook::Input, Fate::Denied, source, 5432);
+            denial.flow.destination = OWN.into();
+            compare(&with, &without, denial)
+        };
+        assert!(from("fd00::8").was_let_through, "another one of the tier was");
+        let forged = from("fd00::9");
+        assert!(!forged.was_let_through && forged.is_known, "{forged:?}");
     }
 
     #[test]
@@ -257,12 +300,13 @@ mod tests {
         let mut comparer = Comparer::default();
         assert!(comparer.rest_after(7), "nothing to compare with yet");
         for seconds in [10, 10 + KEPT] {
-            let (all, _) = comparer.compare(vec![&denial], Some(&before), &now.tiers, seconds);
+            let (all, _) =
+                comparer.compare(vec![&denial], Some(&before), &now.tiers, |_| false, seconds);
             assert!(all[0].was_let_through, "also when it is compiled again");
             assert!(!comparer.rest_after(seconds + KEPT - 1));
             assert!(comparer.rest_after(seconds + KEPT));
         }
-        comparer.compare(vec![&denial], Some(&before), &now.tiers, 1000);
+        comparer.compare(vec![&denial], Some(&before), &now.tiers, |_| false, 1000);
         assert!(!comparer.rest_after(1000));
         drop(before);
         assert!(comparer.rest_after(1000), "another change came");
@@ -313,7 +357,8 @@ mod tests {
         let stranger = denial(Hook::Input, Fate::Denied, "198.51.100.7", 5432);
         let member = denial(Hook::Input, Fate::Denied, "10.0.0.1", 5432);
         let mut compare = |denials, seconds| {
-            let (all, too_many) = comparer.compare(denials, Some(&before), &now.tiers, seconds);
+            let (all, too_many) =
+                comparer.compare(denials, Some(&before), &now.tiers, |_| false, seconds);
             (all.len(), all.iter().filter(|one| one.is_known).count(), too_many)
         };
         let all: Vec<&Denial> = std::iter::repeat_n(&stranger, RATE + 9).chain([&member]).collect();

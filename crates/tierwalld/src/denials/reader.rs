@@ -16,6 +16,7 @@ use crate::report;
 use crate::unwatched::Watched;
 use netlink::{PacketLog, PacketLogError};
 use policy::Fate;
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -178,8 +179,13 @@ impl Reader {
             (aftermath.before(), Arc::clone(&aftermath.tiers), aftermath.may_go_back())
         };
         // It may have to compile a policy first: nobody waits for that.
+        let own = OnceCell::new();
+        let is_own = |address| {
+            let own = own.get_or_init(|| netlink::addresses().unwrap_or_default());
+            own.contains(&address)
+        };
         let (mut compared, too_many) =
-            self.comparer.compare(begun, before.as_ref(), &tiers, seconds);
+            self.comparer.compare(begun, before.as_ref(), &tiers, is_own, seconds);
         if may_go_back {
             self.peers.attest(&mut compared, seconds, netlink::tcp_sockets);
         }

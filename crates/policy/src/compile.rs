@@ -29,7 +29,7 @@ mod segments;
 mod size;
 mod tiers;
 
-pub(crate) use asked::{PORTS as ASKED_PORTS, PREFIX as ASKED};
+pub(crate) use asked::PORTS as ASKED_PORTS;
 pub(crate) use labels::BUILT_IN;
 pub use labels::Labels;
 pub use log::LOG_GROUP;

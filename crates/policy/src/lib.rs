@@ -76,7 +76,7 @@ pub use compile::{Host, Labels, check_size, compile};
 pub use confirm::{ConfirmTime, ConfirmTimeError};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity, is_invisible};
 pub use document::is_top_level_key;
-pub use ended::{EndedFlows, ended_flows};
+pub use ended::{UserFlows, ended_flows};
 pub use held::{Again, HeldList, HoldReason, Taking};
 pub use include::{Input, InputKind};
 pub use judge::Judge;

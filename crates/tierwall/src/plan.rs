@@ -10,7 +10,7 @@ use crate::status::now;
 use control::{Guarded, MemberSummary};
 use policy::model::User;
 use policy::{
-    AddedMember, Change, EndedFlows, Labels, Part, Scopes, Side, Sign, Step, UserNames, ended_flows,
+    AddedMember, Change, Labels, Part, Scopes, Side, Sign, Step, UserFlows, UserNames, ended_flows,
 };
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,7 +194,7 @@ impl Planned {
 
 /// What users are called: as the policy writes them, and if only what was enforced named one, as this
 /// server does.
-fn user_names(judged: &Judged, change: &Change, ended: &[EndedFlows]) -> UserNames {
+fn user_names(judged: &Judged, change: &Change, ended: &[UserFlows]) -> UserNames {
     let parts = change.gained.iter().chain(&change.lost).flat_map(|step| match &step.scopes {
         Scopes::AllBut(parts) | Scopes::Only(parts) => parts,
     });

@@ -110,15 +110,63 @@ fn t20_answers_and_the_loopback_interface_are_not_asked() {
     assert!(counters.is_empty(), "{counters:?}");
 }
 
-/// Taking a user out of an allow ends their flows.
+/// What `plan` notes of a policy that is about to be enforced.
+fn planned(enforced: &Enforced<'_>, policy: &str) -> String {
+    enforced.server.replace_policy(policy).unwrap();
+    String::from_utf8(enforced.tierwall(&["plan"]).stdout).unwrap()
+}
+
+/// Taking a user out of an allow ends their flows, and so does taking the peer out of its tier.
 #[test]
-fn t20_flows_end_with_the_allow() {
-    let mut stage = Stage::new();
-    let mut enforced = stage.enforce(OF_ROOT);
-    let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
-    let root = bind(&server, 0, V4.server, 4500);
-    let bound = bind(&peer, 0, V4.peer, 7001);
-    exchange(&root, &bound);
-    enforced.reload(&OF_ROOT.replace("\"root\"", "65534"));
-    is_denied(&mut enforced, &root, &bound, V4);
+fn t20_flows_end_with_the_allow_of_their_user() {
+    let another_user = OF_ROOT.replace("\"root\"", "65534");
+    let another_peer = OF_ROOT.replace("\"10.0.0.2\"", "\"10.0.0.3\"");
+    for after in [&another_user, &another_peer] {
+        let mut stage = Stage::new();
+        let mut enforced = stage.enforce(OF_ROOT);
+        let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
+        let root = bind(&server, 0, V4.server, 4500);
+        let bound = bind(&peer, 0, V4.peer, 7001);
+        exchange(&root, &bound);
+        if *after == another_user {
+            let told = planned(&enforced, after);
+            assert!(told.contains("flows of user root to udp/7001 end at once"), "{told}");
+        }
+        enforced.reload(after);
+        is_denied(&mut enforced, &root, &bound, V4);
+    }
+}
+
+/// Where no allow names users any more nobody asks: the flow goes on, until connection tracking
+/// forgets it.
+#[test]
+fn t20_flows_go_on_without_an_allow_that_names_users() {
+    let without = OF_ROOT.replace("udp/7001", "udp/7003");
+    let nobody = OF_ROOT.replace(
+        "[[allow]]\nfrom = \"server\"\nto = \"peer\"\nservice = \"udp/7001\"\nuser = \"root\"\n",
+        "",
+    );
+    for after in [without, nobody] {
+        let mut stage = Stage::new();
+        let mut enforced = stage.enforce(OF_ROOT);
+        let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
+        for addresses in [V4, V6] {
+            let bound = bind(&peer, 0, addresses.peer, 7001);
+            exchange(&bind(&server, 0, addresses.server, 4500), &bound);
+        }
+        let told = planned(&enforced, &after);
+        assert!(told.contains("flows of user root to udp/7001 go on while packets pass"), "{told}");
+        assert!(!told.contains("end at once"), "{told}");
+        enforced.reload(&after);
+        let ends = [V4, V6].map(|addresses| {
+            let root = bind(&server, 0, addresses.server, 4500);
+            let bound = bind(&peer, 0, addresses.peer, 7001);
+            exchange(&root, &bound);
+            (root, bound, addresses)
+        });
+        server.namespace.forget_connections().unwrap();
+        for (root, bound, addresses) in ends {
+            is_denied(&mut enforced, &root, &bound, addresses);
+        }
+    }
 }

@@ -236,7 +236,7 @@ pub(crate) struct Enforced<'a> {
     pub(crate) stage: &'a mut Stage,
     /// Before the server, whose files it uses.
     _daemon: Daemon,
-    server: Server,
+    pub(crate) server: Server,
     /// What the counters said last.
     counted: BTreeMap<String, u64>,
 }

@@ -22,7 +22,7 @@ const CHAIN: &str = "output_asked";
 /// The ports of allows for some users. With a dot, which no tier's name has.
 pub(crate) const PORTS: &str = "output.asked";
 /// What the names of the copies that it asks begin with.
-pub(crate) const PREFIX: &str = "asked";
+const PREFIX: &str = "asked";
 
 /// Counters count connections, so the copies don't count.
 const COPIES: Copies = Copies {

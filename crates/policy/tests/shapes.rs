@@ -5,7 +5,7 @@ mod common;
 use common::OPTIONS;
 use ruleset::evaluate::{Outcome, Packet};
 use ruleset::{
-    AddressRange, Elements, Hook, Lifetime, Operation, Ruleset, Statement, Table, TimedSet,
+    AddressRange, Elements, Flags, Hook, Lifetime, Operation, Ruleset, Statement, Table, TimedSet,
     Transport, Verdict,
 };
 use std::collections::BTreeMap;
@@ -307,11 +307,9 @@ fn an_allow_that_goes_leaves_the_chains_of_others_alone() {
     assert!(!plan.operations.iter().any(own), "{plan}");
 }
 
-/// Of allows of many tiers on one service, what is looked up by address is a short cut that may
-/// leave some out.
-#[test]
-fn short_cuts_have_a_bound() {
-    let mut text = String::from("[tiers]\napp = [\"10.250.0.1\"]\n");
+/// Allows of four tiers of 200 addresses each on each of so many services.
+fn four_tiers(services: u32, mut one: impl FnMut(&mut String, &str, u32)) -> String {
+    let mut text = format!("[tiers]\napp = [\"{APP}\"]\n");
     for tier in 0..4u32 {
         let members: Vec<String> = (0..200u32)
             .map(|index| {
@@ -320,23 +318,78 @@ fn short_cuts_have_a_bound() {
             .collect();
         writeln!(text, "t{tier} = [{}]", members.join(", ")).expect("a string takes all");
     }
-    for port in 0..300 {
-        for tier in 0..4 {
-            allow(&mut text, &format!("t{tier}"), &format!("tcp/{}", 1000 + port));
-        }
+    for index in 0..services {
+        (0..4).for_each(|tier| one(&mut text, &format!("t{tier}"), 1000 + index));
     }
-    let table = compiled(&policy(&text), None).table.expect("a table");
-    // Not the copies, for connections that are taken up again.
-    let is_first = |name: &str| name.contains(".peers_") && !name.starts_with("again.");
-    let maps = table.sets.iter().filter(|(name, _)| is_first(name));
-    let short: usize = maps
-        .map(|(_, set)| match &set.elements {
-            Elements::Verdicts(verdicts) => verdicts.len(),
-            _ => 0,
-        })
-        .sum();
+    text
+}
+
+/// The elements of all maps by the peer's address, those of copies too.
+fn by_peer(table: &Table) -> BTreeMap<&str, usize> {
+    let maps = table.sets.iter().filter(|(name, _)| name.contains(".peers_"));
+    maps.map(|(name, set)| (name.as_str(), set.elements.len())).collect()
+}
+
+/// Of allows of many tiers on one service, what is looked up by address is a short cut that may
+/// leave some out.
+#[test]
+fn short_cuts_have_a_bound() {
+    let of_tcp = |text: &mut String, tier: &str, port| allow(text, tier, &format!("tcp/{port}"));
+    let text = four_tiers(300, of_tcp);
+    let before = compiled(&policy(&text), None);
+    let table = before.table.as_ref().expect("a table");
+    let short: usize = by_peer(table).values().sum();
     assert!((60_000..=65_536).contains(&short), "{short}");
     let member: IpAddr = "10.3.1.142".parse().expect("an address");
-    assert!(is_open(&table, member, 1000) && is_open(&table, member, 1299));
-    assert!(!is_open(&table, member, 1300));
+    assert!(is_open(table, member, 1000) && is_open(table, member, 1299));
+    assert!(!is_open(table, member, 1300));
+
+    // Connections that are taken up again ask each allow in turn, so no member is in a copy.
+    assert!(!by_peer(table).keys().any(|map| map.starts_with("again.")));
+    let text = text.replace("t0 = [", "t0 = [\"10.77.0.1\", ");
+    let after = compiled(&policy(&text), Some(&before));
+    let plan = before.diff(&after);
+    assert!(plan.is_elements_only() && !plan.to_string().contains("again."), "{plan}");
+}
+
+/// Copies that each packet asks keep their short cuts, within the same bound.
+#[test]
+fn short_cuts_of_copies_count() {
+    let of_user = |text: &mut String, tier: &str, port| {
+        let allow =
+            format!("from = \"app\"\nto = \"{tier}\"\nservice = \"udp/{port}\"\nuser = 33\n");
+        write!(text, "[[allow]]\n{allow}").expect("a string takes all");
+    };
+    for (services, least) in [(10, 16_000), (60, 65_000)] {
+        let table = compiled(&policy(&four_tiers(services, of_user)), None).table.expect("a table");
+        let maps = by_peer(&table);
+        assert!(maps.contains_key("asked.output_udp_1000.peers_v4"));
+        let short: usize = maps.values().sum();
+        assert!((least..=65_536).contains(&short), "{short}");
+    }
+}
+
+/// A map of literal peers is the only way to their allows, so copies have it, without the members
+/// that are short cuts in it.
+#[test]
+fn copies_keep_literal_peers() {
+    let mut text = tiers(6);
+    (0..6).for_each(|tier| allow(&mut text, &format!("t{tier}"), "tcp/80"));
+    (0..6).for_each(|peer| allow(&mut text, &format!("192.0.2.{peer}"), "tcp/80"));
+    let table = compiled(&policy(&text), None).table.expect("a table");
+    let expected = [
+        ("again.input_tcp_80.peers_v4", 6),
+        ("input_tcp_80.peers_v4", 12),
+        ("input_tcp_80.peers_v6", 0),
+    ];
+    assert_eq!(by_peer(&table), expected.into());
+    let answer = |to: &str, port| {
+        let from = SocketAddr::new(APP.parse().expect("an address"), port);
+        let to = SocketAddr::new(to.parse().expect("an address"), 5000);
+        let first = Packet::opening(Hook::Output, Transport::Tcp, from, to);
+        let packet = Packet { tcp_flags: Flags::ACK, ..first };
+        table.evaluate(&packet).outcome == Outcome::Accept
+    };
+    assert!(answer("192.0.2.5", 80) && answer("10.0.5.9", 80));
+    assert!(!answer("192.0.2.6", 80) && !answer("10.0.6.9", 80) && !answer("192.0.2.5", 81));
 }

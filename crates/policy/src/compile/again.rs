@@ -18,7 +18,9 @@ use super::{Compiler, Side};
 use crate::model::Mode;
 use ruleset::{Elements, Field, Flags, Interval, Rule, Statement, Transport, Value, Verdict};
 
-const COPIES: Copies = Copies { prefix: "again", change: |statement| Some(reversed(statement)) };
+/// Their packets are rare, so the copies do without short cuts.
+const COPIES: Copies =
+    Copies { prefix: "again", change: |statement| Some(reversed(statement)), short_cuts: false };
 
 /// In the comments of the rules.
 const WHAT: &str = "connections taken up again";
@@ -44,12 +46,12 @@ impl Compiler<'_> {
             let [Statement::Dispatch { field, map }] = &service.statements[..] else { continue };
             match field {
                 Field::Dport(Transport::Tcp) => {
-                    let map = self.copy_map(COPIES, map, |_| true);
+                    let map = self.copy_ports(COPIES, map, |_| true);
                     let by_port = |map| Statement::dispatch(Field::Sport(Transport::Tcp), map);
                     rules.extend(map.map(|map| rule(by_port(map))));
                 }
                 Field::Dport(Transport::Udp) if side == Side::Output => {
-                    let map = self.copy_map(COPIES, map, is_of_a_service);
+                    let map = self.copy_ports(COPIES, map, is_of_a_service);
                     let by_port = |map| Statement::dispatch(Field::Sport(Transport::Udp), map);
                     rules.extend(map.map(|map| built_in("late answers", [by_port(map)])));
                 }

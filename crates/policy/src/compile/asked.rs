@@ -24,10 +24,12 @@ pub(crate) const PORTS: &str = "output.asked";
 /// What the names of the copies that it asks begin with.
 const PREFIX: &str = "asked";
 
-/// Counters count connections, so the copies don't count.
+/// Counters count connections, so the copies don't count. Each packet of such a flow asks them, so
+/// they keep the short cuts.
 const COPIES: Copies = Copies {
     prefix: PREFIX,
     change: |statement| (!matches!(statement, Statement::Counter(_))).then_some(statement),
+    short_cuts: true,
 };
 
 impl Compiler<'_> {
@@ -45,7 +47,7 @@ impl Compiler<'_> {
             let [Statement::Dispatch { field, map }] = &service.statements[..] else { continue };
             let end = match field {
                 Field::Dport(Transport::Udp) => {
-                    let map = self.copy_map(COPIES, map, |interval| meets(&ports, interval));
+                    let map = self.copy_ports(COPIES, map, |interval| meets(&ports, interval));
                     map.map(|map| Statement::dispatch(*field, map))
                 }
                 Field::L4Proto => {

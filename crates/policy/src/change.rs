@@ -170,10 +170,10 @@ fn names(reach: &Reach) -> Vec<(&str, &Addresses)> {
 fn scopes_of_tiers(before: &Reach, after: &Reach) -> AllMembers {
     let own = |reach: &Reach| -> BTreeSet<String> {
         let scopes = reach.openings.iter().filter_map(|opening| match &opening.scope {
-            Scope::Tier(tier) => Some(tier.clone()),
+            Scope::Tiers(tiers) => Some(tiers),
             Scope::Server | Scope::Users(_) => None,
         });
-        scopes.collect()
+        scopes.flatten().cloned().collect()
     };
     let both = &own(before) & &own(after);
     let changes = both.into_iter().filter_map(|tier| {
@@ -200,7 +200,7 @@ fn lost_unread(before: &Reach, after: &Reach, unread: &BTreeSet<String>) -> Vec<
         direction,
         scopes: match scope {
             Scope::Server => Scopes::AllBut(BTreeSet::new()),
-            Scope::Tier(tier) => Scopes::Only(BTreeSet::from([Part::Tier(tier)])),
+            Scope::Tiers(tiers) => Scopes::Only(tiers.into_iter().map(Part::Tier).collect()),
             Scope::Users(users) => Scopes::Only(users.into_iter().map(Part::User).collect()),
         },
         peers: Peers::tier(tier),

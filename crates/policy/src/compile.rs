@@ -33,7 +33,7 @@ pub(crate) use asked::PORTS as ASKED_PORTS;
 pub(crate) use labels::BUILT_IN;
 pub use labels::Labels;
 pub use log::LOG_GROUP;
-pub use size::check_size;
+pub use size::{check_size, estimate_rules};
 pub(crate) use tiers::{EVERY_SERVER, set_name};
 
 use crate::model::{Allow, Endpoint, Mode, Policy, User};

@@ -122,7 +122,7 @@ fn outgoing(reach: &Reach) -> impl Iterator<Item = &Opening> {
 fn lets(opening: &Opening, user: u32, port: Point) -> bool {
     let is_for = match &opening.scope {
         Scope::Users(users) => users.contains(&user),
-        Scope::Server | Scope::Tier(_) => true,
+        Scope::Server | Scope::Tiers(_) => true,
     };
     is_for && opening.service.holds(port)
 }

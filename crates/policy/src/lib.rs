@@ -72,7 +72,7 @@ pub use added::AddedMember;
 pub use addresses::Addresses;
 pub use change::{Change, Line, Members, Part, Peers, Scopes, Side, Sign, Step, Words};
 pub use compile::LOG_GROUP;
-pub use compile::{Host, Labels, check_size, compile};
+pub use compile::{Host, Labels, check_size, compile, estimate_rules};
 pub use confirm::{ConfirmTime, ConfirmTimeError};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, Severity, is_invisible};
 pub use document::is_top_level_key;

@@ -78,8 +78,8 @@ pub struct Opening {
 pub enum Scope {
     /// All of it.
     Server,
-    /// The address of it that this tier holds, under `role = "auto"`.
-    Tier(String),
+    /// The addresses of it that these tiers hold, under `role = "auto"`. At least one.
+    Tiers(BTreeSet<String>),
     /// Programs of these users, by their ids. At least one.
     Users(BTreeSet<u32>),
 }
@@ -107,7 +107,7 @@ impl Opening {
     pub fn users(&self) -> Vec<u32> {
         match &self.scope {
             Scope::Users(users) => users.iter().copied().collect(),
-            Scope::Server | Scope::Tier(_) => Vec::new(),
+            Scope::Server | Scope::Tiers(_) => Vec::new(),
         }
     }
 }

@@ -264,7 +264,7 @@ fn open(openings: &[(Direction, Scope, Addresses, Service)]) -> BTreeSet<Cell> {
         openings.iter().any(|(way, scope, peers, service)| {
             let is_part = match (scope, part) {
                 (Scope::Server, _) => true,
-                (Scope::Tier(own), Some(Part::Tier(tier))) => own == tier,
+                (Scope::Tiers(own), Some(Part::Tier(tier))) => own.contains(tier),
                 (Scope::Users(users), Some(Part::User(user))) => users.contains(user),
                 _ => false,
             };
@@ -495,10 +495,10 @@ proptest! {
         // And where nothing differs there is none, but of the addresses this server is reached at.
         let own = |reach: &Reach, policy: &Policy| -> BTreeMap<String, Addresses> {
             let scopes = reach.openings.iter().filter_map(|opening| match &opening.scope {
-                Scope::Tier(tier) => Some(tier.clone()),
+                Scope::Tiers(tiers) => Some(tiers),
                 _ => None,
             });
-            scopes.map(|tier| (tier.clone(), Addresses::of_tier(&policy.tiers[&tier]))).collect()
+            scopes.flatten().map(|tier| (tier.clone(), Addresses::of_tier(&policy.tiers[tier]))).collect()
         };
         if was == is && own(&before, &a) == own(&after, &b) {
             let nothing = change.gained.is_empty() && change.lost.is_empty() && change.members.is_empty();

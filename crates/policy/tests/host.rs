@@ -267,9 +267,9 @@ fn a_role_of_a_file() {
     assert!(told[0].contains("role:1:1: warning: the tier `app` holds no address"), "{told:?}");
 }
 
-/// A policy of an allow from and to all of so many tiers, of which the server is in each.
-fn product(tiers: usize) -> Loaded {
-    let names: Vec<String> = (0..tiers).map(|index| format!("\"t{index}\"")).collect();
+/// So many allows from and to all of 400 tiers, of which the server is in each.
+fn wide(allows: usize) -> Loaded {
+    let names: Vec<String> = (0..400).map(|index| format!("\"t{index}\"")).collect();
     let mut text = String::from("[tiers]\n");
     for (index, name) in names.iter().enumerate() {
         text +=
@@ -277,15 +277,18 @@ fn product(tiers: usize) -> Loaded {
     }
     let names = names.join(", ");
     text += "[[allow]]\nfrom = \"t0\"\nto = \"t1\"\nservice = \"tcp/22\"\n";
-    text += &format!(
-        "[[allow]]\nname = \"all\"\nfrom = [{names}]\nto = [{names}]\nservice = \"tcp/80\"\n"
-    );
+    for index in 0..allows {
+        text += &format!(
+            "[[allow]]\nname = \"all {index}\"\nfrom = [{names}]\nto = [{names}]\nservice = \"tcp/{}\"\n",
+            80 + index
+        );
+    }
     load_text(Path::new("tierwall.toml"), text, &OPTIONS)
 }
 
 #[test]
 fn more_rules_than_a_table_can_have_are_an_error_at_the_widest_allow() {
-    let loaded = product(400);
+    let loaded = wide(60);
     let policy = loaded.policy.as_ref().expect("a policy");
     let all = role_of(policy, &addresses(&["10.0.0.1"]));
     let found = check_size(policy, &all);
@@ -298,7 +301,7 @@ fn more_rules_than_a_table_can_have_are_an_error_at_the_widest_allow() {
     let one = role_of(policy, &addresses(&["10.1.3.1"]));
     assert!(check_size(policy, &one).is_empty());
 
-    let loaded = product(100);
+    let loaded = wide(40);
     let policy = loaded.policy.as_ref().expect("a policy");
     assert!(check_size(policy, &role_of(policy, &addresses(&["10.0.0.1"]))).is_empty());
 }

@@ -40,7 +40,7 @@ impl Source {
     fn holds(&self, atom: &Atom) -> bool {
         match (&self.scope, atom) {
             (Scope::Server, _) => true,
-            (Scope::Tier(own), Some(Part::Tier(tier))) => own == tier,
+            (Scope::Tiers(own), Some(Part::Tier(tier))) => own.contains(tier),
             (Scope::Users(users), Some(Part::User(user))) => users.contains(user),
             _ => false,
         }
@@ -49,7 +49,7 @@ impl Source {
     fn parts(&self) -> Vec<Part> {
         match &self.scope {
             Scope::Server => Vec::new(),
-            Scope::Tier(tier) => vec![Part::Tier(tier.clone())],
+            Scope::Tiers(tiers) => tiers.iter().cloned().map(Part::Tier).collect(),
             Scope::Users(users) => users.iter().copied().map(Part::User).collect(),
         }
     }

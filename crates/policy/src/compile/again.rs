@@ -96,7 +96,7 @@ fn within_a_connection(side: Side) -> Vec<Statement> {
 
 /// A port that a service was given on purpose: every program may come by one of a range of
 /// ephemeral ports, and what it sends is no answer.
-fn is_of_a_service(ports: Interval) -> bool {
+pub(super) fn is_of_a_service(ports: Interval) -> bool {
     let is_ephemeral = ports.first <= EPHEMERAL.last && ports.last >= EPHEMERAL.first;
     ports.first == ports.last || !is_ephemeral
 }

@@ -1,6 +1,11 @@
 //! The chain of one allow: who may pass, and the accept with its counter.
+//!
+//! From many tiers to many tiers of this server it is two chains, so that there is no rule for each
+//! pair: `in.NAME` asks for the own address and jumps to `from.NAME`, which asks for the peer.
 
 use super::{Active, Compiler, Side, uid};
+use crate::model::Endpoint;
+use crate::role::Role;
 use ruleset::{
     Address, AddressSet, Elements, Family, Field, Interval, KeyType, Rule, Set, SetSpec, Statement,
     Value, Verdict,
@@ -14,15 +19,26 @@ impl<'a> Compiler<'a> {
         let accept = [Statement::Counter(counter), Statement::Verdict(Verdict::Accept)];
         let comment = self.labels.comment(allow.index).to_owned();
 
-        let mut rules = Vec::new();
         let users = self.users(side, allow, &chain);
-        for (family, peer) in self.peers(side, allow, &chain) {
-            for own in self.own_addresses(side, allow, family) {
-                let mut statements: Vec<Statement> = users.iter().cloned().collect();
-                statements.extend(own);
-                statements.extend(peer.clone());
-                statements.extend(accept.clone());
-                rules.push(Rule::new(&comment, statements));
+        let rule = |own: Option<Statement>, peer: Option<Statement>, end: &[Statement]| {
+            let conditions = users.iter().cloned().chain(own).chain(peer);
+            Rule::new(&comment, conditions.chain(end.iter().cloned()).collect())
+        };
+        let peers = self.peers(side, allow, &chain);
+        let mut rules = Vec::new();
+        if asks_in_two_steps(self.host.role, side, allow) {
+            let shared = format!("from.{}", self.labels.slug(allow.index));
+            let jump = [Statement::jump(&shared)];
+            for family in Family::BOTH {
+                let own = self.own_addresses(side, allow, Some(family)).into_iter();
+                rules.extend(own.map(|own| rule(own, None, &jump)));
+            }
+            let peers = peers.into_iter().map(|(_, peer)| rule(None, peer, &accept));
+            self.add_chain(&shared, None, peers.collect());
+        } else {
+            for (family, peer) in peers {
+                let own = self.own_addresses(side, allow, family).into_iter();
+                rules.extend(own.map(|own| rule(own, peer.clone(), &accept)));
             }
         }
         self.add_chain(&chain, None, rules);
@@ -38,7 +54,7 @@ impl<'a> Compiler<'a> {
     ) -> Vec<(Option<Family>, Option<Statement>)> {
         let peer = allow.peer;
         if peer.any {
-            return match self.confined(side, allow) {
+            return match is_confined(self.host.role, side, allow) {
                 true => Family::BOTH.map(|family| (Some(family), None)).to_vec(),
                 false => vec![(None, None)],
             };
@@ -90,12 +106,6 @@ impl<'a> Compiler<'a> {
         Some((Some(family), Some(statement)))
     }
 
-    /// Whether an accept must also match this server's own address: under `role = "auto"`, where
-    /// a tier is an address and not the whole server.
-    fn confined(&self, side: Side, allow: Active<'a>) -> bool {
-        side == Side::Input && self.host.role.auto && !allow.allow.to.every_server
-    }
-
     /// The matches on this server's own address, one alternative each; a single empty one where
     /// any will do. On input the destination is always an address of this server, so the tier's
     /// own set says whether it is one of those in the tier.
@@ -105,7 +115,7 @@ impl<'a> Compiler<'a> {
         allow: Active<'a>,
         family: Option<Family>,
     ) -> Vec<Option<Statement>> {
-        let Some(family) = family.filter(|_| self.confined(side, allow)) else {
+        let Some(family) = family.filter(|_| is_confined(self.host.role, side, allow)) else {
             return vec![None];
         };
         let own = allow.allow.to.tiers.intersection(&self.host.role.tiers);
@@ -132,4 +142,24 @@ impl<'a> Compiler<'a> {
             }
         }
     }
+}
+
+/// From more pairs of a peer and an own tier on, the own address is asked first, and then the peer
+/// in a chain that all own tiers share. Fewer pairs are a rule each, which is one chain less.
+const PAIRS: usize = 16;
+
+/// Whether an accept must also match this server's own address: under `role = "auto"`, where
+/// a tier is an address and not the whole server.
+pub(super) fn is_confined(role: &Role, side: Side, allow: Active<'_>) -> bool {
+    side == Side::Input && role.auto && !allow.allow.to.every_server
+}
+
+/// Whether the rules of an allow are as many as its peers and this server's tiers together, and not
+/// one for each pair. It follows from the allow and the role only, so no change of members changes it.
+pub(super) fn asks_in_two_steps(role: &Role, side: Side, allow: Active<'_>) -> bool {
+    let Endpoint { any, every_server, tiers, v4, v6 } = allow.peer;
+    let named = if *any || *every_server { 1 } else { tiers.len() };
+    let peers = named + usize::from(!v4.is_empty()) + usize::from(!v6.is_empty());
+    let own = allow.allow.to.tiers.intersection(&role.tiers).count();
+    is_confined(role, side, allow) && own > 1 && peers > 1 && own.saturating_mul(peers) > PAIRS
 }

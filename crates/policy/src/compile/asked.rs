@@ -10,6 +10,8 @@ use super::base::{built_in, dhcp_client, goto_never};
 use super::copies::Copies;
 use super::dispatch::Dispatch;
 use super::{Compiler, Side, concerns};
+use crate::model::{Allow, Policy};
+use crate::role::Role;
 use ruleset::evaluate::LOOPBACK;
 use ruleset::known::ORIGINAL;
 use ruleset::{
@@ -36,7 +38,7 @@ impl Compiler<'_> {
     /// The rule in front of the general accept, if there are allows for some users' UDP; `late` are
     /// the rules for late answers.
     pub(super) fn asked(&mut self, dispatch: &Dispatch, late: &[Rule]) -> Option<Rule> {
-        let ports = self.ports_of_users();
+        let ports = ports_of_users(self.policy, self.host.role);
         if ports.is_empty() {
             return None;
         }
@@ -83,40 +85,39 @@ impl Compiler<'_> {
         ];
         Some(built_in("established, of some users", statements))
     }
-
-    /// The ports of which an allow of this server says which users may send there, disjoint. A user
-    /// that this server doesn't know counts too: nobody may go on with what was theirs.
-    fn ports_of_users(&self) -> BTreeSet<Interval> {
-        let bound = self
-            .policy
-            .allows
-            .iter()
-            .filter(|allow| !allow.users.is_empty() && concerns(&allow.from, self.host.role));
-        let mut ranges: Vec<Interval> = bound
-            .flat_map(|allow| {
-                let service = &allow.service;
-                let whole = service.any || service.protocols.contains(&Transport::Udp.protocol());
-                let all = whole.then_some(Interval { first: 0, last: u16::MAX.into() });
-                let ports = service.ports.get(&Transport::Udp).into_iter().flatten();
-                let ports = ports.map(|range| Interval {
-                    first: (*range.start()).into(),
-                    last: (*range.end()).into(),
-                });
-                ports.chain(all).collect::<Vec<_>>()
-            })
-            .collect();
-        ranges.sort();
-        let mut joined: Vec<Interval> = Vec::new();
-        for range in ranges {
-            match joined.last_mut() {
-                Some(last) if range.first <= last.last + 1 => last.last = last.last.max(range.last),
-                _ => joined.push(range),
-            }
-        }
-        joined.into_iter().collect()
-    }
 }
 
-fn meets(ports: &BTreeSet<Interval>, interval: Interval) -> bool {
-    ports.iter().any(|ports| ports.first <= interval.last && interval.first <= ports.last)
+/// The ports of which an allow of this server says which users may send there, disjoint. A user
+/// that this server doesn't know counts too: nobody may go on with what was theirs.
+pub(super) fn ports_of_users(policy: &Policy, role: &Role) -> BTreeSet<Interval> {
+    let is_bound = |allow: &&Allow| !allow.users.is_empty() && concerns(&allow.from, role);
+    let bound = policy.allows.iter().filter(is_bound);
+    let mut ranges: Vec<Interval> = bound
+        .flat_map(|allow| {
+            let service = &allow.service;
+            let whole = service.any || service.protocols.contains(&Transport::Udp.protocol());
+            let all = whole.then_some(Interval { first: 0, last: u16::MAX.into() });
+            let ports = service.ports.get(&Transport::Udp).into_iter().flatten();
+            let ports = ports.map(|range| Interval {
+                first: (*range.start()).into(),
+                last: (*range.end()).into(),
+            });
+            ports.chain(all).collect::<Vec<_>>()
+        })
+        .collect();
+    ranges.sort();
+    let mut joined: Vec<Interval> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.first <= last.last + 1 => last.last = last.last.max(range.last),
+            _ => joined.push(range),
+        }
+    }
+    joined.into_iter().collect()
+}
+
+/// Whether some of `interval` is in `ports`, which are disjoint.
+pub(super) fn meets(ports: &BTreeSet<Interval>, interval: Interval) -> bool {
+    let mut before = ports.range(..=Interval { first: interval.last, last: u128::MAX });
+    before.next_back().is_some_and(|ports| ports.last >= interval.first)
 }

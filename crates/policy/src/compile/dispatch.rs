@@ -107,7 +107,7 @@ impl Compiler<'_> {
 }
 
 /// The port ranges of `transport`, each with the position of its allow.
-fn ranges<'a>(
+pub(super) fn ranges<'a>(
     transport: Transport,
     active: &'a [Active<'_>],
 ) -> impl Iterator<Item = Range> + use<'a> {
@@ -213,40 +213,25 @@ impl Targets<'_> {
         name: &str,
         rules: &mut Vec<Rule>,
     ) -> Group {
-        let peer = |position: &usize| self.active[*position].peer;
+        let ByPeer { literal, tiers } = ByPeer::of(self.active, group);
         let chain = |compiler: &Compiler<'_>, position: usize| {
             self.side.allow_chain(compiler.labels.slug(self.active[position].index))
         };
-        let bounded = group.iter().copied().filter(|position| {
-            let peer = peer(position);
-            !peer.any && !peer.every_server
-        });
-        let (mut literal, tiers): (Vec<usize>, Vec<usize>) =
-            bounded.partition(|position| peer(position).tiers.is_empty());
         let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
-        let mut dispatched = Group::new();
-        if literal.len() > 1 {
-            literal.sort_by_key(|position| (span(&peer(position).v4), span(&peer(position).v6)));
-            for position in literal {
-                let chain = chain(compiler, position);
-                let peer = peer(&position);
-                if is_free(&v4, &peer.v4) && is_free(&v6, &peer.v6) {
-                    occupy(&mut v4, &peer.v4, &chain);
-                    occupy(&mut v6, &peer.v6, &chain);
-                    dispatched.insert(position);
-                }
-            }
+        for position in &literal {
+            let to = Verdict::Jump(chain(compiler, *position));
+            let peer = self.active[*position].peer;
+            occupy(&mut v4, &peer.v4, &to);
+            occupy(&mut v6, &peer.v6, &to);
         }
-        let many_tiers = tiers.len() >= MANY_TIERS;
-        if many_tiers {
-            for position in tiers {
-                let chain = chain(compiler, position);
-                for tier in &peer(&position).tiers {
-                    let members = &compiler.policy.tiers[tier];
-                    let left = &mut compiler.short_cuts;
-                    occupy_free(&mut v4, &members.v4, &chain, left);
-                    occupy_free(&mut v6, &members.v6, &chain, left);
-                }
+        let many_tiers = !tiers.is_empty();
+        for position in tiers {
+            let chain = chain(compiler, position);
+            for tier in &self.active[position].peer.tiers {
+                let members = &compiler.policy.tiers[tier];
+                let left = &mut compiler.short_cuts;
+                occupy_free(&mut v4, &members.v4, &chain, left);
+                occupy_free(&mut v6, &members.v6, &chain, left);
             }
         }
         for (family, elements, suffix) in [(Family::V4, v4, "v4"), (Family::V6, v6, "v6")] {
@@ -258,7 +243,46 @@ impl Targets<'_> {
                 rules.push(Rule::new(BY_PEER, vec![statement]));
             }
         }
-        dispatched
+        literal
+    }
+}
+
+/// Which allows of a group are looked up by the peer's address.
+pub(super) struct ByPeer {
+    /// Those of literal peers that don't overlap, which needn't be asked in turn.
+    pub(super) literal: Group,
+    /// Those of tiers, if they are many.
+    pub(super) tiers: Vec<usize>,
+}
+
+impl ByPeer {
+    pub(super) fn of(active: &[Active<'_>], group: &Group) -> Self {
+        let peer = |position: &usize| active[*position].peer;
+        let bounded = group.iter().copied().filter(|position| {
+            let peer = peer(position);
+            !peer.any && !peer.every_server
+        });
+        let (mut literals, mut tiers): (Vec<usize>, Vec<usize>) =
+            bounded.partition(|position| peer(position).tiers.is_empty());
+        let mut literal = Group::new();
+        if literals.len() > 1 {
+            literals.sort_by_cached_key(|position| {
+                (span(&peer(position).v4), span(&peer(position).v6))
+            });
+            let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
+            for position in literals {
+                let peer = peer(&position);
+                if is_free(&v4, &peer.v4) && is_free(&v6, &peer.v6) {
+                    occupy(&mut v4, &peer.v4, &());
+                    occupy(&mut v6, &peer.v6, &());
+                    literal.insert(position);
+                }
+            }
+        }
+        if tiers.len() < MANY_TIERS {
+            tiers.clear();
+        }
+        Self { literal, tiers }
     }
 }
 
@@ -272,16 +296,15 @@ fn interval<A: Address>(range: AddressRange<A>) -> Interval {
     Interval { first: range.first.to_number(), last: range.last.to_number() }
 }
 
-fn is_free<A: Address>(taken: &BTreeMap<Interval, Verdict>, set: &AddressSet<A>) -> bool {
+fn is_free<A: Address>(taken: &BTreeMap<Interval, ()>, set: &AddressSet<A>) -> bool {
     set.ranges().map(interval).all(|range| {
         let mut before = taken.range(..=Interval { first: range.last, last: u128::MAX });
         before.next_back().is_none_or(|(other, _)| other.last < range.first)
     })
 }
 
-fn occupy<A: Address>(taken: &mut BTreeMap<Interval, Verdict>, set: &AddressSet<A>, chain: &str) {
-    let elements = set.ranges().map(interval);
-    taken.extend(elements.map(|range| (range, Verdict::Jump(chain.to_owned()))));
+fn occupy<A: Address, T: Clone>(taken: &mut BTreeMap<Interval, T>, set: &AddressSet<A>, by: &T) {
+    taken.extend(set.ranges().map(interval).map(|range| (range, by.clone())));
 }
 
 /// Adds what of `set` isn't taken, or nothing where that would make the map slow to change or
@@ -335,7 +358,7 @@ mod tests {
         #[test]
         fn what_is_taken_stays_and_the_rest_is_added(literal in set(), tier in set(), last in set()) {
             let mut taken = BTreeMap::new();
-            occupy(&mut taken, &literal, "literal");
+            occupy(&mut taken, &literal, &Verdict::Jump("literal".to_owned()));
             let mut left = usize::MAX;
             occupy_free(&mut taken, &tier, "tier", &mut left);
             occupy_free(&mut taken, &last, "last", &mut left);

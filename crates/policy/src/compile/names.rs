@@ -12,8 +12,8 @@
 //!
 //! A stem depends on the key alone, so the objects of an allow stay when others come and go. All
 //! other names of the table differ from those with a stem in what stands before the first dot: `in`
-//! and `out` (chains, and the sets of their addresses and users), `allow` (counters). Copies have one
-//! of two more words before all of that: `again` and `asked`.
+//! and `out` (chains, and the sets of their addresses and users), `from` (chains of peers), `allow`
+//! (counters). Copies have one of two more words before all of that: `again` and `asked`.
 
 use crate::model::AllowKey;
 use siphasher::sip128::{Hasher128, SipHasher13};

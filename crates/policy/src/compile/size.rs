@@ -1,29 +1,36 @@
 //! A limit on the table, which is asked before it is made.
+//!
+//! The rules are counted as the compiler makes them, from the same segments and groups of allows, but
+//! nothing is made.
 
+use super::again::is_of_a_service;
+use super::allow::{asks_in_two_steps, is_confined};
+use super::asked::{meets, ports_of_users};
+use super::dispatch::{ByPeer, ranges};
+use super::segments::{Group, Segment, segments};
+use super::tiers::NO_LONGER_LARGE;
 use super::{Active, Side, active};
 use crate::diagnostic::{Diagnostic, Diagnostics, Label};
-use crate::model::{Mode, Policy};
+use crate::model::{Mode, Policy, Tier};
 use crate::role::Role;
+use ruleset::{Interval, Transport};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// Rules of a server's table. The kernel takes more, but each reload would take seconds, and tens of
 /// seconds on a small machine.
 const RULES_MAX: usize = 250_000;
 
-/// Rules that lead to an allow, for each of its port ranges: fewer where ranges don't overlap.
-const RULES_PER_RANGE: usize = 8;
+/// Rules of a side that are the same for every policy, at most.
+const BUILT_IN: usize = 70;
 
-/// An error if a server of this role would get more than 250,000 rules, at the allow that makes most
-/// of them. The number is a close guess: what large tiers and users add is left out.
+/// An error if a server of this role would get more than 250,000 rules, as
+/// [`estimate_rules`] counts them, at the allow that makes most of them.
 pub fn check_size(policy: &Policy, role: &Role) -> Diagnostics {
     let mut diagnostics = Diagnostics::default();
-    let mut by_allow = vec![0usize; policy.allows.len()];
-    for (side, mode) in [(Side::Input, policy.mode.input), (Side::Output, policy.mode.output)] {
-        for allow in active(policy, role, side).filter(|_| mode != Mode::Off) {
-            by_allow[allow.index] = by_allow[allow.index].saturating_add(rules(side, allow, role));
-        }
-    }
-    let total = by_allow.iter().fold(0usize, |sum, rules| sum.saturating_add(*rules));
-    let widest = by_allow.iter().zip(&policy.allows).max_by_key(|(rules, _)| **rules);
+    let count = Count::of(policy, role);
+    let total = count.total();
+    let widest = count.by_allow.iter().zip(&policy.allows).max_by_key(|(rules, _)| **rules);
     let Some((most, allow)) = widest.filter(|_| total > RULES_MAX) else { return diagnostics };
     let message = format!(
         "this policy makes about {} rules on this server; at most {} are possible",
@@ -37,19 +44,211 @@ pub fn check_size(policy: &Policy, role: &Role) -> Diagnostics {
     diagnostics
 }
 
-/// About how many rules an allow makes on a side.
-fn rules(side: Side, active: Active<'_>, role: &Role) -> usize {
-    let Active { allow, peer, .. } = active;
-    let is_confined = side == Side::Input && role.auto && !allow.to.every_server;
-    let own = match is_confined {
-        true => allow.to.tiers.intersection(&role.tiers).count(),
-        false => 1,
-    };
-    let tiers = if peer.every_server { 1 } else { peer.tiers.len() };
-    let literals = usize::from(!peer.v4.is_empty()) + usize::from(!peer.v6.is_empty());
-    let peers = if peer.any { 2 } else { 2 * tiers + literals };
-    let ranges: usize = allow.service.ports.values().map(Vec::len).sum();
-    peers.saturating_mul(own).saturating_add(RULES_PER_RANGE * ranges)
+/// About how many rules the table of a server of this role has: never too few, and at most a quarter
+/// too many and 50.
+///
+/// A table has fewer where the server doesn't know all users that the policy names, and more where it
+/// keeps sets of members for a time that no tier has any more, or of a tier that was large.
+pub fn estimate_rules(policy: &Policy, role: &Role) -> usize {
+    Count::of(policy, role).total()
+}
+
+struct Count {
+    /// The rules of each allow, and those that name it alone.
+    by_allow: Vec<usize>,
+    /// The others.
+    beside: usize,
+}
+
+impl Count {
+    fn of(policy: &Policy, role: &Role) -> Self {
+        let mut count = Self { by_allow: vec![0; policy.allows.len()], beside: 0 };
+        let lookups = Lookups::of(policy);
+        let is_off = |side| match side {
+            Side::Input => policy.mode.input == Mode::Off,
+            Side::Output => policy.mode.output == Mode::Off,
+        };
+        let asked_ports = ports_of_users(policy, role);
+        for (side, other) in [(Side::Input, Side::Output), (Side::Output, Side::Input)] {
+            if is_off(side) {
+                continue;
+            }
+            count.beside += BUILT_IN;
+            let active: Vec<Active<'_>> = active(policy, role, side).collect();
+            let asked = (side == Side::Output && !asked_ports.is_empty()).then_some(&asked_ports);
+            let chains = Chains { side, is_copied: !is_off(other), asked, active: &active };
+            for led in chains.all() {
+                count.beside += led.beside;
+                for (position, rules) in led.by_position {
+                    let allow = active[position];
+                    let own = lookups.rules(role, side, allow);
+                    let sum = &mut count.by_allow[allow.index];
+                    *sum = sum.saturating_add(rules).saturating_add(own);
+                }
+            }
+        }
+        count
+    }
+
+    fn total(&self) -> usize {
+        self.by_allow.iter().fold(self.beside, |sum, rules| sum.saturating_add(*rules))
+    }
+}
+
+/// What a side dispatches by.
+struct Chains<'a> {
+    side: Side,
+    /// Whether the other side takes connections up again.
+    is_copied: bool,
+    /// The ports that are asked for the user in each packet, if there are any.
+    asked: Option<&'a BTreeSet<Interval>>,
+    active: &'a [Active<'a>],
+}
+
+impl Chains<'_> {
+    /// What leads to the allows: the dispatch, and its copies.
+    fn all(&self) -> [Led; 3] {
+        let [mut first, mut again, mut asked] = [(); 3].map(|()| Led::default());
+        for transport in Transport::ALL {
+            let ranges: Vec<_> = ranges(transport, self.active).collect();
+            let of_a_service = transport == Transport::Udp && self.side == Side::Input;
+            for segment in segments(&ranges) {
+                let ports = Interval { first: segment.first.into(), last: segment.last.into() };
+                first.add_segment(self.active, &segment);
+                let is_copied =
+                    transport == Transport::Tcp || of_a_service && is_of_a_service(ports);
+                if self.is_copied && is_copied {
+                    again.add_segment(self.active, &segment);
+                }
+                if transport == Transport::Udp && self.asked.is_some_and(|all| meets(all, ports)) {
+                    asked.add_segment(self.active, &segment);
+                }
+            }
+        }
+        let mut protocols: BTreeMap<Option<u8>, Group> = BTreeMap::new();
+        for (position, allow) in self.active.iter().enumerate() {
+            let service = &allow.allow.service;
+            let any = service.any.then_some(None);
+            for protocol in service.protocols.iter().copied().map(Some).chain(any) {
+                protocols.entry(protocol).or_default().insert(position);
+            }
+        }
+        for (protocol, group) in protocols {
+            let group = Rc::new(group);
+            let is = |transport: Transport| protocol.is_none_or(|p| p == transport.protocol());
+            first.add_group(self.active, &group);
+            if self.is_copied && is(Transport::Tcp) {
+                again.add_group(self.active, &group);
+            }
+            if self.asked.is_some() && is(Transport::Udp) {
+                asked.add_group(self.active, &group);
+            }
+        }
+        [first, again, asked]
+    }
+}
+
+/// The chains that a dispatch leads to.
+#[derive(Default)]
+struct Led {
+    /// The groups of several allows that have a chain.
+    groups: BTreeSet<Rc<Group>>,
+    /// How many rules of these chains name each allow.
+    by_position: BTreeMap<usize, usize>,
+    /// Rules of chains that name none.
+    beside: usize,
+}
+
+impl Led {
+    fn add_segment(&mut self, active: &[Active<'_>], segment: &Segment) {
+        if segment.parts.len() > 1 {
+            self.beside += segment.parts.len();
+        }
+        segment.parts.iter().for_each(|part| self.add_group(active, &part.group));
+    }
+
+    fn add_group(&mut self, active: &[Active<'_>], group: &Rc<Group>) {
+        if group.len() == 1 {
+            self.by_position.entry(group.first().copied().unwrap_or_default()).or_default();
+            return;
+        }
+        if !self.groups.insert(Rc::clone(group)) {
+            return;
+        }
+        let ByPeer { literal, tiers } = ByPeer::of(active, group);
+        if !literal.is_empty() || !tiers.is_empty() {
+            self.beside += 2;
+        }
+        for position in group.iter() {
+            let rules = self.by_position.entry(*position).or_default();
+            *rules += usize::from(!literal.contains(position));
+        }
+    }
+}
+
+/// In how many sets an address of a family is looked up: of IPv4, then of IPv6.
+type ByFamily = [usize; 2];
+
+fn sum(all: impl Iterator<Item = ByFamily>) -> ByFamily {
+    all.fold([0; 2], |[v4, v6], more| [v4 + more[0], v6 + more[1]])
+}
+
+struct Lookups<'a> {
+    policy: &'a Policy,
+    every_server: ByFamily,
+}
+
+impl<'a> Lookups<'a> {
+    fn of(policy: &'a Policy) -> Self {
+        let (mut beside, mut together, mut timed) = ([0; 2], [0; 2], [0; 2]);
+        for tier in policy.tiers.values() {
+            let members = [tier.v4.len(), tier.v6.len()];
+            let of_time = [tier.timed.v4.len(), tier.timed.v6.len()];
+            for family in 0..2 {
+                // What is too large for the sets of every server is looked up by itself.
+                if members[family] > NO_LONGER_LARGE {
+                    beside[family] += lookups(tier)[family];
+                }
+                together[family] += members[family];
+                timed[family] += of_time[family];
+            }
+        }
+        let own = [0, 1].map(|family| sets(together[family], timed[family]));
+        let every_server = sum([own, beside].into_iter());
+        Self { policy, every_server }
+    }
+
+    /// The rules of an allow's own chains on a side.
+    fn rules(&self, role: &Role, side: Side, active: Active<'_>) -> usize {
+        let of = |tiers: &mut dyn Iterator<Item = &String>| {
+            sum(tiers.map(|tier| lookups(&self.policy.tiers[tier])))
+        };
+        let Active { allow, peer, .. } = active;
+        let own = match is_confined(role, side, active) {
+            true => of(&mut allow.to.tiers.intersection(&role.tiers)),
+            false => [1; 2],
+        };
+        if peer.any {
+            return if is_confined(role, side, active) { own[0] + own[1] } else { 1 };
+        }
+        let named = if peer.every_server { self.every_server } else { of(&mut peer.tiers.iter()) };
+        let literals = [usize::from(!peer.v4.is_empty()), usize::from(!peer.v6.is_empty())];
+        let peers = sum([named, literals].into_iter());
+        match asks_in_two_steps(role, side, active) {
+            true => own.iter().chain(&peers).sum(),
+            false => own.iter().zip(peers).map(|(own, peers)| own.saturating_mul(peers)).sum(),
+        }
+    }
+}
+
+fn lookups(tier: &Tier) -> ByFamily {
+    let Tier { v4, v6, timed, .. } = tier;
+    [sets(v4.len(), timed.v4.len()), sets(v6.len(), timed.v6.len())]
+}
+
+/// The sets that hold so many members, and so many for a time.
+fn sets(members: usize, timed: usize) -> usize {
+    1 + usize::from(members > NO_LONGER_LARGE) + usize::from(timed > 0)
 }
 
 /// A number with its thousands apart.

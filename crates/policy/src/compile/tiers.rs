@@ -24,7 +24,7 @@ const LARGE: usize = 10_000;
 
 /// Below this many they move back. The gap keeps a tier at the border from crossing it with every
 /// edit.
-const NO_LONGER_LARGE: usize = 8_000;
+pub(super) const NO_LONGER_LARGE: usize = 8_000;
 
 /// A tier's members of one family, and the sets that hold such.
 struct Members<A> {

@@ -121,11 +121,14 @@ fn services(table: &Table, direction: Direction) -> BTreeMap<&str, Service> {
         for (chain, service) in std::mem::take(&mut targets) {
             let service = service.in_order();
             let rules = table.chains.get(chain).map_or(&[][..], |chain| &chain.rules);
-            if rules.iter().any(accepts) {
+            if rules.iter().any(|rule| accepts(rule) || asks_first(rule).is_some()) {
                 port::append(services.entry(chain).or_default(), service.clone());
             }
-            let behind: BTreeSet<&str> =
-                rules.iter().flat_map(|rule| leads_to(table, rule)).collect();
+            let behind: BTreeSet<&str> = rules
+                .iter()
+                .filter(|rule| asks_first(rule).is_none())
+                .flat_map(|rule| leads_to(table, rule))
+                .collect();
             for chain in behind {
                 port::append(next.entry(chain).or_default(), service.clone());
             }
@@ -138,6 +141,19 @@ fn services(table: &Table, direction: Direction) -> BTreeMap<&str, Service> {
 /// Whether a rule lets packets through.
 fn accepts(rule: &Rule) -> bool {
     rule.statements.last() == Some(&Statement::Verdict(Verdict::Accept))
+}
+
+/// The tier of this server's and the chain of peers, of a rule that asks for the own address before
+/// it jumps to those who may send there.
+fn asks_first(rule: &Rule) -> Option<(&str, &str)> {
+    let [
+        Statement::Lookup { field: Field::Daddr(_), set },
+        Statement::Verdict(Verdict::Jump(peers)),
+    ] = &rule.statements[..]
+    else {
+        return None;
+    };
+    Some((tier_of_set(set)?, peers))
 }
 
 /// The elements of the maps that a rule dispatches by.
@@ -177,13 +193,23 @@ impl<'t> Peers<'t> {
         direction: Direction,
     ) -> BTreeMap<(Scope, String), Self> {
         let mut all: BTreeMap<(Scope, String), Self> = BTreeMap::new();
+        let mut two_steps: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         let rules = table.chains.get(chain).map_or(&[][..], |chain| &chain.rules);
         for rule in rules.iter().filter(|rule| !rule.comment.starts_with(BUILT_IN)) {
-            if !accepts(rule) {
-                continue;
+            if let Some((own, peers)) = asks_first(rule) {
+                two_steps.entry(peers).or_default().insert(own.to_owned());
+            } else if accepts(rule) {
+                let scope = scope(table, rule, direction);
+                all.entry((scope, rule.comment.clone())).or_default().add(table, rule, direction);
             }
-            let scope = scope(table, rule, direction);
-            all.entry((scope, rule.comment.clone())).or_default().add(table, rule, direction);
+        }
+        for (peers, own) in two_steps {
+            let scope = Scope::Tiers(own);
+            let rules = table.chains.get(peers).map_or(&[][..], |chain| &chain.rules);
+            for rule in rules.iter().filter(|rule| accepts(rule)) {
+                let key = (scope.clone(), rule.comment.clone());
+                all.entry(key).or_default().add(table, rule, direction);
+            }
         }
         all
     }
@@ -292,7 +318,7 @@ fn literal(family: Family, value: Value) -> Addresses {
 fn scope(table: &Table, rule: &Rule, direction: Direction) -> Scope {
     let scope = rule.statements.iter().find_map(|statement| match (direction, statement) {
         (Direction::Input, Statement::Lookup { field: Field::Daddr(_), set }) => {
-            tier_of_set(set).map(|tier| Scope::Tier(tier.to_owned()))
+            tier_of_set(set).map(|tier| Scope::Tiers(BTreeSet::from([tier.to_owned()])))
         }
         (
             Direction::Output,

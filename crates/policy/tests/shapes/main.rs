@@ -1,6 +1,8 @@
 //! Small policies that could become large tables: what they compile to grows with what is written.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod size;
 
 use common::OPTIONS;
 use ruleset::evaluate::{Outcome, Packet};

@@ -50,6 +50,11 @@ impl FileError {
             WayError::System(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self::Missing(path)
             }
+            // Another program holds a lease on it, such as Samba for a client that may have written
+            // what isn't in the file yet. Opening it has asked for the lease back (fcntl(2)).
+            WayError::System(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Self::BeingWritten(path)
+            }
             WayError::System(source) => Self::Read { path, source },
             WayError::Directory => Self::Directory(path),
             source => Self::Way { path, source },

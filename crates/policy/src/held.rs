@@ -30,6 +30,9 @@ pub enum Taking {
     /// Nobody: a file was changed, or the daemon starts. A list that looks emptied by accident is
     /// held.
     Unasked,
+    /// Somebody who only looks: every list as it is now, with a warning about each that somebody is
+    /// writing.
+    Shown,
 }
 
 /// What a load that isn't the first of its process goes by.
@@ -89,7 +92,7 @@ pub struct HeldList {
 /// Why a list is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldReason {
-    /// Somebody has it open for writing.
+    /// Somebody has it open for writing, or holds a lease on it.
     BeingWritten,
     /// There is no such file.
     Missing,

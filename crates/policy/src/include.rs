@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
 use crate::document::{Document, Reader, Text};
 use crate::file::{self, FileError, Opened};
 use crate::gap::Gaps;
-use crate::held::{Again, HeldLists};
+use crate::held::{Again, HeldLists, Taking};
 use crate::list_cache::Stamp;
 use crate::load::Options;
 use crate::pattern::{self, Matches};
@@ -217,6 +217,11 @@ impl<'o> Reading<'o> {
             true => Err(FileError::BeingWritten(path.into())),
             false => Ok(opened),
         }
+    }
+
+    /// Whether nobody applies what comes of it.
+    pub(crate) fn only_shows(&self) -> bool {
+        self.again.as_ref().is_some_and(|again| again.taking == Taking::Shown)
     }
 
     /// Reads a file whole, unless somebody writes it meanwhile.

@@ -81,7 +81,7 @@ pub use held::{Again, HeldList, HoldReason, Taking};
 pub use include::{Input, InputKind};
 pub use judge::Judge;
 pub use list_cache::{KnownLists, ListCache};
-pub use load::{Loaded, Options, load, load_again, load_text};
+pub use load::{Loaded, Options, load, load_again, load_text, load_text_again};
 pub use mark::{Fate, Mark};
 pub use member::{Member, MemberError};
 pub use metrics::{Metrics, MetricsInterval};

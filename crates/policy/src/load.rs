@@ -76,6 +76,19 @@ pub fn load_again(path: &Path, options: &Options, again: Again<'_>) -> Loaded {
     finish(reading)
 }
 
+/// As [`load_again`], with the content of the policy file given.
+pub fn load_text_again(
+    path: &Path,
+    text: impl Into<Vec<u8>>,
+    options: &Options,
+    again: Again<'_>,
+) -> Loaded {
+    again.lists.begin(again.now);
+    let mut reading = Reading::new(options, Some(again));
+    reading.policy_bytes(path, text.into());
+    finish(reading)
+}
+
 /// As [`load`], with the content of the policy file given. Files that it names are relative to `path`
 /// and read from disk.
 pub fn load_text(path: &Path, text: impl Into<Vec<u8>>, options: &Options) -> Loaded {

@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, quote};
 use crate::document::{Document, MemberText, Text, TierText, is_top_level_key};
-use crate::file::{self, FileError, Opened};
+use crate::file::{self, BEING_WRITTEN, FileError, Opened};
 use crate::held::{Content, HoldReason, Taking, UsedTiers, hold};
 use crate::include::{self, Reading};
 use crate::list::{self, BadLine, Members, Parser};
@@ -133,10 +133,19 @@ fn list_file(
     }
     let is_new = lists.insert(path.clone());
     reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
-    let opened = match reading.open(&path) {
+    let opened = reading.open(&path);
+    let is_shown = matches!(opened, Err(FileError::BeingWritten(_))) && reading.only_shows();
+    let opened = match opened {
+        Err(_) if is_shown => file::open(&path, reading.options.check_permissions),
+        opened => opened,
+    };
+    let opened = match opened {
         Ok(opened) => opened,
         Err(error) => return kept(list, &path, error, reading),
     };
+    if is_shown && is_new {
+        reading.diagnostics.push(shown_as_it_is(name, &path));
+    }
     let is_secret = reading.is_secret(&opened, &include::true_path(&path));
     let stamp = Stamp::of(&opened.metadata);
     let has_bytes = opened.metadata.len() > 0;
@@ -150,8 +159,14 @@ fn list_file(
     }
     let witness = reading.witness(&opened);
     let (members, diagnostics) = read_list(&path, opened, name);
-    if let Err(error) = reading.is_as_it_was(&path, witness) {
-        return kept(list, &path, error, reading);
+    match reading.is_as_it_was(&path, witness) {
+        Err(_) if reading.only_shows() => {
+            if !is_shown && is_new {
+                reading.diagnostics.push(shown_as_it_is(name, &path));
+            }
+        }
+        Err(error) => return kept(list, &path, error, reading),
+        Ok(()) => {}
     }
     let is_good = diagnostics.is_empty();
     if is_new {
@@ -229,6 +244,15 @@ fn held(
         again.lists.take(path, &last);
     }
     last
+}
+
+/// A list that somebody is writing, for who only looks.
+fn shown_as_it_is(name: &Text, path: &Path) -> Diagnostic {
+    let path = path.display();
+    let message = format!("{path} is still being written: this is judged by what it holds now");
+    let hint = "until it is closed, `tierwall reload` goes on with what it held before; \
+                `tierwall reload --force` takes it as it is now";
+    Diagnostic::warning(BEING_WRITTEN, name.place.label(), message).hint(hint.to_owned())
 }
 
 /// A list file that can't be read.

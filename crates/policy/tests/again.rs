@@ -226,8 +226,23 @@ fn a_list_that_somebody_writes_is_taken_when_they_have_closed_it() {
         assert_eq!(site.load(taking, somebody), held("{ 10.0.0.1 }", "BeingWritten"));
     }
     assert_eq!(site.load(Taking::Forced, somebody), held("{ 10.0.0.1, 10.0.0.12 }", ""));
+    // Nobody applies it, so it is shown as it is, with a warning.
+    let shown = held("{ 10.0.0.1, 10.0.0.12 }", "");
+    assert_eq!(site.load(Taking::Shown, somebody), shown);
+    for (is_open, warnings) in [(nobody as fn(&File) -> io::Result<bool>, 0), (somebody, 1)] {
+        let now = SystemTime::now() + Duration::from_secs(60);
+        let mut lists = ListCache::default();
+        let again =
+            Again { lists: &mut lists, now, taking: Taking::Shown, is_open_for_writing: is_open };
+        let options = Options { check_permissions: false, ..Options::default() };
+        let loaded = load_again(&site.directory.path().join("tierwall.toml"), &options, again);
+        let found = loaded.diagnostics.iter().filter(|found| found.is_of_a_writer());
+        assert_eq!(found.count(), warnings);
+    }
     // Nor is the policy file taken, whose content from before nobody has.
-    assert_eq!(site.load(Taking::Asked, |_| Ok(true)), held("being-written", ""));
+    for taking in [Taking::Asked, Taking::Shown] {
+        assert_eq!(site.load(taking, |_| Ok(true)), held("being-written", ""));
+    }
 }
 
 #[test]

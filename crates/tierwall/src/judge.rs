@@ -7,13 +7,14 @@ use crate::own_addresses::own_addresses;
 use crate::sshd;
 use policy::model::{Service, User};
 use policy::{
-    Diagnostics, Entered, Host, Loaded, Policy, Role, Style, check_role, check_size, check_sshd,
-    check_way_in, compile, resolve_users, role_of,
+    Again, Diagnostic, Diagnostics, Entered, Host, ListCache, Loaded, Policy, Role, Style, Taking,
+    check_role, check_size, check_sshd, check_way_in, compile, resolve_users, role_of,
 };
 use ruleset::Ruleset;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A policy without errors, and the server it is judged for.
 pub(crate) struct Judged {
@@ -33,15 +34,46 @@ impl Judged {
 /// Loads the policy and judges it. Errors are told: with `--json` on standard output, as the
 /// answer. Warnings are left to the caller.
 pub(crate) fn judge(common: &Common, judgement: &Judgement) -> Result<Judged, Error> {
-    let loaded = policy::load(&common.config, &options(common, judgement));
-    judge_loaded(common, judgement, loaded)
+    judge_loaded(common, judgement, load(common, &options(common, judgement)))
 }
 
 /// The same for this server, of a text that is to be the policy file.
 pub(crate) fn judge_text(common: &Common, text: Vec<u8>) -> Result<Judged, Error> {
     let judgement = Judgement { as_: None, strict: false };
-    let loaded = policy::load_text(&common.config, text, &options(common, &judgement));
+    let options = options(common, &judgement);
+    let loaded = wait_for_writers(|again| {
+        policy::load_text_again(&common.config, text.clone(), &options, again)
+    });
     judge_loaded(common, &judgement, loaded)
+}
+
+/// Loads the policy as `reload` would, to show what would come of it: not while somebody writes the
+/// policy file. A list that somebody goes on writing is taken as it is now, with a warning, since what
+/// it held before only the daemon knows.
+pub(crate) fn load(common: &Common, options: &policy::Options) -> Loaded {
+    wait_for_writers(|again| policy::load_again(&common.config, options, again))
+}
+
+/// As long as a start of the daemon waits for those who are writing a file, and as often as it looks.
+const WRITERS: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(200);
+
+fn wait_for_writers(mut load: impl FnMut(Again<'_>) -> Loaded) -> Loaded {
+    let (mut lists, start) = (ListCache::default(), Instant::now());
+    loop {
+        let loaded = load(Again {
+            lists: &mut lists,
+            now: SystemTime::now(),
+            taking: Taking::Shown,
+            // If it can't be told, on some file systems and of others' files, nobody is writing.
+            is_open_for_writing: |file| Ok(netlink::is_open_for_writing(file).unwrap_or(false)),
+        });
+        let is_being_written = loaded.diagnostics.iter().any(Diagnostic::is_of_a_writer);
+        if !is_being_written || start.elapsed() >= WRITERS {
+            return loaded;
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 fn options(common: &Common, judgement: &Judgement) -> policy::Options {
@@ -108,7 +140,7 @@ pub(crate) fn whole(common: &Common) -> Result<Whole, Error> {
         check_permissions: !common.insecure_permissions,
         ..policy::Options::default()
     };
-    let Loaded { policy, diagnostics, services, .. } = policy::load(&common.config, &options);
+    let Loaded { policy, diagnostics, services, .. } = load(common, &options);
     match policy {
         Some(policy) => Ok(Whole { policy, services, warnings: diagnostics }),
         None => Err(bad_policy(common, diagnostics)),

@@ -4,7 +4,7 @@
 //! as long as it is the one that was read. Two promotions take turns.
 
 use crate::error::Error;
-use crate::judge::bad_policy;
+use crate::judge::{bad_policy, load};
 use crate::member;
 use crate::options::Common;
 use crate::policy_text::{Original, Turn, read, replace};
@@ -29,7 +29,7 @@ pub(crate) fn write(common: &Common, _: &Turn, tier: &str, member: &str) -> Resu
 /// None where somebody else wrote the file meanwhile.
 fn write_once(common: &Common, tier: &str, member: &str) -> Result<Option<PathBuf>, Error> {
     let options = Options { check_permissions: !common.insecure_permissions, ..Options::default() };
-    let Loaded { policy, diagnostics, .. } = policy::load(&common.config, &options);
+    let Loaded { policy, diagnostics, .. } = load(common, &options);
     let Some(policy) = policy else { return Err(bad_policy(common, diagnostics)) };
     let member: Member = member.parse().map_err(|error| Error::Edit(format!("{error}")))?;
     let file = defining_file(&policy, tier)?;

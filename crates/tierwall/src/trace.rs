@@ -89,7 +89,7 @@ fn load(common: &Common) -> (Option<Policy>, BTreeMap<String, Service>, Vec<Stri
         check_permissions: !common.insecure_permissions,
         ..policy::Options::default()
     };
-    let policy::Loaded { mut policy, services, .. } = policy::load(&common.config, &options);
+    let policy::Loaded { mut policy, services, .. } = crate::judge::load(common, &options);
     let notes = match &mut policy {
         Some(policy) => daemon::compare(common, policy),
         None => vec![format!(

@@ -4,8 +4,8 @@
 use crate::fixture::*;
 use crate::listing::Listing;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use tierwall_tests::server::Server;
 
 const POLICY: &str = r#"
@@ -172,6 +172,76 @@ fn no_trigger_takes_a_list_that_is_being_written() {
     writer.write_all(b"2\n").unwrap();
     drop(writer);
     web_becomes(&server, &["10.0.7.1", "10.0.7.9", "10.0.7.42", "10.0.7.123"]);
+    daemon.stop().unwrap();
+}
+
+/// What `check` and `plan` say is what a reload would do, or they say that it isn't.
+#[test]
+fn who_only_looks_is_told_of_a_list_that_is_being_written() {
+    let server = server("10.0.7.1\n");
+    let daemon = start(&server);
+    web_becomes(&server, &["10.0.7.1"]);
+    let mut writer = append(&server);
+    writer.write_all(b"10.0.7.1").unwrap();
+    for command in ["check", "plan"] {
+        let ended = server.tierwall(&[command]).unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success(), "{told}");
+        assert!(told.contains("web.list is still being written"), "{command}: {told}");
+        assert!(told.contains("judged by what it holds now"), "{command}: {told}");
+    }
+    // A writer that is done soon is waited for.
+    std::thread::scope(|scope| {
+        let plan = scope.spawn(|| server.tierwall(&["plan"]).unwrap());
+        writer.write_all(b"23\n").unwrap();
+        drop(writer);
+        let plan = plan.join().unwrap();
+        let told = String::from_utf8([plan.stdout, plan.stderr].concat()).unwrap();
+        assert!(!told.contains("written"), "{told}");
+    });
+    web_becomes(&server, &["10.0.7.1", "10.0.7.123"]);
+    // Of a policy file nothing is known but what it holds, so a reload refuses it, and they too.
+    let writer = OpenOptions::new().append(true).open(server.config()).unwrap();
+    for command in ["check", "plan", "matrix"] {
+        let ended = server.tierwall(&[command]).unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(3), "{command}: {told}");
+        assert!(told.contains("tierwall.toml is still being written"), "{command}: {told}");
+    }
+    drop(writer);
+    tierwall_ok(&server, &["check"]);
+    daemon.stop().unwrap();
+}
+
+/// As Samba holds for a client that writes to a list.
+#[test]
+fn a_list_under_a_lease_is_read_when_that_is_given_back() {
+    const HOLD: &str = "$SIG{IO} = 'IGNORE'; open(my $list, '<', $ARGV[0]) or die; \
+                        fcntl($list, 1024, 1) or die; $| = 1; print \"held\\n\"; <STDIN>;";
+    let server = server("10.0.7.1\n");
+    let daemon = start(&server);
+    web_becomes(&server, &["10.0.7.1"]);
+    let mut holder = Command::new("perl")
+        .args(["-e", HOLD])
+        .arg(path(&server, "web.list"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    rename(&server, "tierwall.toml", &POLICY.replace("10.0.0.5", "10.0.0.6"));
+    let status = held(&server, "is open for writing");
+    assert_eq!(status.problem, None);
+    eventually("the edit elsewhere applies", || {
+        (elements(&server, "admin_v4") == ["10.0.0.6"]).then_some(())
+    });
+    assert_eq!(elements(&server, "web_v4"), ["10.0.7.1"]);
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+    held(&server, "");
+    assert!(!daemon.log().contains("unavailable"), "{}", daemon.log());
     daemon.stop().unwrap();
 }
 

@@ -1,12 +1,12 @@
 //! The policy, judged as `tierwall check` judges it.
 
 use super::super::facts::{Good, Policy};
-use crate::judge::lookup_user;
+use crate::judge::{load, lookup_user};
 use crate::options::Common;
 use crate::own_addresses::own_addresses;
 use crate::sshd;
 use policy::{
-    Diagnostics, Entered, Input, Options, check_role, check_size, check_sshd, check_way_in, load,
+    Diagnostics, Entered, Input, Options, check_role, check_size, check_sshd, check_way_in,
     resolve_users, role_of, roles_by_network,
 };
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(super) fn observe(common: &Common, root: &Path) -> (Policy, BTreeSet<Input>)
         return (Policy::Missing, BTreeSet::new());
     }
     let options = Options { check_permissions: !common.insecure_permissions, ..Options::default() };
-    let loaded = load(&common.config, &options);
+    let loaded = load(common, &options);
     let Some(policy) = loaded.policy else {
         let errors = lines(&loaded.diagnostics, true);
         return (Policy::Bad { errors, says: None }, loaded.inputs);

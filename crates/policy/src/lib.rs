@@ -101,3 +101,4 @@ pub use source::{Source, Sources};
 pub use user::{UserNames, resolve_users};
 pub use wanted::{Wanted, WantedError};
 pub use way_in::{Entered, LostWayIn, check_sshd, check_way_in};
+pub use world::check_added;

@@ -6,7 +6,8 @@
 
 use crate::addresses::Addresses;
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
-use crate::model::{Allow, Endpoint, Policy, RoleSetting, Tier};
+use crate::model::{Allow, Endpoint, Policy, RoleSetting, Tier, TimedMembers};
+use ruleset::AddressSet;
 
 /// Half of all IPv4 addresses, which no network of anybody's is.
 const MANY_V4: u128 = 1 << 31;
@@ -20,42 +21,83 @@ const SHOWN: usize = 3;
 /// Warns of every such tier, and says what it makes of servers and what it opens.
 pub(crate) fn lint(policy: &Policy, diagnostics: &mut Diagnostics) {
     for (name, tier) in &policy.tiers {
-        let Some((family, amount)) = amount(tier) else { continue };
-        let consequence = match &policy.role {
-            // Of IPv6 only some addresses grant a role.
-            RoleSetting::Auto | RoleSetting::AutoAny => {
-                let are = if family == "IPv4" { "are" } else { "may be" };
-                format!(", so under role = \"auto\" servers with an {family} address {are} in it")
-            }
-            RoleSetting::Tiers { tiers, .. } if tiers.contains(name) => {
-                ", and this server is in it".to_owned()
-            }
-            RoleSetting::Tiers { .. } => String::new(),
-        };
-        let message = format!("the tier {} holds {amount}{consequence}", quote(name));
-        let label = Label::at(tier.location.clone(), "");
-        let mut diagnostic = Diagnostic::warning("whole-world-tier", label, message);
-        let mut opened: Vec<(&Allow, String)> =
-            policy.allows.iter().filter_map(|allow| Some((allow, opens(allow, name)?))).collect();
-        let more = opened.split_off(opened.len().min(SHOWN)).len();
-        for (allow, text) in opened {
-            diagnostic = diagnostic.related(Label::at(allow.location.clone(), text));
+        if let Some(amount) = amount(&Addresses::of_tier(tier)) {
+            diagnostics.push(warning(policy, name, tier, "", amount));
         }
-        let rest = match more {
-            0 => String::new(),
-            1 => " (one more allow opens something in this way)".to_owned(),
-            more => format!(" ({more} more allows open something in this way)"),
-        };
-        let hint = format!(
-            "write \"any\" in allows that are meant for everybody, and only your own addresses in tiers{rest}"
-        );
-        diagnostics.push(diagnostic.hint(hint));
     }
 }
 
+/// Warns of every tier that its runtime members make such a one. `files` is the policy without them,
+/// of which a load has warned, and `whole` the one with them.
+pub fn check_added(files: &Policy, whole: &Policy) -> Diagnostics {
+    let mut diagnostics = Diagnostics::default();
+    for (name, tier) in &whole.tiers {
+        let of_files = files.tiers.get(name).and_then(|tier| amount(&Addresses::of_tier(tier)));
+        let found = amount(&for_now(tier)).filter(|found| Some(*found) != of_files);
+        if let Some(found) = found {
+            diagnostics.push(warning(whole, name, tier, ", with its runtime members,", found));
+        }
+    }
+    diagnostics
+}
+
+/// The members of a tier with those that end by themselves.
+fn for_now(tier: &Tier) -> Addresses {
+    let mut addresses = Addresses::of_tier(tier);
+    let TimedMembers { v4, v6 } = &tier.timed;
+    if !v4.is_empty() {
+        let timed = AddressSet::new(v4.elements().map(|(range, _)| *range).collect());
+        addresses.v4 = addresses.v4.union(&timed);
+    }
+    if !v6.is_empty() {
+        let timed = AddressSet::new(v6.elements().map(|(range, _)| *range).collect());
+        addresses.v6 = addresses.v6.union(&timed);
+    }
+    addresses
+}
+
+/// What a tier of so much makes of servers and opens.
+fn warning(
+    policy: &Policy,
+    name: &str,
+    tier: &Tier,
+    with: &str,
+    (family, amount): (&str, &str),
+) -> Diagnostic {
+    let consequence = match &policy.role {
+        // Of IPv6 only some addresses grant a role.
+        RoleSetting::Auto | RoleSetting::AutoAny => {
+            let are = if family == "IPv4" { "are" } else { "may be" };
+            format!(", so under role = \"auto\" servers with an {family} address {are} in it")
+        }
+        RoleSetting::Tiers { tiers, .. } if tiers.contains(name) => {
+            ", and this server is in it".to_owned()
+        }
+        RoleSetting::Tiers { .. } => String::new(),
+    };
+    let message = format!("the tier {}{with} holds {amount}{consequence}", quote(name));
+    let label = Label::at(tier.location.clone(), "");
+    let mut diagnostic = Diagnostic::warning("whole-world-tier", label, message);
+    let mut opened: Vec<(&Allow, String)> =
+        policy.allows.iter().filter_map(|allow| Some((allow, opens(allow, name)?))).collect();
+    let more = opened.split_off(opened.len().min(SHOWN)).len();
+    for (allow, text) in opened {
+        diagnostic = diagnostic.related(Label::at(allow.location.clone(), text));
+    }
+    let rest = match more {
+        0 => String::new(),
+        1 => " (one more allow opens something in this way)".to_owned(),
+        more => format!(" ({more} more allows open something in this way)"),
+    };
+    let hint = format!(
+        "write \"any\" in allows that are meant for everybody, and only your own addresses in tiers{rest}"
+    );
+    diagnostic.hint(hint)
+}
+
 /// The family of which a tier holds so much, and how much that is.
-fn amount(tier: &Tier) -> Option<(&'static str, &'static str)> {
-    match Addresses::of_tier(tier).sizes() {
+fn amount(addresses: &Addresses) -> Option<(&'static str, &'static str)> {
+    match addresses.sizes() {
         (v4, _) if v4 == 1 << 32 => Some(("IPv4", "every IPv4 address")),
         (v4, _) if v4 >= MANY_V4 => Some(("IPv4", "at least half of all IPv4 addresses")),
         (_, u128::MAX) => Some(("IPv6", "every IPv6 address")),

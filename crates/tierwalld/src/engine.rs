@@ -39,7 +39,9 @@ use control::{
 };
 use files::lines;
 use policy::model::Modes;
-use policy::{Change, HeldList, Input, KnownLists, ListCache, Policy, UserNames};
+use policy::{
+    Change, Diagnostics, HeldList, Input, KnownLists, ListCache, Policy, UserNames, check_added,
+};
 use settle::observed;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -137,8 +139,8 @@ pub(crate) struct Engine {
     pub(crate) held_lists: Vec<HeldList>,
     /// What there is to warn of in the files.
     warnings: Vec<String>,
-    /// What was said of this server's role last, a line each.
-    told_of_role: Vec<String>,
+    /// What was said last of this server's role and runtime members, a line each.
+    told: Vec<String>,
     pub(crate) enforcement: Enforcement,
     /// The kernel's generation after our last commit.
     pub(crate) kernel_generation: u32,
@@ -225,13 +227,19 @@ impl Engine {
         self.counters.stepped(asked, step);
         self.table = self.kernel.table().unwrap_or(self.table);
         self.trouble.note(step);
-        self.tell_role();
+        self.tell_warnings();
     }
 
-    /// What there is to warn of: in the files, and of this server's role as it is now.
+    /// What there is to warn of: in the files, and of this server as it is now.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let role = lines(&self.server.role_warnings(&self.applied));
-        self.warnings.iter().cloned().chain(role).collect()
+        self.warnings.iter().cloned().chain(lines(&self.warnings_now())).collect()
+    }
+
+    /// What there is to warn of this server's role and of runtime members.
+    fn warnings_now(&self) -> Diagnostics {
+        let mut warnings = self.server.role_warnings(&self.applied);
+        warnings.extend(check_added(&self.applied, &self.enforced));
+        warnings
     }
 
     /// What each list held when it was taken last.
@@ -239,11 +247,11 @@ impl Engine {
         self.lists.known()
     }
 
-    /// Warns of what is new about this server's role.
-    fn tell_role(&mut self) {
-        let warnings = self.server.role_warnings(&self.applied);
+    /// Warns of what is new about this server's role and runtime members.
+    fn tell_warnings(&mut self) {
+        let warnings = self.warnings_now();
         let lines = lines(&warnings);
-        let told = std::mem::replace(&mut self.told_of_role, lines.clone());
+        let told = std::mem::replace(&mut self.told, lines.clone());
         for (warning, line) in warnings.iter().zip(lines).filter(|(_, line)| !told.contains(line)) {
             match warning.code {
                 "no-role" => tracing::error!(target: kind::IN_NO_TIER, "{}", warning.message),

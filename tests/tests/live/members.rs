@@ -132,6 +132,45 @@ fn a_tier_that_no_allow_here_names_is_known_to_the_log_alone() {
     assert!(tierwall_ok(&server, &["member", "list", "idle"]).contains("10.9.0.9"));
 }
 
+/// As an edit of the files is warned of: in the answer, the log and `status`, once each.
+#[test]
+fn a_member_that_is_the_whole_world_is_warned_of() {
+    let server = server();
+    let daemon = start(&server);
+    let warned = |arguments: &[&str]| {
+        let said = tierwall(&server, arguments);
+        assert_eq!(said.code, 0, "{said:?}");
+        said.error
+    };
+    assert!(!warned(&["member", "add", "web", "10.8.0.0/16"]).contains("holds"));
+    let half = "with its runtime members, holds at least half of all IPv4 addresses";
+    let told = warned(&["member", "add", "web", "0.0.0.0/1"]);
+    assert!(told.contains("warning:") && told.contains(half), "{told}");
+    let whole = "with its runtime members, holds every IPv4 address";
+    // The other half for a time, and another family.
+    let told = warned(&["member", "add", "web", "128.0.0.0/1", "--for", "1h"]);
+    assert!(told.contains(whole) && !told.contains(half), "{told}");
+    let told = warned(&["member", "add", "idle", "::/0", "--for", "2h"]);
+    assert!(told.contains("holds every IPv6 address"), "{told}");
+    let status = tierwall_ok(&server, &["status"]);
+    assert!(status.contains(whole), "{status}");
+    for line in [half, whole] {
+        assert_eq!(daemon.log().matches(line).count(), 1, "{}", daemon.log());
+    }
+    tierwall_ok(&server, &["member", "remove", "web", "128.0.0.0/1"]);
+    tierwall_ok(&server, &["member", "remove", "web", "0.0.0.0/1"]);
+    let status = tierwall_ok(&server, &["status"]);
+    assert!(!status.contains(half) && !status.contains(whole), "{status}");
+
+    // Of a list that somebody edits the log and `status` say the same.
+    server.replace("cdn.list", "10.2.0.1\n0.0.0.0/1\n128.0.0.0/1\n").unwrap();
+    let said = "the tier `cdn` holds every IPv4 address";
+    status_when(&server, "it is warned of", |status| {
+        status.warnings.iter().any(|line| line.contains(said))
+    });
+    assert!(daemon.log().contains(said), "{}", daemon.log());
+}
+
 #[test]
 fn of_two_overlapping_members_the_other_keeps_its_addresses() {
     let server = server();

@@ -116,7 +116,7 @@ impl Engine {
             problem,
             held_lists: Vec::new(),
             warnings,
-            told_of_role: Vec::new(),
+            told: Vec::new(),
         };
         engine.look_at_sessions();
         let more = engine.way_in_warnings(&engine.applied, &engine.server);
@@ -156,7 +156,7 @@ impl Engine {
                 lost_record_ended(engine.record_end());
             }
         }
-        engine.tell_role();
+        engine.tell_warnings();
         if is_closed {
             engine.log_closed();
         }

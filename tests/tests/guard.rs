@@ -117,6 +117,43 @@ fn an_edit_of_what_is_guarded_locks_nobody_out() {
     daemon.stop().unwrap();
 }
 
+/// A start judges an edit that was made while nothing ran as a reload would have: by what was guarded
+/// so far, too.
+#[test]
+fn an_edit_of_what_is_guarded_locks_nobody_out_by_a_restart() {
+    let site = Site::new(&only_for("admin"));
+    let daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    daemon.stop().unwrap();
+    let closed = format!("{}[guard]\nservices = []\n", only_for("10.0.0.99"));
+    site.server.replace("tierwall.toml", closed).unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let status = site.status_when(|status| status["refused"].to_string().contains(ADMIN));
+    assert!(status["refused"].to_string().contains("could not reconnect"), "{status}");
+    assert!(site.is_let_in("admin"));
+    // It is meant: `--force` says so.
+    let (code, told) = site.tierwall(&["reload", "--force"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(!site.is_let_in("admin"));
+    daemon.stop().unwrap();
+}
+
+/// Nor is the removal of a member vetoed by its session where a start finds it.
+#[test]
+fn a_member_vetoes_its_removal_by_no_restart() {
+    let site = Site::new(&both(&format!("\"{ADMIN}\", \"{OTHER}\"")));
+    let daemon = site.server.start(&[]).unwrap();
+    let _bare = site.session("other", 22);
+    daemon.stop().unwrap();
+    site.server.replace("tierwall.toml", both(&format!("\"{ADMIN}\""))).unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let status = site.status_when(|status| status["enforcement"] == "committed");
+    assert_eq!(status["refused"], Value::Null, "{status}");
+    assert!(!site.is_let_in("other") && site.is_let_in("admin"));
+    assert!(daemon.log().contains("could not reconnect"), "{}", daemon.log());
+    daemon.stop().unwrap();
+}
+
 /// A policy of the site by which two may use tcp/22, and one may be taken out.
 fn both(members: &str) -> String {
     policy(ADMIN).replace(&format!("\"{ADMIN}\""), members)

@@ -65,7 +65,7 @@ impl Engine {
 
     /// Takes note of who is in, so that their age is known later.
     pub(crate) fn look_at_sessions(&mut self) {
-        let services = [&self.applied.guarded, &self.lasting().guarded];
+        let services = [&self.applied.guarded, &self.enforced.guarded, &self.lasting().guarded];
         let guarded = Guarded { services: &services, asker: None };
         // Where that can't be told, the guard says so when it matters.
         if let Ok(open) = guard::sessions(guarded) {

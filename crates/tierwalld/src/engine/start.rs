@@ -118,7 +118,6 @@ impl Engine {
             warnings,
             told: Vec::new(),
         };
-        engine.look_at_sessions();
         let more = engine.way_in_warnings(&engine.applied, &engine.server);
         engine.warnings.extend(more);
         engine
@@ -129,7 +128,11 @@ impl Engine {
         let (role, users) = (&engine.server.role, &engine.server.users);
         let compile =
             |previous: Option<&ruleset::Ruleset>| compile(&policy, Host { role, users, previous });
-        engine.kernel.recognise(compile, engine.state.as_ref())?;
+        // A table that is what the files want already takes nothing from anybody.
+        if !engine.kernel.recognise(compile, engine.state.as_ref())? {
+            engine.recall();
+        }
+        engine.look_at_sessions();
         match beginning {
             Beginning::Usual | Beginning::Closed => {
                 engine.start_usual(force)?;
@@ -175,6 +178,15 @@ impl Engine {
             tracing::warn!(target: kind::NOT_RECORDED, %error, "can't withdraw the leave to replace a foreign table");
         }
         Ok(engine)
+    }
+
+    /// Goes by what was enforced last, as far as that is known: the guard judges the edit that was
+    /// made since, as it would have while this ran. What was guarded then is guarded still, and who
+    /// is no member any more has no say.
+    fn recall(&mut self) {
+        if let Some(last) = self.state.as_ref().and_then(last_good::load) {
+            self.enforced = self.members.added_to(&last.policy);
+        }
     }
 
     /// What became of `boot = "closed"`.

@@ -57,22 +57,40 @@ pub(crate) struct Payload {
     pub(crate) length: u32,
 }
 
-/// The kernel's names of the expressions that we write.
-pub(crate) mod name {
-    pub(crate) const META: &str = "meta";
-    pub(crate) const CT: &str = "ct";
-    pub(crate) const FIB: &str = "fib";
-    pub(crate) const SOCKET: &str = "socket";
-    pub(crate) const PAYLOAD: &str = "payload";
-    pub(crate) const BITWISE: &str = "bitwise";
-    pub(crate) const CMP: &str = "cmp";
-    pub(crate) const LOOKUP: &str = "lookup";
-    pub(crate) const IMMEDIATE: &str = "immediate";
-    pub(crate) const OBJREF: &str = "objref";
-    pub(crate) const LIMIT: &str = "limit";
-    pub(crate) const DYNSET: &str = "dynset";
-    pub(crate) const LOG: &str = "log";
-    pub(crate) const REJECT: &str = "reject";
+/// Names of expressions, each with the modules of the kernel that it takes, so that none is added
+/// without them.
+macro_rules! names {
+    ($($constant:ident = $name:literal: [$($module:expr),*];)*) => {
+        /// The kernel's names of the expressions that we write.
+        pub(crate) mod name {
+            use crate::kernel_module::KernelModule;
+
+            $(pub(crate) const $constant: &str = $name;)*
+
+            /// All of them, and the modules that they are in. The others are in nf_tables itself.
+            pub(crate) const ALL: &[(&str, &[KernelModule])] = &[$(($name, &[$($module),*]),)*];
+        }
+    };
+}
+
+names! {
+    META = "meta": [];
+    CT = "ct": [KernelModule::new("nft_ct")];
+    FIB = "fib": [KernelModule::new("nft_fib_inet"), KernelModule::new("nft_fib")];
+    SOCKET = "socket": [KernelModule::new("nft_socket")];
+    PAYLOAD = "payload": [];
+    BITWISE = "bitwise": [];
+    CMP = "cmp": [];
+    LOOKUP = "lookup": [];
+    IMMEDIATE = "immediate": [];
+    OBJREF = "objref": [
+        KernelModule::part_since("nft_objref", (6, 2)),
+        KernelModule::part_since("nft_counter", (5, 17))
+    ];
+    LIMIT = "limit": [KernelModule::new("nft_limit")];
+    DYNSET = "dynset": [];
+    LOG = "log": [KernelModule::new("nft_log")];
+    REJECT = "reject": [KernelModule::new("nft_reject_inet"), KernelModule::new("nft_reject")];
 }
 
 /// An expression of a dump, with its bytes for the case that no statement stands for it.

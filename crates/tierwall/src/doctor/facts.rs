@@ -40,6 +40,8 @@ pub(crate) struct Kernel {
     pub(crate) conntrack: Option<Result<Usage, String>>,
     /// Whether programs can get packets that rules log (`nfnetlink_log`).
     pub(crate) log: Option<bool>,
+    /// The modules that rules need and that are neither there nor to be loaded.
+    pub(crate) missing_modules: Vec<&'static str>,
     /// Whether no more modules may be loaded (`kernel.modules_disabled`).
     pub(crate) modules_disabled: bool,
 }

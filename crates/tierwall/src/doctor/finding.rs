@@ -123,6 +123,7 @@ ids! {
     Forwarding = "forwarding",
     ForwardingOpen = "forwarding-open",
     KernelNfTables = "kernel-nf-tables",
+    KernelModules = "kernel-modules",
     KernelOwnership = "kernel-ownership",
     KernelSetLookups = "kernel-set-lookups",
     KernelConntrack = "kernel-conntrack",

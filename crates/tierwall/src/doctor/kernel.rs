@@ -22,6 +22,15 @@ pub(super) fn check(kernel: &Kernel) -> Vec<Finding> {
                 .advice("load it with `modprobe nf_tables`, or boot a kernel that has it"),
         );
     }
+    if !kernel.missing_modules.is_empty() {
+        let modules = kernel.missing_modules.join(", ");
+        findings.push(
+            Finding::error(Id::KernelModules, format!("the kernel has no {modules}"))
+                .detail("rules need it, so the kernel refuses tierwall's table")
+                .details(closed_to_modules(kernel))
+                .advice("install the package with the kernel's further modules"),
+        );
+    }
     findings.extend(kernel.features.and_then(ownership));
     findings.extend(lookups(&kernel.release));
     if let Some(Err(why)) = &kernel.conntrack {
@@ -145,6 +154,7 @@ mod tests {
     fn what_is_missing_says_whether_a_module_could_help() {
         let missing = Kernel {
             nf_tables: Some("no such protocol".into()),
+            missing_modules: vec!["nft_fib_inet", "nft_socket"],
             conntrack: Some(Err("refused".into())),
             log: Some(false),
             modules_disabled: true,
@@ -152,6 +162,7 @@ mod tests {
         };
         let findings = check(&missing);
         let lines = "error kernel-nf-tables: the kernel's nf_tables can't be used\n\
+                     error kernel-modules: the kernel has no nft_fib_inet, nft_socket\n\
                      error kernel-conntrack: connection tracking can't be asked\n\
                      warning kernel-log: the kernel has no nfnetlink_log\n";
         assert_eq!(told(&findings), lines);

@@ -1,8 +1,8 @@
 //! T13 to T15: the policy's allows, and DHCP.
 
-use super::packet::Path::{In, Out};
-use super::packet::{LINK_LOCAL, SYN, V4, V6, send, tcp, udp};
-use super::stage::{CLOSED, STRANGERS, Stage, Step, play};
+use super::packet::Path::{In, Out, Within};
+use super::packet::{LINK_LOCAL, SYN, V4, V6, send, tcp, udp, udp_lite};
+use super::stage::{CLOSED, OPEN, STRANGERS, Stage, Step, play};
 use super::wire::ARRIVED;
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, UdpSocket};
@@ -142,4 +142,32 @@ fn t15_dhcpv6_passes_for_a_client() {
         send(Out, LINK_LOCAL, udp(547, 546)).to("ff02::1").denied(),
     ];
     play(CLOSED, &steps);
+}
+
+/// What `tierwall check` says of an allow of UDP-Lite: connection tracking takes its checksums for wrong
+/// where packets come from another host.
+#[test]
+fn udp_lite_from_other_hosts_is_invalid_unless_checksums_are_not_judged() {
+    let all = |port| [V4, V6].map(|addresses| (addresses, udp_lite(4000, port)));
+    let within: Vec<Step> =
+        all(5000).map(|(addresses, content)| send(Within, addresses, content).passes()).into();
+    let out: Vec<Step> =
+        all(5001).map(|(addresses, content)| send(Out, addresses, content).passes()).into();
+    let invalid: Vec<Step> =
+        all(5002).map(|(addresses, content)| send(In, addresses, content).invalid()).into();
+    let passes: Vec<Step> =
+        all(5003).map(|(addresses, content)| send(In, addresses, content).passes()).into();
+    let mut stage = Stage::new();
+    for steps in [&within, &out, &invalid, &passes] {
+        stage.rehearse(steps);
+    }
+    let mut enforced = stage.enforce(OPEN);
+    for steps in [&within, &out, &invalid] {
+        enforced.take(steps);
+    }
+    let server = enforced.stage.server().clone();
+    server.namespace.sysctl("net.netfilter.nf_conntrack_checksum", "0").unwrap();
+    enforced.take(&passes);
+    server.namespace.sysctl("net.netfilter.nf_conntrack_checksum", "1").unwrap();
+    enforced.take(&invalid);
 }

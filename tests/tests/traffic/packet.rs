@@ -132,6 +132,12 @@ pub(crate) fn sctp_init(source: u16, destination: u16) -> Content {
     Content { protocol: SCTP, header, checksum: Checksum::Crc }
 }
 
+/// UDP-Lite whose checksum covers all of it (RFC 3828, 3.1).
+pub(crate) fn udp_lite(source: u16, destination: u16) -> Content {
+    let header = [ports(source, destination), vec![0; 4]].concat();
+    Content { protocol: UDPLITE, header, checksum: Checksum::Internet(6) }
+}
+
 /// DCCP or UDP-Lite, enough for a filter. No program answers it, since what it says of its length
 /// or its checksum's coverage is impossible (RFC 4340, 5.1; RFC 3828, 3.1). Some kernels refuse it
 /// only with a right checksum (`nf_reject_verify_csum`).

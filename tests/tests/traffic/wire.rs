@@ -3,7 +3,7 @@
 //! The kernel hands packets to raw sockets after the input hook (`ip_local_deliver_finish`,
 //! `ip6_protocol_deliver_rcu`): what such a socket hears, the firewall of its host let through.
 
-use super::packet::{ICMP, ICMPV6, IGMP, Mark, Packet, TCP, UDP};
+use super::packet::{ICMP, ICMPV6, IGMP, Mark, Packet, TCP, UDP, UDPLITE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind};
@@ -58,7 +58,7 @@ impl Heard {
     }
 }
 
-/// Hears all TCP, UDP, ICMP, IGMP and ICMPv6 that is delivered to a host.
+/// Hears all TCP, UDP, UDPLITE, ICMP, IGMP and ICMPv6 that is delivered to a host.
 #[derive(Debug)]
 pub(crate) struct Ears {
     sockets: Vec<(u8, UdpSocket)>,
@@ -67,8 +67,8 @@ pub(crate) struct Ears {
 
 impl Ears {
     pub(crate) fn open(host: &Host) -> io::Result<Self> {
-        let v4 = [ICMP, IGMP, TCP, UDP].map(|protocol| (Domain::IPV4, protocol));
-        let v6 = [ICMPV6, TCP, UDP].map(|protocol| (Domain::IPV6, protocol));
+        let v4 = [ICMP, IGMP, TCP, UDP, UDPLITE].map(|protocol| (Domain::IPV4, protocol));
+        let v6 = [ICMPV6, TCP, UDP, UDPLITE].map(|protocol| (Domain::IPV6, protocol));
         let sockets = host.namespace.run(|| {
             let interface = nix::net::if_::if_nametoindex("eth0")?;
             let open = |(domain, protocol): (Domain, u8)| -> io::Result<(u8, UdpSocket)> {

@@ -8,10 +8,10 @@ use super::allow::{asks_in_two_steps, is_confined};
 use super::asked::{meets, ports_of_users};
 use super::dispatch::{ByPeer, ranges};
 use super::segments::{Group, Segment, segments};
-use super::tiers::NO_LONGER_LARGE;
+use super::tiers::{FEW, NO_LONGER_LARGE};
 use super::{Active, Side, active};
 use crate::diagnostic::{Diagnostic, Diagnostics, Label};
-use crate::model::{Mode, Policy, Tier};
+use crate::model::{Forward, Mode, Policy, Tier};
 use crate::role::Role;
 use ruleset::{Interval, Transport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,11 @@ use std::rc::Rc;
 const RULES_MAX: usize = 250_000;
 
 /// Rules of a side that are the same for every policy, at most.
-const BUILT_IN: usize = 70;
+const BUILT_IN: usize = 80;
+
+/// Logs of a side, each of which knows members of tiers: of what is denied and of what is invalid. There
+/// is one more of what is forwarded.
+const LOGS: usize = 2;
 
 /// An error if a server of this role would get more than 250,000 rules, as
 /// [`estimate_rules`] counts them, at the allow that makes most of them.
@@ -69,12 +73,22 @@ impl Count {
             Side::Output => policy.mode.output == Mode::Off,
         };
         let asked_ports = ports_of_users(policy, role);
+        let (mut named, mut every, mut logs) = (BTreeSet::new(), false, 0);
         for (side, other) in [(Side::Input, Side::Output), (Side::Output, Side::Input)] {
             if is_off(side) {
                 continue;
             }
             count.beside += BUILT_IN;
+            logs += LOGS + usize::from(side == Side::Input && policy.forward == Forward::Drop);
             let active: Vec<Active<'_>> = active(policy, role, side).collect();
+            for allow in &active {
+                every |= allow.peer.every_server;
+                named.extend(allow.peer.tiers.iter().map(String::as_str));
+                if is_confined(role, side, *allow) {
+                    let own = allow.allow.to.tiers.intersection(&role.tiers);
+                    named.extend(own.map(String::as_str));
+                }
+            }
             let asked = (side == Side::Output && !asked_ports.is_empty()).then_some(&asked_ports);
             let chains = Chains { side, is_copied: !is_off(other), asked, active: &active };
             for led in chains.all() {
@@ -87,6 +101,7 @@ impl Count {
                 }
             }
         }
+        count.beside += logs * lookups.of_log(&named, every);
         count
     }
 
@@ -195,27 +210,43 @@ fn sum(all: impl Iterator<Item = ByFamily>) -> ByFamily {
 
 struct Lookups<'a> {
     policy: &'a Policy,
+    /// In the sets of every server, and in those of each tier that is too large for them.
     every_server: ByFamily,
 }
 
 impl<'a> Lookups<'a> {
     fn of(policy: &'a Policy) -> Self {
-        let (mut beside, mut together, mut timed) = ([0; 2], [0; 2], [0; 2]);
-        for tier in policy.tiers.values() {
-            let members = [tier.v4.len(), tier.v6.len()];
-            let of_time = [tier.timed.v4.len(), tier.timed.v6.len()];
-            for family in 0..2 {
-                // What is too large for the sets of every server is looked up by itself.
-                if members[family] > NO_LONGER_LARGE {
-                    beside[family] += lookups(tier)[family];
+        let large = policy.tiers.values().map(|tier| {
+            let sets = lookups(tier);
+            [0, 1].map(|family| if is_large(tier, family) { sets[family] } else { 0 })
+        });
+        let every_server = sum(large.chain([union_of(&mut policy.tiers.values())]));
+        Self { policy, every_server }
+    }
+
+    /// The rules by which a log knows members of tiers. `named` are the tiers that allows look in, and
+    /// `every` whether one looks for every server.
+    fn of_log(&self, named: &BTreeSet<&str>, every: bool) -> usize {
+        let mut rules = 0;
+        for family in 0..2 {
+            let is_asked_alone = |name: &str, tier: &Tier| match every || named.len() > FEW {
+                true => named.contains(name) && is_large(tier, family),
+                false => named.contains(name),
+            };
+            let (mut alone, mut others) = (0, Vec::new());
+            for (name, tier) in &self.policy.tiers {
+                if is_asked_alone(name, tier) {
+                    alone += lookups(tier)[family];
+                } else {
+                    others.push(tier);
                 }
-                together[family] += members[family];
-                timed[family] += of_time[family];
+            }
+            rules += alone;
+            if !others.is_empty() {
+                rules += union_of(&mut others.into_iter())[family];
             }
         }
-        let own = [0, 1].map(|family| sets(together[family], timed[family]));
-        let every_server = sum([own, beside].into_iter());
-        Self { policy, every_server }
+        rules
     }
 
     /// The rules of an allow's own chains on a side.
@@ -239,6 +270,25 @@ impl<'a> Lookups<'a> {
             false => own.iter().zip(peers).map(|(own, peers)| own.saturating_mul(peers)).sum(),
         }
     }
+}
+
+/// The sets of tiers together, without those that are too large to be in them.
+fn union_of(tiers: &mut dyn Iterator<Item = &Tier>) -> ByFamily {
+    let (mut members, mut timed) = ([0; 2], [0; 2]);
+    for tier in tiers {
+        let of_tier = [tier.v4.len(), tier.v6.len()];
+        let of_time = [tier.timed.v4.len(), tier.timed.v6.len()];
+        for family in (0..2).filter(|family| !is_large(tier, *family)) {
+            members[family] += of_tier[family];
+            timed[family] += of_time[family];
+        }
+    }
+    [0, 1].map(|family| sets(members[family], timed[family]))
+}
+
+/// Whether a tier may be asked by itself where others are asked together.
+fn is_large(tier: &Tier, family: usize) -> bool {
+    [tier.v4.len(), tier.v6.len()][family] > NO_LONGER_LARGE
 }
 
 fn lookups(tier: &Tier) -> ByFamily {

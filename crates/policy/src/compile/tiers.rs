@@ -16,7 +16,7 @@ pub(crate) const EVERY_SERVER: &str = "every.server";
 const EVERY_MEMBER: &str = "every.member";
 
 /// In how many tiers' sets the log looks, one after the other, before it has one of all tiers.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 /// Above this many elements a tier's single addresses move to a hash set of their own, where a
 /// change costs the same at any size: an interval set rebuilds itself at every commit.

@@ -35,16 +35,41 @@ fn shortened(mut response: Response) -> Response {
     match &mut response {
         Response::Status(status) => {
             let Status {
+                version: _,
+                pid: _,
+                since: _,
+                policy_file: _,
+                enforcement: _,
+                generation: _,
+                kernel_generation: _,
+                role: _,
+                role_auto: _,
+                input: _,
+                output: _,
+                first_refused: _,
+                // As many as a policy has, a line each.
+                tiers: _,
+                allows: _,
+                last_commit: _,
                 warnings,
                 waiting,
-                unwatched,
-                cannot_reconnect,
+                held_lists,
                 problem,
                 refused,
+                cannot_reconnect,
+                pending: _,
+                differs: _,
+                drift: _,
                 kernel_problem,
-                ..
+                table: _,
+                ending: _,
+                unwatched,
+                observing: _,
+                denials: _,
+                after_change: _,
+                unrecorded: _,
             } = &mut **status;
-            for lines in [warnings, waiting, unwatched, cannot_reconnect] {
+            for lines in [warnings, waiting, held_lists, unwatched, cannot_reconnect] {
                 shorten(lines);
             }
             for text in [problem, refused, kernel_problem].into_iter().flatten() {
@@ -156,6 +181,32 @@ mod tests {
         assert!(more.more && !less.more);
         let count = |line: &ChangeLine| line.text.split(' ').nth(1)?.parse::<usize>().ok();
         assert_eq!(count(more).zip(count(less)).map(|(a, b)| a + b), Some(rest));
+    }
+
+    #[test]
+    fn a_status_is_told_however_much_there_is_to_say() {
+        let mut status = crate::standing::tests::status();
+        let lines = vec!["\u{1}".repeat(400); 80_000];
+        let text = "\u{1}\n".repeat(8_000_000);
+        status.warnings.clone_from(&lines);
+        status.waiting.clone_from(&lines);
+        status.held_lists.clone_from(&lines);
+        status.unwatched.clone_from(&lines);
+        status.cannot_reconnect = lines;
+        status.problem = Some(text.clone());
+        status.refused = Some(text.clone());
+        status.kernel_problem = Some(text);
+        let Response::Status(told) = sent(Response::Status(Box::new(status))) else {
+            panic!("another")
+        };
+        let ends = [told.warnings, told.waiting, told.held_lists, told.unwatched];
+        for lines in ends.iter().chain([&told.cannot_reconnect]) {
+            let kept = lines.len() - 1;
+            assert_eq!(lines[kept], format!("and {} more", 80_000 - kept));
+        }
+        for text in [told.problem, told.refused, told.kernel_problem] {
+            assert!(text.is_some_and(|text| text.ends_with("more lines")));
+        }
     }
 
     #[test]

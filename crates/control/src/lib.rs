@@ -85,8 +85,8 @@ pub mod exit {
     pub const INCOMPLETE: u8 = 8;
     /// `explain`: the connection would be denied.
     pub const DENIED: u8 = 9;
-    /// `status --exit-code`: a change waits to be confirmed, an edit for a reload, the files are held
-    /// back, or a reboot would enforce something else.
+    /// `status --exit-code`: a change waits to be confirmed, an edit for a reload, the files or a
+    /// list are held, or a reboot would enforce something else.
     pub const PENDING: u8 = 10;
     /// `status --exit-code`: a change was refused, the files are bad, or nothing is denied.
     pub const NOT_ENFORCED: u8 = 11;

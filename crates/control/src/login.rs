@@ -26,7 +26,9 @@ impl Login {
     /// or where nobody logged in for it.
     pub fn read(root: &Path, name: &str) -> Option<Self> {
         let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric());
-        parse(&fs::read_to_string(root.join(SESSIONS).join(name)).ok().filter(|_| is_name)?)
+        // What else a name may lead to, a pipe or a device, is never opened.
+        let path = is_name.then(|| root.join(SESSIONS).join(name))?;
+        parse(&fs::read_to_string(path).ok()?)
     }
 
     /// Where somebody is in from: nowhere for the console, none where that isn't known.

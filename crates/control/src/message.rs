@@ -154,7 +154,7 @@ impl Request {
 
     /// Whether it changes nothing, so that it does no harm to ask again.
     pub fn changes_nothing(&self) -> bool {
-        self.is_read_only() || matches!(self, Self::Difference { .. })
+        self.is_read_only() || matches!(self, Self::Guard | Self::Difference { .. })
     }
 }
 
@@ -367,6 +367,15 @@ mod tests {
         let line = encode(&Request::Teardown);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert_eq!(decode::<Request>(&line).ok(), Some(Request::Teardown));
+    }
+
+    #[test]
+    fn what_only_asks_is_no_change_that_may_have_been_made() {
+        let asks = [Request::Status, Request::History, Request::Guard];
+        assert!(asks.iter().all(Request::changes_nothing));
+        assert!(!Request::Teardown.changes_nothing());
+        // What the guard says is for root.
+        assert!(!Request::Guard.is_read_only());
     }
 
     #[test]

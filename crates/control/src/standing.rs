@@ -43,18 +43,23 @@ impl Status {
         }
         let starts_otherwise =
             self.unrecorded.as_ref().is_some_and(|unrecorded| !unrecorded.at_start.is_empty());
-        let waits = self.pending.is_some() || !self.waiting.is_empty() || self.differs.is_some();
+        let waits = self.pending.is_some()
+            || !self.waiting.is_empty()
+            || !self.held_lists.is_empty()
+            || self.differs.is_some();
         if waits || starts_otherwise { Standing::Pending } else { Standing::AsWritten }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::message::{Response, decode};
     use crate::status::Unrecorded;
+    use crate::{Differs, HeldBack, Pending};
 
-    fn status() -> Status {
+    /// Of a daemon that enforces what is written.
+    pub(crate) fn status() -> Status {
         let line = br#"{"version":1,"body":{"status":{"version":"0.1.0","pid":1,"since":1,
             "policy_file":"p","enforcement":"committed","generation":1,"role":[],"role_auto":true,
             "input":"enforce","output":"off","tiers":[],"allows":0,"last_commit":null,
@@ -73,7 +78,23 @@ mod tests {
         let at_start = vec!["rolls back".to_owned()];
         let unrecorded = Unrecorded { since: 1, why: "full".into(), files: vec![], at_start };
         assert_eq!(standing(&|_| {}), Standing::AsWritten, "a side that is off is meant to be");
+        let lost = Unrecorded { at_start: vec![], ..unrecorded.clone() };
+        assert_eq!(standing(&|s| s.unrecorded = Some(lost.clone())), Standing::AsWritten);
         assert_eq!(standing(&|s| s.waiting = vec!["an edit".into()]), Standing::Pending);
+        assert_eq!(standing(&|s| s.held_lists = vec!["a list".into()]), Standing::Pending);
+        let why = "somebody went back".to_owned();
+        let differs = Differs { kind: HeldBack::RolledBack, why, since: 1 };
+        assert_eq!(standing(&|s| s.differs = Some(differs.clone())), Standing::Pending);
+        let pending = Pending {
+            generation: 2,
+            back_to: 1,
+            observes: false,
+            until: 9,
+            reason: "reload".into(),
+            by: None,
+            from: Vec::new(),
+        };
+        assert_eq!(standing(&|s| s.pending = Some(pending.clone())), Standing::Pending);
         assert_eq!(standing(&|s| s.unrecorded = Some(unrecorded.clone())), Standing::Pending);
         for not_enforced in [
             &|s: &mut Status| s.output = SideMode::Observe,
@@ -81,9 +102,11 @@ mod tests {
             &|s: &mut Status| s.table = TableState::Gone,
             &|s: &mut Status| s.enforcement = Enforcement::TornDown,
             &|s: &mut Status| s.first_refused = true,
+            &|s: &mut Status| s.refused = Some("a session".into()),
             &|s: &mut Status| s.problem = Some("bad".into()),
+            &|s: &mut Status| s.kernel_problem = Some("no memory".into()),
             &|s: &mut Status| s.drift = Some("nft".into()),
-        ] as [&dyn Fn(&mut Status); 7]
+        ] as [&dyn Fn(&mut Status); 9]
         {
             assert_eq!(standing(not_enforced), Standing::NotEnforced);
             let waits_too = |status: &mut Status| {

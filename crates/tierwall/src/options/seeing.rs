@@ -12,8 +12,8 @@ Examples:
   tierwall status --exit-code || logger -p auth.warning 'the firewall needs attention'
 
 Exit codes with --exit-code: 0 the policy is enforced as it is written; 10 something is pending: a
-change to be confirmed, an edit that waits for a reload, files that are held back, or a reboot would
-enforce something else; 11 a change was refused, the files have errors, or a side only observes or
+change to be confirmed, an edit that waits for a reload, files or lists that are held, or a reboot
+would enforce something else; 11 a change was refused, the files have errors, or a side only observes or
 nothing is filtered; 12 tierwalld doesn't run. The worst that is so.";
 
 #[derive(Debug, Args)]

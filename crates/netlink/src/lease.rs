@@ -64,6 +64,17 @@ mod tests {
         drop(other);
     }
 
+    /// Whether a writer comes while the lease is held is a matter of luck in the test below.
+    #[test]
+    fn the_signal_of_a_writer_is_one_that_ends_nobody() {
+        const F_GETSIG: c_int = 11;
+        let file = tempfile::tempfile().expect("a temporary file");
+        let _ = is_open_for_writing(&file);
+        // SAFETY: the descriptor is open, and the command takes nothing.
+        let signal = unsafe { libc::fcntl(file.as_raw_fd(), F_GETSIG) };
+        assert_eq!(signal, libc::SIGURG);
+    }
+
     #[test]
     fn writers_that_come_meanwhile_end_nobody() {
         let directory = tempfile::tempdir().expect("a temporary directory");

@@ -448,6 +448,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn nothing_of_any_length_is_said_in_full() {
+        let long = format!("é\u{1b}{}", "x".repeat(200_000));
+        let diagnostic = Diagnostic::error("x", None, long.clone()).hint(long);
+        for told in [&diagnostic.message, diagnostic.hint.as_ref().expect("a hint")] {
+            assert!(told.starts_with("é\\u{1b}xxx") && told.ends_with("x…"), "{}", told.len());
+            assert!(told.chars().count() < 1100, "{}", told.len());
+        }
+    }
+
     proptest! {
         #[test]
         fn excerpts_of_any_line_hold_what_is_underlined(line in ".{0,900}", at in 0usize..1000, len in 0usize..1000) {

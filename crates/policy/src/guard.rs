@@ -353,13 +353,35 @@ mod tests {
             let asker = Asker::In(sessions(&[by]));
             verdict((&both, &b), (&[A, B], counting), asker, &[])
         };
-        assert!(asked(A, &[]).refusal().is_some_and(|why| why.contains(A)));
+        // Whoever else is still let in.
+        for counting in [&[][..], &[B], &[A, B]] {
+            assert!(
+                asked(A, counting).refusal().is_some_and(|why| why.contains(A)),
+                "{counting:?}"
+            );
+        }
         // A member can't veto its own removal, however long its connection stands.
         for counting in [&[][..], &[A], &[A, B]] {
             let verdict = asked(B, counting);
             assert_eq!(verdict.refusal(), None);
             assert!(verdict.warnings().iter().any(|line| line.contains(A)), "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn who_is_logged_in_asks_by_every_session_from_there() {
+        let (open, address) = (sessions(&[A, B]), |text: &str| text.parse().ok());
+        assert_eq!(Asker::logged_in(address(A), &open), Asker::In(sessions(&[A])));
+        // On a port that nobody guards.
+        assert_eq!(Asker::logged_in(address("10.0.0.3"), &open), Asker::Unknown);
+        assert_eq!(Asker::logged_in(None, &open), Asker::Local);
+    }
+
+    #[test]
+    fn the_asker_is_guarded_on_a_port_that_is_not() {
+        let (both, b) = (only(&[A, B]), only(&[B]));
+        let verdict = verdict((&both, &b), (&[B], &[B]), Asker::In(sessions(&[A])), &[]);
+        assert!(verdict.refusal().is_some_and(|why| why.contains(A)), "{verdict:?}");
     }
 
     #[test]
@@ -390,6 +412,21 @@ mod tests {
         let judged = |new| verdict((&b, new), (&[A, B], &[A, B]), Asker::Nobody, &[]);
         assert!(judged(&none).refusal().is_some_and(|why| !why.contains(A)));
         assert_eq!(judged(&b), Verdict::Apply(Vec::new()));
+    }
+
+    #[test]
+    fn who_may_be_in_a_set_that_nobody_has_read_is_guarded() {
+        let (old, new) = (only(&[A]), only(&[B]));
+        let (role, users) =
+            (Role { tiers: ["app".to_owned()].into(), auto: false }, BTreeMap::new());
+        let host = Host { role: &role, users: &users, previous: None };
+        let (mut before, after) = (compile(&old, host), compile(&new, host));
+        let table = before.table.as_mut().expect("a table");
+        table.sets.get_mut("admin_v4").expect("the tier's").elements = ruleset::Elements::Unread;
+        let (open, counting) = (sessions(&[A]), sessions(&[A]));
+        let present = Present { open, counting, asker: Asker::Nobody, removed: BTreeSet::new() };
+        let verdict = judge(&present, &before, &after, &new, host);
+        assert!(verdict.refusal().is_some_and(|why| why.contains(A)), "{verdict:?}");
     }
 
     #[test]

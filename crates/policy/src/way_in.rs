@@ -281,7 +281,7 @@ fn some(all: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Options, load_text};
+    use crate::{AddedMember, Options, load_text};
     use std::path::Path;
 
     const OWN: &str = "10.0.1.20";
@@ -330,6 +330,23 @@ mod tests {
         assert!(!on("\"any\"", "\"admin\"", "\"tcp/22\""));
         assert!(!on("\"six\"", "\"app\"", "\"tcp/22\""));
         assert!(on("\"six\"", "\"*\"", "\"tcp/22\""));
+    }
+
+    #[test]
+    fn who_is_a_member_for_a_time_may_come_in() {
+        for (member, is_v4) in [("10.0.0.7", true), ("2001:db8::7", false)] {
+            let text = format!("[tiers]\nempty = []\napp = []\n{}", {
+                "[[allow]]\nfrom = \"empty\"\nto = \"*\"\nservice = \"tcp/22\"\n"
+            });
+            let (mut policy, role) = (policy(&text), app());
+            let server = Entered { role: &role, own: &[] };
+            assert!(policy.has_no_way_in(server));
+            let added = AddedMember { tier: "empty", member, added: 1, until: Some(61) };
+            policy = policy.with_added([added]);
+            let timed = &policy.tiers["empty"].timed;
+            assert_eq!((timed.v4.is_empty(), timed.v6.is_empty()), (!is_v4, is_v4));
+            assert!(!policy.has_no_way_in(server), "{member}");
+        }
     }
 
     fn lost(before: &str, after: &str) -> Option<String> {

@@ -1,7 +1,9 @@
 //! Loads again and again: what is kept from one to the next changes no result.
 
-use std::fs::{self, File, Permissions};
-use std::io;
+use std::cell::RefCell;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -133,13 +135,15 @@ fn a_file_that_is_far_too_large_is_refused() {
 struct Held {
     directory: tempfile::TempDir,
     lists: ListCache,
+    /// What the last load said of the lists that it held.
+    told: String,
 }
 
 impl Held {
     fn new(policy: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::write(directory.path().join("tierwall.toml"), policy).expect("written");
-        Self { directory, lists: ListCache::default() }
+        Self { directory, lists: ListCache::default(), told: String::new() }
     }
 
     fn write(&self, text: &str) {
@@ -161,6 +165,7 @@ impl Held {
         let again = Again { lists: &mut self.lists, now, taking, is_open_for_writing };
         let loaded = load_again(&self.directory.path().join("tierwall.toml"), &options, again);
         let held: Vec<String> = loaded.held.iter().map(|held| format!("{:?}", held.why)).collect();
+        self.told = loaded.held.iter().map(ToString::to_string).collect();
         let told = match loaded.policy {
             Some(policy) => policy.tiers["web"].v4.to_string(),
             None => loaded.diagnostics.iter().map(|found| found.code).collect(),
@@ -208,6 +213,33 @@ fn a_list_that_looks_emptied_by_accident_is_held_until_somebody_asks() {
     assert_eq!(site.load(Taking::Unasked, nobody), held("{ 10.0.0.1 }", ""));
     site.write("");
     assert_eq!(site.load(Taking::Unasked, nobody), held("{ }", ""));
+    fs::remove_file(site.directory.path().join("web.list")).expect("removed");
+    assert_eq!(site.load(Taking::Unasked, nobody), held("missing-file", ""));
+}
+
+#[test]
+fn every_way_to_name_a_tier_holds_its_list() {
+    let named = "from = \"web\"\nto = \"any\"";
+    for allow in [named, "from = \"any\"\nto = \"web\"", "from = \"*\"\nto = \"any\""] {
+        let mut site = Held::new(&LISTED.replace(named, allow));
+        site.write("10.0.0.1\n");
+        site.load(Taking::Unasked, nobody);
+        site.write("");
+        let held = ("{ 10.0.0.1 }".to_owned(), "NoBytes".to_owned());
+        assert_eq!(site.load(Taking::Unasked, nobody), held, "{allow}");
+    }
+}
+
+#[test]
+fn a_large_list_that_was_not_read_again_is_held_too() {
+    let mut site = Held::new(LISTED);
+    site.write(&"10.0.0.1\n".repeat(8000));
+    for _ in 0..3 {
+        let found = site.load(Taking::Unasked, nobody);
+        assert_eq!(found, ("{ 10.0.0.1 }".to_owned(), String::new()));
+    }
+    site.write("");
+    assert_eq!(site.load(Taking::Unasked, nobody).1, "NoBytes");
 }
 
 #[test]
@@ -272,4 +304,80 @@ fn without_leases_a_file_counts_as_written_when_it_rests_for_a_second() {
     );
     let taken = held("{ 10.0.0.1, 10.0.0.12 }", "");
     assert_eq!(site.load_at(at(3300), Taking::Asked, unknown), taken);
+}
+
+#[test]
+fn of_a_held_list_that_not_everybody_may_read_no_address_is_named() {
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let list = elsewhere.path().join("web.list");
+    let mut site = Held::new(&LISTED.replace("web.list", list.to_str().expect("a plain name")));
+    let mut told = |mode: u32, text: &str| {
+        let members: String = (0..6).map(|n| format!("10.0.0.{}\n", 1 + 2 * n)).collect();
+        fs::write(&list, members).expect("written");
+        fs::set_permissions(&list, Permissions::from_mode(mode)).expect("its mode");
+        assert_eq!(site.load(Taking::Asked, nobody).1, "");
+        fs::write(&list, text).expect("written");
+        assert_ne!(site.load(Taking::Unasked, nobody).1, "");
+        site.told.clone()
+    };
+    for (text, why) in [("# nobody\n", "lost 6 of its 6 members"), ("", "is empty; its 6 members")]
+    {
+        let open = told(0o644, text);
+        assert!(
+            open.contains(why) && open.contains("10.0.0.1, 10.0.0.3, 10.0.0.5 and 3"),
+            "{open}"
+        );
+        let secret = told(0o640, text);
+        assert!(secret.contains(why) && !secret.contains("10.0.0"), "{secret}");
+    }
+}
+
+thread_local! {
+    /// The file that somebody writes to right after that was asked, and the times it was.
+    static WRITTEN: RefCell<(&'static str, usize)> = const { RefCell::new(("", 0)) };
+}
+
+/// How often that was asked of the file, this time included; none of another one.
+fn asked(file: &File) -> io::Result<Option<(PathBuf, usize)>> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    Ok(WRITTEN.with_borrow_mut(|(name, times)| {
+        *times += usize::from(path.ends_with(*name));
+        path.ends_with(*name).then_some((path, *times))
+    }))
+}
+
+/// Whoever writes it comes and goes unseen.
+fn comes_and_goes(file: &File) -> io::Result<bool> {
+    if let Some((path, _)) = asked(file)? {
+        OpenOptions::new().append(true).open(path)?.write_all(b"# more\n")?;
+    }
+    Ok(false)
+}
+
+/// Whoever writes it comes once it is read, and stays.
+fn comes_late(file: &File) -> io::Result<bool> {
+    Ok(asked(file)?.is_some_and(|(_, times)| times == 2))
+}
+
+#[test]
+fn what_is_written_while_it_is_read_is_not_taken() {
+    let included = format!("include = [\"more.toml\"]\nrole = {{ file = \"role\" }}\n{LISTED}");
+    let mut site = Held::new(&included);
+    let beside = |name: &str, text: &str| fs::write(site.directory.path().join(name), text);
+    beside("more.toml", "[services]\nweb = \"tcp/80\"\n").expect("written");
+    beside("role", "web\n").expect("written");
+    site.write("10.0.0.1\n");
+    assert_eq!(site.load(Taking::Unasked, nobody), ("{ 10.0.0.1 }".to_owned(), String::new()));
+    for (file, told, held) in [
+        ("web.list", "{ 10.0.0.1 }", "BeingWritten"),
+        ("tierwall.toml", "being-written", ""),
+        ("more.toml", "being-written", ""),
+        ("role", "being-written", ""),
+    ] {
+        for writer in [comes_and_goes, comes_late] {
+            WRITTEN.set((file, 0));
+            let found = site.load(Taking::Asked, writer);
+            assert_eq!(found, (told.to_owned(), held.to_owned()), "{file}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use common::OPTIONS;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use ruleset::evaluate::{Outcome, Packet};
-use ruleset::{Hook, Ruleset, Transport};
+use ruleset::{Elements, Hook, Ruleset, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -162,6 +162,47 @@ fn a_member_is_told_once_and_only_if_that_changes_anything() {
     assert_eq!(
         lines(&before, &format!("{few}{fewer}"), &role),
         ["- app is no longer reachable from web on tcp/80", "- web loses 10.0.0.2"]
+    );
+}
+
+/// Under `role = "auto"` a tier is this server's address.
+#[test]
+fn an_address_that_this_servers_tier_gains_is_told() {
+    let of = |own: &str| {
+        let web = allow("'web'", "'app'", "'tcp/80'");
+        format!("[tiers]\nweb = ['10.0.0.1']\napp = [{own}]\n{web}")
+    };
+    let (one, two) = (of("'10.0.1.1'"), of("'10.0.1.1', '10.0.1.2'"));
+    let auto = role(&["app"], true);
+    assert_eq!(lines(&one, &two, &auto), ["+ app gains 10.0.1.2"]);
+    assert_eq!(lines(&two, &one, &auto), ["- app loses 10.0.1.2"]);
+    // A role that the file names is the whole server.
+    assert_eq!(lines(&one, &two, &role(&["app"], false)), [""; 0]);
+}
+
+#[test]
+fn of_a_set_that_was_not_read_nobody_knows_the_members_but_that_it_is_gone() {
+    let role = role(&["app"], false);
+    let of = |member: &str, allows: &[String]| {
+        policy(&format!("[tiers]\nweb = ['{member}']\napp = ['10.0.1.1']\n{}", allows.concat()))
+    };
+    let web = [allow("'web'", "'app'", "'tcp/80'")];
+    let mut before = compiled(&of("10.0.0.1", &web), &role);
+    let table = before.table.as_mut().expect("a table");
+    table.sets.get_mut("web_v4").expect("the tier's").elements = Elements::Unread;
+    let told = |after: &Policy| -> Vec<String> {
+        let change = Change::of(&before, &compiled(after, &role));
+        let lines = change.words(after, &role, &users()).lines().into_iter();
+        lines.map(|line| line.text).collect()
+    };
+    assert_eq!(told(&of("10.0.0.7", &web)), [""; 0]);
+    let other = [allow("'10.7.0.1'", "'app'", "'tcp/80'")];
+    assert_eq!(
+        told(&of("10.0.0.7", &other)),
+        [
+            "app is now reachable from 10.7.0.1 on tcp/80  (x.toml:4)",
+            "app is no longer reachable from web on tcp/80"
+        ]
     );
 }
 

@@ -246,3 +246,14 @@ fn files_in_conf_d_that_nothing_includes_are_named() {
     assert_eq!(with("include = [\"conf.d/[a-d].toml\"]\n"), "");
     assert_eq!(with("include = [\"./conf.d/../conf.d/?.toml\"]\n"), "");
 }
+
+#[test]
+fn of_a_file_that_cannot_be_read_nobody_knows_what_it_includes() {
+    let text = format!("include = [\"all.toml\"]\n{GOOD}");
+    let directory = directory(&[("tierwall.toml", text.as_bytes())]);
+    fs::create_dir(directory.path().join("conf.d")).expect("a directory");
+    fs::write(directory.path().join("conf.d/a.toml"), "[services]\n").expect("a file");
+    let found = load_in(&directory, &UNCHECKED).diagnostics;
+    let codes: Vec<&str> = found.iter().map(|found| found.code).collect();
+    assert_eq!(codes, ["missing-file"]);
+}

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use tierwall_policy::{
     AsError, Diagnostics, HostAddress, Input, InputKind, Loaded, Origin, Policy, Role, Style,
-    check_size, load_text, resolve_users, role_of,
+    check_size, load_text, resolve_users, role_of, roles_by_network,
 };
 
 const TIERS: &str = r#"
@@ -134,6 +134,21 @@ fn a_neighbour_who_announces_a_prefix_chooses_no_role() {
     let role = role_of(&any, &addresses(&["advertised 2001:db8:1::77"]));
     assert_eq!((role.to_string().as_str(), role.auto), ("prefix", true));
     assert!(check_role(&any, &addresses(&["advertised 2001:db8:1::77"])).is_empty());
+}
+
+#[test]
+fn a_tier_that_only_the_network_gave_is_told_with_its_address() {
+    let told = |settings: &str, texts: &[&str]| -> Vec<String> {
+        let policy = policy(settings).policy.expect("a policy");
+        let given = roles_by_network(&policy, &addresses(texts));
+        given.iter().map(|(tier, address)| format!("{tier} by {address}")).collect()
+    };
+    let given = ["leased 10.0.0.5", "leased 10.0.1.9"];
+    assert_eq!(told("", &given), ["app by 10.0.1.9", "both by 10.0.0.5", "web by 10.0.0.5"]);
+    assert_eq!(told("", &["advertised 2001:db8::1"]), ["web by 2001:db8::1"]);
+    // Somebody set another address that puts the server there, or the role itself.
+    assert_eq!(told("", &["leased 10.0.1.9", "10.0.1.10"]), [""; 0]);
+    assert_eq!(told("role = \"app\"\n", &given), [""; 0]);
 }
 
 #[test]

@@ -62,6 +62,18 @@ fn a_session_is_let_in_by_an_allow_that_has_a_place() {
     );
 }
 
+/// A VRF has addresses of its own, which may be others' elsewhere. Of IPv4 the kernel sees to it.
+#[test]
+fn an_own_address_from_outside_is_no_peer_but_in_a_vrf() {
+    let own = "[[allow]]\nfrom = \"app\"\nto = \"app\"\nservice = \"tcp/80\"\n";
+    let (policy, ruleset) = judged(&format!("{POLICY}{own}"));
+    let judge = Judge::new(&policy, &ruleset);
+    let first = opening(Hook::Input, "[2001:db8::20]:50000", "[2001:db8::20]:80");
+    let outside = Packet { interface: 2, is_from_own: true, ..first };
+    assert!(judge.rule_on(&outside).is_denied());
+    assert!(!judge.rule_on(&Packet { is_in_vrf: true, ..outside }).is_denied());
+}
+
 /// As sshd has them, whose socket is of both families.
 #[test]
 fn a_mapped_address_is_an_ipv4_address() {

@@ -74,10 +74,14 @@ fn thousands_of_unknown_names() {
         writeln!(text, "known{index:04} = [\"10.{}.{}.0/24\"]", index / 250, index % 250)
             .expect("a string takes all");
     }
+    text += "[services]\n";
+    for index in 0..2000 {
+        writeln!(text, "service{index:04} = \"tcp/{}\"", 1 + index).expect("a string takes all");
+    }
     for index in 0..2000 {
         write!(
             text,
-            "[[allow]]\nfrom = \"knowm{index:04}\"\nto = \"app\"\nservice = \"s{index}\"\n"
+            "[[allow]]\nfrom = \"knowm{index:04}\"\nto = \"app\"\nservice = \"servise{index:04}\"\n"
         )
         .expect("a string takes all");
     }
@@ -86,14 +90,14 @@ fn thousands_of_unknown_names() {
     within(Duration::from_secs(1), "4000 unknown names", start);
     assert_eq!(diagnostics.len(), 101);
     let told: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-    assert_eq!(told[0], "x.toml:2005:8: error: no tier is named `knowm0000`");
+    assert_eq!(told[0], "x.toml:4006:8: error: no tier is named `knowm0000`");
     assert!(
         diagnostics
             .iter()
             .take(50)
             .any(|one| { one.hint.as_deref() == Some("did you mean `known0000`?") })
     );
-    assert_eq!(told[100], "x.toml:2205:8: error: and 3900 more errors");
+    assert_eq!(told[100], "x.toml:4206:8: error: and 3900 more errors");
 }
 
 #[test]

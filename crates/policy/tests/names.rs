@@ -276,11 +276,11 @@ proptest! {
                 ]),
                 1..8,
             )
-            .prop_map(|parts| parts.concat()),
+            .prop_map(|parts| parts.concat())
+            .prop_filter("a name", |name| !name.trim().is_empty()),
             2..8,
         ),
     ) {
-        let names: Vec<String> = names.into_iter().filter(|name| !name.trim().is_empty()).collect();
-        hold_to(&policy_of(&names));
+        hold_to(&policy_of(&Vec::from_iter(names)));
     }
 }

@@ -3,10 +3,11 @@
 
 use rustix::fs::{Mode, XattrFlags, mkfifoat, setxattr};
 use std::fs::{self, Permissions};
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use tierwall_policy::{Loaded, Options, Style, load};
+use tierwall_policy::{HostAddress, Loaded, Options, Style, check_role, load, role_of};
 
 const CHECKED: Options = Options { check_permissions: true, strict: false, warn_unseen: false };
 const UNCHECKED: Options = Options { check_permissions: false, ..CHECKED };
@@ -188,6 +189,27 @@ fn the_policy_itself_and_what_it_includes_are_judged_alike() {
 }
 
 #[test]
+fn the_file_of_the_role_is_judged_alike() {
+    let site = Site::new("web.list");
+    site.write("web.list", "10.0.0.1\n");
+    site.write("roles/role", "web\n");
+    let text = fs::read_to_string(site.path("tierwall.toml")).expect("the policy");
+    site.write("tierwall.toml", &format!("role = {{ file = \"roles/role\" }}\n{text}"));
+    site.trusted();
+    site.mode("roles", 0o777);
+    assert!(
+        site.refused_where_checked()
+            .contains("everybody can write the directory /etc/tierwall/roles")
+    );
+    site.mode("roles", 0o755);
+    site.mode("roles/role", 0o666);
+    assert!(site.refused_where_checked().contains("roles/role may be written by everybody"));
+    site.mode("roles/role", 0o644);
+    site.owner("roles/role", STRANGER, 0);
+    assert!(site.refused_where_checked().contains("roles/role belongs to user 4242"));
+}
+
+#[test]
 fn a_way_that_leads_nowhere_is_missing() {
     for place in ["gone/web.list", "tierwall.toml/web.list", "dangling"] {
         let site = Site::new(place);
@@ -205,9 +227,12 @@ fn no_line_is_shown_of_a_file_that_others_may_not_read() {
     let secret = "root:$y$j9T$secret:19000:0:99999:7:::\n";
     elsewhere.write("shadow", secret);
     elsewhere.mode("shadow", 0o640);
-    let of = |text: &str| {
+    // One by one: a file that is concealed is so by all its names.
+    let of = |text: &str, name: &str| {
         let site = Site::new("web.list");
-        symlink(elsewhere.path("shadow"), site.path("web.list")).expect("a link");
+        site.write("web.list", "10.0.0.1\n");
+        let _ = fs::remove_file(site.path(name));
+        symlink(elsewhere.path("shadow"), site.path(name)).expect("a link");
         let policy = fs::read_to_string(site.path("tierwall.toml")).expect("the policy");
         site.write("tierwall.toml", &format!("{text}{policy}"));
         let loaded = site.load(&CHECKED);
@@ -218,8 +243,25 @@ fn no_line_is_shown_of_a_file_that_others_may_not_read() {
         let path = site.directory.path().to_str().expect("a plain name");
         told.replace(path, "/etc/tierwall")
     };
-    insta::assert_snapshot!("secret-list", of(""));
-    insta::assert_snapshot!("secret-include", of("include = [\"web.list\"]\n"));
+    insta::assert_snapshot!("secret-list", of("", "web.list"));
+    insta::assert_snapshot!("secret-include", of("include = [\"more.toml\"]\n", "more.toml"));
+    insta::assert_snapshot!("secret-role", of("role = { file = \"role\" }\n", "role"));
+    // Nor later, of one that is good.
+    elsewhere.write("shadow", "web # secret\n");
+    elsewhere.mode("shadow", 0o640);
+    let site = Site::new("web.list");
+    site.write("web.list", "10.0.0.1\n");
+    symlink(elsewhere.path("shadow"), site.path("role")).expect("a link");
+    let policy = fs::read_to_string(site.path("tierwall.toml")).expect("the policy");
+    site.write("tierwall.toml", &format!("role = {{ file = \"role\" }}\n{policy}"));
+    let loaded = site.load(&CHECKED);
+    let policy = loaded.policy.expect("a good policy");
+    let own: Vec<HostAddress> = vec![IpAddr::from([10, 9, 9, 9]).into()];
+    let mut found = check_role(&policy, &role_of(&policy, &own), &own);
+    loaded.sources.illustrate(&mut found);
+    let told = found.render(Style::Plain);
+    assert!(told.contains("role:1:1") && !told.contains("secret"), "{told}");
+    elsewhere.write("shadow", secret);
     elsewhere.mode("shadow", 0o644);
     let site = Site::new("web.list");
     symlink(elsewhere.path("shadow"), site.path("web.list")).expect("a link");

@@ -377,6 +377,15 @@ fn members_of_the_group_may_ask_and_change_nothing() {
         assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
         assert!(code == 0 || said.contains("only root may change anything"), "{said}");
     }
+    // Of a bad file they hear where, and not a word of it.
+    server.replace("tierwall.toml", format!("{POLICY}\n[tiers.secret\n")).unwrap();
+    let told = |output: Output| String::from_utf8(output.stdout).unwrap();
+    let start = Instant::now();
+    while !told(server.tierwall(&["status"]).unwrap()).contains("secret") {
+        assert!(start.elapsed() < Duration::from_secs(30), "the mistake isn't told");
+    }
+    let places = told(as_nobody(&server, &["status"]));
+    assert!(places.contains("error: syntax") && !places.contains("secret"), "{places}");
     daemon.stop().unwrap();
 }
 

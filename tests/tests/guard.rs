@@ -3,7 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tierwall_tests::site::{ADMIN, OTHER, Site, policy};
 
@@ -98,6 +103,14 @@ fn who_is_not_there_is_not_guarded_nor_what_is_no_administration() {
 fn an_edit_of_what_is_guarded_locks_nobody_out() {
     let site = Site::new(&only_for("admin"));
     let daemon = site.server.start(&[]).unwrap();
+    // The new list goes for what the same text closes.
+    let web = site.session("other", 80);
+    let guarded = only_for("admin").replace("tcp/80", "tcp/81");
+    let guarded = format!("{guarded}[guard]\nservices = [\"tcp/22\", \"tcp/80\"]\n");
+    site.server.replace("tierwall.toml", guarded).unwrap();
+    let (code, told) = site.tierwall(&["reload"]);
+    assert!(code == 6 && told.contains("port 80"), "{code}: {told}");
+    drop(web);
     let _session = site.session("admin", 22);
     let closed = only_for("10.0.0.99");
     for services in ["", "\"tcp/80\""] {
@@ -159,6 +172,18 @@ fn both(members: &str) -> String {
     policy(ADMIN).replace(&format!("\"{ADMIN}\""), members)
 }
 
+/// Runs `tierwall` as `sudo` does: the connection is in the environment of who started it.
+fn run_below(site: &Site, connection: &str, arguments: &[&str]) -> (i32, String) {
+    let inner = site.server.tierwall_command().unwrap();
+    let mut outer = Command::new("sh");
+    outer.args(["-c", "unset SSH_CONNECTION; \"$@\"; exit $?", "sh"]);
+    outer.arg(inner.get_program()).args(inner.get_args()).args(arguments);
+    outer.env("SSH_CONNECTION", connection);
+    let output = site.server.run(&mut outer).unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+}
+
 #[test]
 fn a_member_vetoes_its_removal_by_no_connection() {
     let (admin, two) = (format!("\"{ADMIN}\""), format!("\"{ADMIN}\", \"{OTHER}\""));
@@ -166,7 +191,8 @@ fn a_member_vetoes_its_removal_by_no_connection() {
     let daemon = site.server.start(&[]).unwrap();
     let own = site.session("admin", 22);
     let _bare = site.session("other", 22);
-    // Who asks is known by their connection: the other one has no say, and is named.
+    site.log_in("4", OTHER);
+    // Nobody asks, and only who is removed has a say: that one is named.
     let out = format!("{}[guard]\nservices = [\"tcp/22\"]\n", both(&admin));
     site.server.replace("tierwall.toml", &out).unwrap();
     let status =
@@ -176,13 +202,16 @@ fn a_member_vetoes_its_removal_by_no_connection() {
     assert!(log.contains("shut-out") || log.contains("could not reconnect"), "{log}");
     assert!(!site.is_let_in("other") && site.is_let_in("admin"));
 
-    // The same by a command.
+    // The same by a command: who asks is known by their connection.
+    std::fs::remove_file(site.server.path("host/run/systemd/sessions/4")).unwrap();
     assert_eq!(site.tierwall(&["member", "add", "admin", OTHER]).0, 0);
     let _bare = site.session("other", 22);
     let remove = ["member", "remove", "admin", OTHER];
     let (code, told) = site.tierwall(&remove);
     assert!(code == 6 && told.contains(OTHER), "any may be the asker's: {code}: {told}");
-    let (code, told) = site.tierwall_in(&own, &remove);
+    let (code, told) = run_below(&site, &format!("{ADMIN} 1 10.0.1.20 22"), &remove);
+    assert!(code == 6 && told.contains(OTHER), "no such one is open: {code}: {told}");
+    let (code, told) = run_below(&site, &own.ends(), &remove);
     assert_eq!(code, 0, "{told}");
     assert!(told.contains(OTHER) && told.contains("could not reconnect"), "{told}");
     assert!(!site.is_let_in("other"));
@@ -231,6 +260,21 @@ fn without_an_asker_those_decide_who_logged_in_or_are_old() {
     edit(OTHER);
     let status = site.status_when(|status| status["refused"].is_string());
     assert!(status["refused"].as_str().unwrap().contains(ADMIN), "{status}");
+    daemon.stop().unwrap();
+}
+
+/// A signal comes from somebody, whoever that is.
+#[test]
+fn who_sends_a_signal_may_be_in_by_any_session() {
+    let site = Site::new(&only_for("admin"));
+    let daemon = site.server.start(&[]).unwrap();
+    let _session = site.session("admin", 22);
+    site.server.replace("tierwall.toml", only_for(OTHER)).unwrap();
+    site.status_when(|status| status["waiting"] != Value::Array(vec![]));
+    daemon.signal(Signal::SIGHUP).unwrap();
+    let status = site.status_when(|status| status["refused"].is_string());
+    assert!(status["refused"].as_str().unwrap().contains(ADMIN), "{status}");
+    assert!(site.is_let_in("admin"));
     daemon.stop().unwrap();
 }
 
@@ -453,6 +497,13 @@ fn a_text_that_takes_the_last_way_in_is_refused_until_somebody_insists() {
     let (code, told) = site.tierwall(&["rollback"]);
     assert_eq!(code, 6, "{told}");
     assert!(told.contains("last way in"), "{told}");
+    // What a pending change may be rolled back to is one as long as nobody confirms.
+    site.server.replace("tierwall.toml", &closed).unwrap();
+    let (code, told) = site.tierwall(&["reload", "--force", "--confirm", "60m"]);
+    assert_eq!(code, 0, "{told}");
+    site.server.replace("tierwall.toml", closed.replace("tcp/80", "tcp/81")).unwrap();
+    let (code, told) = site.tierwall(&["reload", "--replace"]);
+    assert!(code == 6 && told.contains("last way in"), "{code}: {told}");
     daemon.stop().unwrap();
 }
 
@@ -471,8 +522,14 @@ fn the_last_way_in_may_go_by_members_at_a_start_and_where_nobody_has_to_get_in()
     assert_eq!(code, 0, "{told}");
     assert!(!site.is_let_in("admin"));
     assert!(site.status()["warnings"].to_string().contains("no allow lets anybody in"));
+    let (_, told) = site.tierwall(&["check"]);
+    assert!(told.contains("no allow lets anybody in"), "{told}");
     // A member by command is a way in.
     assert_eq!(site.tierwall(&["member", "add", "admin", ADMIN]).0, 0);
+    let more = policy("", "tcp/22").replace("tcp/80", "tcp/81");
+    site.server.replace("tierwall.toml", more).unwrap();
+    let (code, told) = site.tierwall(&["reload"]);
+    assert_eq!(code, 0, "{told}");
     site.server.replace("tierwall.toml", policy("", "tcp/23")).unwrap();
     let status = site.status_when(|status| status["refused"].is_string());
     assert!(status["refused"].as_str().unwrap().contains("last way in"), "{status}");
@@ -492,7 +549,7 @@ fn the_last_way_in_may_go_by_members_at_a_start_and_where_nobody_has_to_get_in()
     site.server.replace("tierwall.toml", policy(&admin, "tcp/23")).unwrap();
     let daemon = site.server.start(&[]).unwrap();
     assert!(!site.is_let_in("admin"));
-    assert!(daemon.log().contains("no allow lets anybody in"), "{}", daemon.log());
+    assert!(site.status()["warnings"].to_string().contains("no allow lets anybody in"));
     daemon.stop().unwrap();
 }
 
@@ -554,6 +611,19 @@ fn sshd_on_a_port_that_is_not_guarded_is_warned_of() {
     let (code, told) = site.tierwall_in(&own, &["reload"]);
     assert!(code == 0 && told.contains("sshd listens on tcp/22,"), "{told}");
     daemon.stop().unwrap();
+
+    // Root sees whose a listener is: a process of that name holds this one.
+    let bound = site.server.host().namespace.run(|| TcpListener::bind("0.0.0.0:2222").unwrap());
+    let mut sshd = Command::new("sh");
+    sshd.args(["-c", "printf sshd >/proc/$$/comm; echo; read end"]).stderr(OwnedFd::from(bound));
+    let mut sshd = sshd.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    BufReader::new(sshd.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let (code, told) = site.tierwall(&["check"]);
+    assert!(code == 0 && warned(&told), "{told}");
+    drop(sshd.stdin.take());
+    sshd.wait().unwrap();
+    let (_, told) = site.tierwall(&["check"]);
+    assert!(!warned(&told), "{told}");
 }
 
 #[test]

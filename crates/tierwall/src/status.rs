@@ -284,3 +284,14 @@ pub(crate) fn in_words(seconds: u64) -> String {
         _ => format!("{} days", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn a_time_of_any_number_is_told() {
+        assert_eq!(utc(1_767_322_984), "2026-01-02T03:03:04Z");
+        assert_eq!(utc(u64::MAX), "9999-12-31T23:59:59Z");
+    }
+}

@@ -109,7 +109,8 @@ mod tests {
         let (now, minute) = (Instant::now(), Duration::from_secs(60));
         let role = Role { tiers: tiers(&["app", "db", "web", "gone"]), auto: true };
         let leaving = [("db".to_owned(), now + minute), ("gone".to_owned(), now)].into();
-        LastRole::new(&role, &leaving).save(&state).expect("written");
+        let mut record = LastRole::new(&role, &leaving);
+        record.save(&state).expect("written");
 
         let last = load(&state).expect("recorded");
         assert_eq!(last.tiers, role.tiers);
@@ -120,6 +121,9 @@ mod tests {
         assert_eq!(left["web"], now + GRACE);
         assert_eq!(last.leaving(&tiers(&["app"]), |tier| tier == "web", now).len(), 1);
         assert!(last.leaving(&role.tiers, |_| false, now).is_empty());
+        // A forged record gives no more than any tier has.
+        record.leaving.insert("db".into(), Deadline::after_time(10 * GRACE));
+        assert_eq!(record.leaving(&tiers(&["app"]), |_| false, now)["db"], now + GRACE);
     }
 
     #[test]

@@ -285,6 +285,13 @@ mod tests {
             record.save(&state).expect("written");
         };
         assert!(matches!(damaged(&far), Damage::Time));
+        for number in [0, HIGHEST + 1, u64::MAX] {
+            let forged = || {
+                let record = Record { generation: number, ..pending.record.clone() };
+                record.save(&state).expect("written");
+            };
+            assert!(matches!(damaged(&forged), Damage::Generation(found) if found == number));
+        }
     }
 
     #[test]

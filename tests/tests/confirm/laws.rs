@@ -141,6 +141,20 @@ fn a_member_that_a_pending_change_took_out_stays_out_over_a_crash_and_a_confirma
 }
 
 #[test]
+fn a_member_whose_removal_was_confirmed_stays_out_over_a_crash() {
+    let (site, daemon) = in_two_tiers(super::LONG);
+    let _session = site.session("admin", 22);
+    let (code, told) = site.tierwall(&["member", "remove", "admin", ADMIN]);
+    assert!(code == 0 && told.contains("waits to be confirmed"), "{told}");
+    assert_eq!(site.tierwall(&["confirm", "--force"]).0, 0);
+    daemon.kill().unwrap();
+    let daemon = site.server.start(&[]).unwrap();
+    let (_, told) = site.tierwall(&["member", "list"]);
+    assert_eq!(told.matches(ADMIN).count(), 1, "{told}");
+    daemon.stop().unwrap();
+}
+
+#[test]
 fn a_change_is_rolled_back_on_time_while_the_disk_hangs() {
     let site = Site::new(&ruled(&policy(ADMIN), SHORT));
     let daemon = site.server.start(&[]).unwrap();

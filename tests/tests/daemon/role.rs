@@ -84,6 +84,9 @@ fn a_server_in_no_tier_has_the_default_drop_until_its_address_comes() {
             assert!(told.contains("this server is in no tier"), "{told}");
             assert!(told.contains("10.10.7.7, 2001:db8::7"), "{told}");
         }
+        let is_loud = |line: &str| line.contains("ERROR") && line.contains("is in no tier");
+        assert!(daemon.log().lines().any(is_loud), "{}", daemon.log());
+        assert!(daemon.log().contains("IN NO TIER"), "the line for the service manager");
         // Whoever reloads is told as well.
         let reload = server.tierwall(&["reload"]).unwrap();
         assert!(reload.status.success(), "{}", stderr(&reload));

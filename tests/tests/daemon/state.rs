@@ -44,6 +44,16 @@ fn one_that_cannot_be_made() {
     fs::remove_dir(server.state_directory()).unwrap();
     fs::write(server.state_directory(), "").unwrap();
     enforces_and_warns(&server, "can't use the state directory; going on without");
+    let daemon = server.start(&[]).unwrap();
+    let told = server.tierwall(&["status"]).unwrap().stdout;
+    let told = String::from_utf8(told).unwrap();
+    for part in [
+        "the state directory can't be written for",
+        "a restart or reboot applies the policy files as they are, held back or not",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    daemon.stop().unwrap();
 }
 
 #[test]
@@ -93,6 +103,24 @@ fn forged_times_and_numbers_are_no_way_to_stop_it() {
     let listing = kernel(&server).listing;
     assert!(listing.contains("allow web -> app tcp/8080") && listing.contains("10.10.9.9"));
     daemon.stop().unwrap();
+
+    // Numbers go on from those that are there.
+    let list = state.join("history/generations.json");
+    let marker = server.runtime_directory().join("generation");
+    let listed = fs::read_to_string(&list).unwrap();
+    let forged = listed.replacen("\"number\": 1,", &format!("\"number\": {},", u64::MAX), 1);
+    assert_ne!(listed, forged);
+    for (path, text, port) in [(list, forged, 81), (marker, u64::MAX.to_string(), 82)] {
+        fs::write(path, text).unwrap();
+        let edited = super::POLICY.replace("8080", &format!("80{port}"));
+        let daemon = server.start(&[]).unwrap();
+        server.write("tierwall.toml", edited).unwrap();
+        for arguments in [&["reload"][..], &["history"]] {
+            let output = server.tierwall(arguments).unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        daemon.stop().unwrap();
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::listing::Listing;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use tierwall_tests::server::Server;
 
 const POLICY: &str = r#"
@@ -56,7 +57,7 @@ fn append(server: &Server) -> File {
 #[test]
 fn a_list_that_is_emptied_stays_until_somebody_reloads() {
     let server = server("10.0.7.1\n10.0.7.3\n");
-    let daemon = start(&server);
+    let daemon = server.start(&["--group", "daemon"]).unwrap();
     let both = ["10.0.7.1", "10.0.7.3"];
     web_becomes(&server, &both);
     // Taking out one of two is no accident.
@@ -75,6 +76,17 @@ fn a_list_that_is_emptied_stays_until_somebody_reloads() {
     let told = server.tierwall(&["status"]).unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
     assert!(told.contains("held: the list") && told.contains("is empty"), "{told}");
+    // Who may ask for the status needn't be able to read the list.
+    let told = server.tierwall_in_group("daemon", &["status"]).unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("is empty; its 2 members stay") && !told.contains("10.0.7."), "{told}");
+    // Nor is it taken by who only looks.
+    assert!(tierwall_ok(&server, &["plan"]).contains("loses"));
+    // Nor by who has the files take over a member.
+    tierwall_ok(&server, &["member", "add", "admin", "10.0.0.7"]);
+    tierwall_ok(&server, &["member", "promote", "admin", "10.0.0.7"]);
+    held(&server, "is empty");
+    assert_eq!(elements(&server, "web_v4"), both);
     // Other edits apply meanwhile.
     rename(&server, "tierwall.toml", &POLICY.replace("10.0.0.5", "10.0.0.6"));
     eventually("the edit applies", || {
@@ -249,7 +261,9 @@ fn a_list_under_a_lease_is_read_when_that_is_given_back() {
 fn a_first_start_waits_for_a_writer_and_takes_nothing_that_is_cut_off() {
     let server = server("10.0.7.1");
     let mut writer = append(&server);
+    let begun = Instant::now();
     let ended = server.tierwalld(&[]).unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(2), "it didn't wait");
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(3), "{told}");
     assert!(told.contains("web.list is still being written"), "{told}");

@@ -129,8 +129,12 @@ fn who_is_slow_keeps_nobody_waiting() {
         let (head, _) = get(host, local(PORT), "GET /metrics");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     };
-    let silent: Vec<TcpStream> = (0..50).map(|_| connect(host, local(PORT))).collect();
+    let mut silent: Vec<TcpStream> = (0..50).map(|_| connect(host, local(PORT))).collect();
     is_answered();
+    // Whose place somebody else has by now isn't served any more, not even with an error.
+    let mut told = Vec::new();
+    silent.remove(0).read_to_end(&mut told).unwrap();
+    assert!(told.is_empty(), "{}", String::from_utf8_lossy(&told));
     assert_eq!(status(&server)["generation"], 1);
     assert!(server.tierwall(&["member", "add", "peers", "10.0.0.40"]).unwrap().status.success());
     // Nor do those that only begin to ask; their time is over although something came.

@@ -94,3 +94,34 @@ fn asker(asked: &Asked, open: &BTreeSet<Session>, logins: &Path) -> Asker {
         None => Asker::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::{Connection, Origin};
+
+    #[test]
+    fn who_asks_is_known_by_their_connection_or_else_by_their_login() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let sessions = root.path().join("run/systemd/sessions");
+        std::fs::create_dir_all(&sessions).expect("made");
+        let remote = "REMOTE=1\nCLASS=user\nREMOTE_HOST=10.0.0.5\n";
+        for (name, text) in [("3", remote), ("4", "REMOTE=0\nCLASS=user\n")] {
+            std::fs::write(sessions.join(name), text).expect("written");
+        }
+        let end = |text: &str| text.parse().expect("an address and a port");
+        let [first, second] = ["10.0.0.5:1", "10.0.0.6:1"]
+            .map(|peer| Connection { peer: end(peer), local: end("10.0.0.1:22") });
+        let session = |one: &Connection| Session::new(one.peer, one.local);
+        let open = [session(&first), session(&second)].into();
+        let asks = |name: Option<&str>, over: Option<Connection>| {
+            let origin = Origin { session: name.map(Into::into), ..Origin::default() };
+            asker(&Asked { by: None, origin, over }, &open, root.path())
+        };
+        assert_eq!(asks(Some("3"), None), Asker::In([session(&first)].into()));
+        assert_eq!(asks(Some("4"), None), Asker::Local);
+        assert_eq!(asks(Some("5"), None), Asker::Unknown);
+        assert_eq!(asks(None, None), Asker::Unknown);
+        assert_eq!(asks(Some("3"), Some(second)), Asker::In([session(&second)].into()));
+    }
+}

@@ -1,34 +1,12 @@
 //! T19: connections that connection tracking forgot, and packets within none.
 
 use super::packet::Path::{In, Out};
-use super::packet::{ACK, Addresses, Packet, SYN, V4, V6, send, tcp, udp};
-use super::stage::{CLOSED, Enforced, STRANGERS, Stage, play};
-use super::wire::{ARRIVED, Heard};
-use nix::unistd::{Uid, setfsuid};
+use super::packet::{ACK, BOTH, Packet, SYN, V4, send, tcp, udp};
+use super::sockets::{ROOT, bind, connect};
+use super::stage::{CLOSED, Enforced, ONE_PORT_EACH, SOMEBODY, STRANGERS, Stage, play};
+use super::wire::Heard;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use tierwall_tests::network::Host;
-
-/// The peer may open port 7000 here, and this server port 7001 there, and 7002 for one user.
-const ONE_PORT_EACH: &str = r#"
-role = "server"
-[tiers]
-server = ["10.0.0.1", "fd00::1"]
-peer = ["10.0.0.2", "fd00::2"]
-[[allow]]
-from = "peer"
-to = "server"
-service = ["tcp/7000", "udp/7000"]
-[[allow]]
-from = "server"
-to = "peer"
-service = ["tcp/7001", "udp/7001"]
-[[allow]]
-from = "server"
-to = "peer"
-service = "tcp/7002"
-user = 65534
-"#;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 /// The same by whole protocols, and under the server's addresses.
 const EVERYTHING_EACH: &str = r#"
@@ -45,19 +23,6 @@ from = "server"
 to = "peer"
 service = "any"
 "#;
-
-const BOTH: [Addresses; 2] = [V4, V6];
-
-/// A connection from `opener` to a port of `target`: first the opener's end.
-fn connect(opener: &Host, target: &Host, address: IpAddr, port: u16) -> (TcpStream, TcpStream) {
-    let listener = target.namespace.run(|| TcpListener::bind((address, port))).unwrap();
-    let opened = opener.namespace.run(|| TcpStream::connect((address, port))).unwrap();
-    let accepted = listener.accept().unwrap().0;
-    for stream in [&opened, &accepted] {
-        stream.set_read_timeout(Some(ARRIVED)).unwrap();
-    }
-    (opened, accepted)
-}
 
 fn says(from: &mut TcpStream, to: &mut TcpStream) -> Result<(), String> {
     from.write_all(b"hello").map_err(|error| format!("write: {error}"))?;
@@ -82,10 +47,10 @@ fn t19_forgotten_connections_go_on_whoever_speaks_first() {
         let enforced = stage.enforce(policy);
         let (server, peer) = (enforced.stage.server(), enforced.stage.peer());
         for addresses in BOTH {
-            let (mut theirs, mut ours) = connect(peer, server, addresses.server, 7000);
+            let (mut theirs, mut ours) = connect((peer, ROOT), server, addresses.server, 7000);
             goes_on(&enforced, &mut ours, &mut theirs);
             goes_on(&enforced, &mut theirs, &mut ours);
-            let (mut ours, mut theirs) = connect(server, peer, addresses.peer, 7001);
+            let (mut ours, mut theirs) = connect((server, ROOT), peer, addresses.peer, 7001);
             goes_on(&enforced, &mut theirs, &mut ours);
             goes_on(&enforced, &mut ours, &mut theirs);
         }
@@ -109,7 +74,7 @@ fn t19_forgotten_connections_go_on_where_only_one_side_is_enforced() {
         let (server, peer) = (enforced.stage.server(), enforced.stage.peer());
         let (opener, target, address) =
             if server_speaks { (peer, server, V4.server) } else { (server, peer, V4.peer) };
-        let (mut opened, mut accepted) = connect(opener, target, address, 7005);
+        let (mut opened, mut accepted) = connect((opener, ROOT), target, address, 7005);
         goes_on(&enforced, &mut accepted, &mut opened);
     }
 }
@@ -120,15 +85,7 @@ fn t19_a_forgotten_connection_of_a_user_goes_on() {
     let enforced = stage.enforce(ONE_PORT_EACH);
     let (server, peer) = (enforced.stage.server(), enforced.stage.peer());
     for addresses in BOTH {
-        let listener = peer.namespace.run(|| TcpListener::bind((addresses.peer, 7002))).unwrap();
-        let mut ours = server.namespace.run(|| {
-            setfsuid(Uid::from_raw(65534));
-            TcpStream::connect((addresses.peer, 7002)).unwrap()
-        });
-        let mut theirs = listener.accept().unwrap().0;
-        for stream in [&ours, &theirs] {
-            stream.set_read_timeout(Some(ARRIVED)).unwrap();
-        }
+        let (mut ours, mut theirs) = connect((server, SOMEBODY), peer, addresses.peer, 7002);
         goes_on(&enforced, &mut theirs, &mut ours);
     }
 }
@@ -235,13 +192,8 @@ fn t19_a_program_answers_late() {
     let mut stage = Stage::new();
     let enforced = stage.enforce(ONE_PORT_EACH);
     for addresses in BOTH {
-        let bind = |host: &Host, address: IpAddr, port: u16| {
-            let socket = host.namespace.run(|| UdpSocket::bind((address, port))).unwrap();
-            socket.set_read_timeout(Some(ARRIVED)).unwrap();
-            socket
-        };
-        let service = bind(enforced.stage.server(), addresses.server, 7000);
-        let client = bind(enforced.stage.peer(), addresses.peer, 4009);
+        let service = bind(enforced.stage.server(), ROOT, addresses.server, 7000);
+        let client = bind(enforced.stage.peer(), ROOT, addresses.peer, 4009);
         client.send_to(b"?", service.local_addr().unwrap()).unwrap();
         let (_, asked_by): (usize, SocketAddr) = service.recv_from(&mut [0; 8]).unwrap();
         enforced.stage.server().namespace.forget_connections().unwrap();

@@ -1,45 +1,30 @@
 //! T13 to T15: the policy's allows, and DHCP.
 
 use super::packet::Path::{In, Out, Within};
-use super::packet::{LINK_LOCAL, SYN, V4, V6, send, tcp, udp, udp_lite};
-use super::stage::{CLOSED, OPEN, STRANGERS, Stage, Step, play};
+use super::packet::{BOTH, LINK_LOCAL, SYN, V4, V6, send, tcp, udp, udp_lite};
+use super::stage::{CLOSED, ONE_PORT_EACH, OPEN, STRANGERS, Stage, Step, play};
 use super::wire::ARRIVED;
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, UdpSocket};
 
-const ALLOWS: &str = r#"
-role = "server"
-[tiers]
-server = ["10.0.0.1", "fd00::1"]
-peer = ["10.0.0.2", "fd00::2"]
-[[allow]]
-from = "peer"
-to = "server"
-service = ["tcp/80", "udp/53"]
-[[allow]]
-from = "server"
-to = "peer"
-service = ["tcp/25", "udp/123"]
-"#;
-
 #[test]
 fn t13_allows_let_through_what_they_say() {
     let mut steps: Vec<Step> = Vec::new();
-    for (addresses, stranger) in [V4, V6].into_iter().zip(STRANGERS) {
+    for (addresses, stranger) in BOTH.into_iter().zip(STRANGERS) {
         steps.extend([
-            send(In, addresses, tcp(4000, 80, SYN)).passes(),
-            send(In, addresses, udp(4000, 53)).passes(),
-            send(In, addresses, tcp(4000, 25, SYN)).denied(),
-            send(In, addresses, udp(4000, 123)).denied(),
-            send(In, addresses, tcp(4000, 80, SYN)).from(stranger).denied(),
-            send(In, addresses, udp(4000, 53)).from(stranger).denied(),
-            send(Out, addresses, tcp(4001, 25, SYN)).passes(),
-            send(Out, addresses, udp(4001, 123)).passes(),
-            send(Out, addresses, tcp(4001, 80, SYN)).denied(),
-            send(Out, addresses, udp(4001, 53)).denied(),
+            send(In, addresses, tcp(4000, 7000, SYN)).passes(),
+            send(In, addresses, udp(4000, 7000)).passes(),
+            send(In, addresses, tcp(4000, 7001, SYN)).denied(),
+            send(In, addresses, udp(4000, 7001)).denied(),
+            send(In, addresses, tcp(4000, 7000, SYN)).from(stranger).denied(),
+            send(In, addresses, udp(4000, 7000)).from(stranger).denied(),
+            send(Out, addresses, tcp(4001, 7001, SYN)).passes(),
+            send(Out, addresses, udp(4001, 7001)).passes(),
+            send(Out, addresses, tcp(4001, 7000, SYN)).denied(),
+            send(Out, addresses, udp(4001, 7000)).denied(),
         ]);
     }
-    play(ALLOWS, &steps);
+    play(ONE_PORT_EACH, &steps);
 }
 
 #[test]

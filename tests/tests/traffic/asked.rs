@@ -1,15 +1,11 @@
 //! T20: UDP that some users may send.
 
 use super::packet::Path::Out;
-use super::packet::{Addresses, V4, V6, send, udp};
-use super::stage::{Enforced, Stage};
-use super::wire::ARRIVED;
-use nix::unistd::{Uid, setfsuid};
+use super::packet::{Addresses, BOTH, V4, send, udp};
+use super::sockets::{ROOT, bind};
+use super::stage::{Enforced, SOMEBODY, Stage};
 use std::io::ErrorKind;
-use std::net::{IpAddr, UdpSocket};
-use std::thread;
-use std::time::{Duration, Instant};
-use tierwall_tests::network::Host;
+use std::net::UdpSocket;
 
 /// Root may send to port 7001 there, everybody to port 7002, and the peer may ask port 7000 here.
 const OF_ROOT: &str = r#"
@@ -32,28 +28,6 @@ to = "server"
 service = "udp/7000"
 "#;
 
-const SOMEBODY: u32 = 65534;
-
-/// A socket of that user's. One that was just closed may still be open for a moment in a process
-/// that another test starts, until that executes its program.
-fn bind(host: &Host, user: u32, address: IpAddr, port: u16) -> UdpSocket {
-    let start = Instant::now();
-    let socket = loop {
-        let socket = host.namespace.run(|| {
-            setfsuid(Uid::from_raw(user));
-            UdpSocket::bind((address, port))
-        });
-        match socket {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && start.elapsed() < ARRIVED => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            socket => break socket.unwrap(),
-        }
-    };
-    socket.set_read_timeout(Some(ARRIVED)).unwrap();
-    socket
-}
-
 /// There and back, twice: from then on it is established.
 fn exchange(one: &UdpSocket, other: &UdpSocket) {
     for _ in 0..2 {
@@ -75,10 +49,10 @@ fn t20_a_flow_is_its_users() {
     let mut stage = Stage::new();
     let mut enforced = stage.enforce(OF_ROOT);
     let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
-    for addresses in [V4, V6] {
+    for addresses in BOTH {
         let ours = |user| bind(&server, user, addresses.server, 4500);
-        let [bound, open] = [7001, 7002].map(|port| bind(&peer, 0, addresses.peer, port));
-        let root = ours(0);
+        let [bound, open] = [7001, 7002].map(|port| bind(&peer, ROOT, addresses.peer, port));
+        let root = ours(ROOT);
         exchange(&root, &bound);
         exchange(&root, &open);
         drop(root);
@@ -88,7 +62,7 @@ fn t20_a_flow_is_its_users() {
         // What everybody may goes on.
         exchange(&somebody, &open);
         drop(somebody);
-        exchange(&ours(0), &bound);
+        exchange(&ours(ROOT), &bound);
     }
     enforced.take(&[]);
 }
@@ -99,8 +73,8 @@ fn t20_answers_and_the_loopback_interface_are_not_asked() {
     let mut stage = Stage::new();
     let enforced = stage.enforce(OF_ROOT);
     let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
-    for addresses in [V4, V6] {
-        let asking = bind(&peer, 0, addresses.peer, 7001);
+    for addresses in BOTH {
+        let asking = bind(&peer, ROOT, addresses.peer, 7001);
         let asked = bind(&server, SOMEBODY, addresses.server, 7000);
         exchange(&asking, &asked);
         let inside = bind(&server, SOMEBODY, addresses.server, 7001);
@@ -125,8 +99,8 @@ fn t20_flows_end_with_the_allow_of_their_user() {
         let mut stage = Stage::new();
         let mut enforced = stage.enforce(OF_ROOT);
         let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
-        let root = bind(&server, 0, V4.server, 4500);
-        let bound = bind(&peer, 0, V4.peer, 7001);
+        let root = bind(&server, ROOT, V4.server, 4500);
+        let bound = bind(&peer, ROOT, V4.peer, 7001);
         exchange(&root, &bound);
         if *after == another_user {
             let told = planned(&enforced, after);
@@ -150,17 +124,17 @@ fn t20_flows_go_on_without_an_allow_that_names_users() {
         let mut stage = Stage::new();
         let mut enforced = stage.enforce(OF_ROOT);
         let (server, peer) = (enforced.stage.server().clone(), enforced.stage.peer().clone());
-        for addresses in [V4, V6] {
-            let bound = bind(&peer, 0, addresses.peer, 7001);
-            exchange(&bind(&server, 0, addresses.server, 4500), &bound);
+        for addresses in BOTH {
+            let bound = bind(&peer, ROOT, addresses.peer, 7001);
+            exchange(&bind(&server, ROOT, addresses.server, 4500), &bound);
         }
         let told = planned(&enforced, &after);
         assert!(told.contains("flows of user root to udp/7001 go on while packets pass"), "{told}");
         assert!(!told.contains("end at once"), "{told}");
         enforced.reload(&after);
-        let ends = [V4, V6].map(|addresses| {
-            let root = bind(&server, 0, addresses.server, 4500);
-            let bound = bind(&peer, 0, addresses.peer, 7001);
+        let ends = BOTH.map(|addresses| {
+            let root = bind(&server, ROOT, addresses.server, 4500);
+            let bound = bind(&peer, ROOT, addresses.peer, 7001);
             exchange(&root, &bound);
             (root, bound, addresses)
         });

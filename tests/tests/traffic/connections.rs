@@ -2,9 +2,9 @@
 
 use super::packet::Path::{In, Out, Within};
 use super::packet::{
-    ACK, Addresses, FIN, Packet, RST, SYN, V4, V6, error, icmp, icmpv6, send, tcp, udp,
+    ACK, Addresses, BOTH, FIN, Packet, RST, SYN, V4, V6, error, icmp, icmpv6, send, tcp, udp,
 };
-use super::stage::{CLOSED, OPEN, Stage, Step, play};
+use super::stage::{CLOSED, ONE_PORT_EACH, OPEN, Stage, Step, play};
 use nix::errno::Errno;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -13,24 +13,6 @@ use tierwall_tests::network::Host;
 use tierwall_tests::probe::{OPEN_LIMIT, Probe};
 use tierwall_tests::service::Service;
 use tierwall_tests::verdict::Verdict;
-
-/// The peer may open port 7000 here, and this server port 7001 there, by TCP and UDP.
-const ONE_PORT_EACH: &str = r#"
-role = "server"
-[tiers]
-server = ["10.0.0.1", "fd00::1"]
-peer = ["10.0.0.2", "fd00::2"]
-[[allow]]
-from = "peer"
-to = "server"
-service = ["tcp/7000", "udp/7000", "udp/69"]
-[[allow]]
-from = "server"
-to = "peer"
-service = ["tcp/7001", "udp/7001", "udp/69"]
-"#;
-
-const BOTH: [Addresses; 2] = [V4, V6];
 
 #[test]
 fn t01_established_connections_pass_both_ways() {

@@ -1,6 +1,7 @@
 //! The norm of docs/traffic.md with real packets: a test for each of its lines, named after it.
 //!
 //! - [`packet`]: packets made by hand
+//! - [`sockets`]: sockets of programs, of any user
 //! - [`wire`]: raw sockets that send them, and hear what was delivered
 //! - [`stage`]: what becomes of them without a policy and with one
 //!
@@ -21,6 +22,7 @@ mod own_source;
 #[allow(dead_code, reason = "the evaluator's test sends other kinds of packets")]
 mod packet;
 mod routed;
+mod sockets;
 mod stage;
 mod wire;
 

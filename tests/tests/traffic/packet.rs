@@ -66,6 +66,8 @@ pub(crate) const V6: Addresses = Addresses {
     far: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3)),
 };
 
+pub(crate) const BOTH: [Addresses; 2] = [V4, V6];
+
 pub(crate) const LINK_LOCAL: Addresses = Addresses {
     server: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
     peer: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)),

@@ -38,6 +38,31 @@ to = "any"
 service = "any"
 "#;
 
+/// The peer may open port 7000 here, and this server port 7001 there, by TCP and UDP, and port 7002 by
+/// TCP for [`SOMEBODY`]. Both may ask for files (TFTP).
+pub(crate) const ONE_PORT_EACH: &str = r#"
+role = "server"
+[tiers]
+server = ["10.0.0.1", "fd00::1"]
+peer = ["10.0.0.2", "fd00::2"]
+[[allow]]
+from = "peer"
+to = "server"
+service = ["tcp/7000", "udp/7000", "udp/69"]
+[[allow]]
+from = "server"
+to = "peer"
+service = ["tcp/7001", "udp/7001", "udp/69"]
+[[allow]]
+from = "server"
+to = "peer"
+service = "tcp/7002"
+user = 65534
+"#;
+
+/// A user who is not root.
+pub(crate) const SOMEBODY: u32 = 65534;
+
 /// What becomes of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fate {

@@ -129,6 +129,42 @@ fn t15_dhcpv6_passes_for_a_client() {
     play(CLOSED, &steps);
 }
 
+/// Five tiers to four that this server is in by its addresses: those are asked first, then the peer.
+const MANY: &str = r#"
+role = "auto"
+[tiers]
+one = ["10.0.0.1", "fd00::1"]
+two = ["10.0.0.1", "fd00::1"]
+three = ["10.0.0.1"]
+four = ["10.0.0.1", "fd00::1"]
+peer = ["10.0.0.2", "fd00::2"]
+[[allow]]
+name = "many"
+from = ["one", "two", "three", "four", "peer"]
+to = ["one", "two", "three", "four"]
+service = ["tcp/80", "udp/53"]
+"#;
+
+#[test]
+fn t13_many_tiers_to_many_pass_as_any_pair_would() {
+    let mut steps: Vec<Step> = Vec::new();
+    for (addresses, stranger) in [V4, V6].into_iter().zip(STRANGERS) {
+        steps.extend([
+            send(In, addresses, tcp(4000, 80, SYN)).passes(),
+            send(In, addresses, udp(4000, 53)).passes(),
+            send(In, addresses, udp(4001, 53)).from(stranger).denied(),
+            send(In, addresses, tcp(4001, 81, SYN)).denied(),
+        ]);
+    }
+    // An address of this server's that is in none of its tiers.
+    steps.push(send(In, LINK_LOCAL, udp(4002, 53)).from("fd00::2").denied());
+    let mut stage = Stage::new();
+    stage.rehearse(&steps);
+    let mut enforced = stage.enforce(MANY);
+    assert!(enforced.listing().contains("jump from.many"), "{}", enforced.listing());
+    enforced.take(&steps);
+}
+
 /// What `tierwall check` says of an allow of UDP-Lite: connection tracking takes its checksums for wrong
 /// where packets come from another host.
 #[test]

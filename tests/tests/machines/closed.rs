@@ -83,7 +83,14 @@ const CLOSED: [(&str, &[&str]); 3] = [
 const OPEN: [(&str, &[&str]); 6] = [
     (
         "READ",
-        &["/etc/passwd", "/etc/tierwall/own.list", "/srv/feeds/own.list", "/etc/ssh/sshd_config"],
+        &[
+            "/etc/passwd",
+            "/etc/tierwall/own.list",
+            "/srv/feeds/own.list",
+            "/etc/ssh/sshd_config",
+            "/etc/ssh/sshd_config.d",
+            "/run/systemd/sessions",
+        ],
     ),
     ("WRITE", &["/var/lib/tierwall/x", "/run/tierwall/x"]),
     (
@@ -97,7 +104,7 @@ const OPEN: [(&str, &[&str]); 6] = [
         ],
     ),
     ("DATAGRAM", &["/run/systemd/notify", "/run/systemd/journal/socket", "/dev/log"]),
-    ("LEASE", &["/srv/feeds/own.list"]),
+    ("LEASE", &["/srv/feeds/own.list", "/etc/tierwall/own.list"]),
     ("USERS", &["root", "www-data", "made-up"]),
 ];
 
@@ -125,6 +132,7 @@ fn stand_in(site: &Site) {
     }
     site.ok("mkdir -p /srv/feeds /var/lib/sss/db /etc/ssl/private");
     site.ok("touch /root/x /var/lib/sss/db/x /var/backups/x /etc/ssl/private/x");
+    site.ok("touch /etc/ssh/sshd_config.d/x.conf /run/systemd/sessions/x");
     for list in ["/srv/feeds/own.list", "/etc/tierwall/own.list"] {
         site.machine.write(list, "192.0.2.1\n").unwrap();
         let only_root = fs::Permissions::from_mode(0o600);

@@ -200,7 +200,7 @@ fn every_feature_works_in_the_sandbox() {
     site.write_policy(&edited.replace("10.10.0.1\"", "10.10.0.2\""));
     site.eventually("the guard", || {
         site.fails("systemctl reload tierwalld");
-        site.journal().contains("would lock out the session from 10.10.0.1")
+        site.journal().contains("the session from 10.10.0.1 to port 22 could not reconnect")
     });
     site.write_policy(&edited);
     site.eventually("the files say what holds", || {
@@ -225,6 +225,57 @@ fn every_feature_works_in_the_sandbox() {
         let is_of_ours = |line: &&str| line.contains(sign) && line.contains("tierwall");
         assert_eq!(journal.lines().find(is_of_ours), None, "{sign}");
     }
+}
+
+/// As the login manager writes of somebody who came by SSH from the router.
+const LOGIN: &str = "UID=0\\nSTATE=active\\nREMOTE=1\\nCLASS=user\\nREMOTE_HOST=10.10.0.1\\n";
+
+/// What the guard goes by lies where the sandbox hides nearly everything, and is made after the daemon
+/// of a boot has started.
+#[test]
+#[ignore = "boots machines: cargo xtask machines"]
+fn who_is_in_where_sshd_listens_and_who_writes_a_list_is_seen() {
+    let mut site = installed();
+    let policy = format!("watch = \"all\"\n{POLICY}")
+        .replace("[tiers]", "[tiers]\ncdn = { file = \"cdn.list\" }")
+        .replace("\"web\"\nto", "[\"web\", \"cdn\"]\nto");
+    site.machine.write("/etc/tierwall/cdn.list", "192.0.2.1\n").unwrap();
+    site.write_policy(&policy);
+    site.ok("systemctl enable tierwalld");
+    site.machine.reboot().unwrap();
+
+    // sshd's configuration, with what it includes.
+    site.machine.write("/etc/ssh/sshd_config.d/port.conf", "Port 2222\n").unwrap();
+    site.ok("systemctl reload tierwalld");
+    let status = site.ok("tierwall status");
+    assert!(status.contains("sshd listens on tcp/2222"), "{status}");
+
+    // Somebody writes a list and takes their time.
+    let write = "exec 3>>/etc/tierwall/cdn.list; echo 192.0.2.2 >&3; exec sleep infinity";
+    site.machine.succeed(&["systemd-run", "--unit=writer", "sh", "-c", write]).unwrap();
+    site.eventually("it is open", || site.ok("cat /etc/tierwall/cdn.list").contains("192.0.2.2"));
+    site.ok("systemctl reload tierwalld");
+    let status = site.ok("tierwall status");
+    assert!(status.contains("cdn.list (cdn) is open for writing"), "{status}");
+    assert!(!site.table().contains("192.0.2.2"), "{}", site.table());
+    site.ok("systemctl stop writer");
+    site.eventually("the list is taken", || site.table().contains("192.0.2.2"));
+
+    // A connection has no say until somebody has logged in from there.
+    let session = SocketAddr::from(([10, 10, 1, 20], 22));
+    let _session = site.host("router").namespace.run(|| TcpStream::connect(session).unwrap());
+    let edited = policy.replace("from    = \"admin\"", "from    = \"10.10.0.2\"");
+    site.write_policy(&edited);
+    let lost = "the session from 10.10.0.1 to port 22 could not reconnect";
+    site.eventually("the edit is made", || site.table().contains("ip saddr 10.10.0.2"));
+    assert!(site.journal().contains(lost) && !site.journal().contains("refused: "));
+    site.write_policy(&policy);
+    site.eventually("the edit is taken back", || !site.table().contains("ip saddr 10.10.0.2"));
+    let log_in = format!("printf '{LOGIN}' >/run/systemd/sessions/c7");
+    site.machine.succeed(&["sh", "-c", &log_in]).unwrap();
+    site.write_policy(&edited);
+    site.eventually("it is refused", || site.journal().contains(&format!("refused: {lost}")));
+    assert!(!site.table().contains("ip saddr 10.10.0.2"), "{}", site.table());
 }
 
 /// The state directory on a file system of its own, without room.

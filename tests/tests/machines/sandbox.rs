@@ -183,6 +183,9 @@ fn every_feature_works_in_the_sandbox() {
     // Gone back from, since it denies what was allowed.
     let without = everything.replace("\"tcp/8080\", ", "");
     site.write_policy(&without);
+    // Denials count of whom a connection shows to be who they say.
+    let web = SocketAddr::from(([10, 10, 1, 20], 8080));
+    let _known = site.host("web1").namespace.run(|| TcpStream::connect(web).unwrap());
     site.ok("tierwall reload --force --confirm 60m");
     (0..3).for_each(|_| assert!(!reaches(&site, "web1", 8080)));
     site.eventually("it is gone back", || reaches(&site, "web1", 8080));
@@ -197,7 +200,9 @@ fn every_feature_works_in_the_sandbox() {
     let session = SocketAddr::from(([10, 10, 1, 20], 22));
     let _session = site.host("router").namespace.run(|| TcpStream::connect(session).unwrap());
     let edited = fs::read_to_string(site.machine.path("/etc/tierwall/tierwall.toml")).unwrap();
-    site.write_policy(&edited.replace("10.10.0.1\"", "10.10.0.2\""));
+    // By a rule: a member may be taken out by a file, whoever is in by it.
+    let rule = edited.replace("from    = \"admin\"", "from    = \"10.10.0.2\"");
+    site.write_policy(&rule);
     site.eventually("the guard", || {
         site.fails("systemctl reload tierwalld");
         site.journal().contains("the session from 10.10.0.1 to port 22 could not reconnect")

@@ -1,7 +1,7 @@
 //! From this server's addresses to events, for `role = "auto"`.
 
+use crate::errors::in_full;
 use crate::event::Event;
-use crate::kernel::in_full;
 use crate::unwatched::Watched;
 use netlink::{AddressEvents, Error, Readiness};
 use std::time::Duration;

@@ -8,23 +8,26 @@ mod listen;
 mod request;
 
 use crate::boot;
+use crate::clock;
 use crate::denials::{self, Present};
-use crate::drift::{Foreign, Listener};
-use crate::engine::{Engine, Inputs, StepError};
+use crate::drift::Listener;
+use crate::engine::{Engine, Inputs};
 use crate::event::Event;
 use crate::fd_store;
+use crate::foreign::Foreign;
 use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError};
-use crate::metrics::{Exporter, Known};
+use crate::metrics::{self, Exporter, Known};
 use crate::options::Options;
 use crate::recorder::Debts;
-use crate::report;
+use crate::service_manager::notify;
 use crate::socket;
 use crate::state::StateDirectory;
 use crate::status;
-use crate::unwatched::Unwatched;
+use crate::step::StepError;
+use crate::unwatched::{Unwatched, Watched};
 use crate::watchdog::Watchdog;
-use crate::work::{Queue, Task, Work};
+use crate::work::{Queue, Task, Work, Worked};
 use control::{MemberSummary, Response, Status, exit, socket_path};
 use sd_notify::NotifyState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,6 +90,8 @@ struct Daemon {
     members: Vec<MemberSummary>,
     since: u64,
     events: mpsc::Sender<Event>,
+    /// Takes the engine back from the thread that works.
+    back: mpsc::Sender<Worked>,
     /// Tells the watcher what the files depend on.
     inputs: watch::Sender<Inputs>,
     /// When the state directory is due.
@@ -141,8 +146,10 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     let engine = Engine::start(options.clone(), kernel)?;
 
     let (events, inbox) = mpsc::channel(64);
+    let (back, worked) = mpsc::channel(1);
+    let (scrapes, readers) = mpsc::channel(64);
     let (inputs, wanted_inputs) = watch::channel(engine.inputs.clone());
-    let since = report::now();
+    let since = clock::now();
     let mut daemon = Daemon {
         status: status::of(&engine, &options.config, since, &Unwatched::default()),
         places: None,
@@ -152,6 +159,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         queue: Queue::default(),
         since,
         events: events.clone(),
+        back,
         inputs,
         remember_at: None,
         look_at: None,
@@ -169,7 +177,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
         unwatched: Unwatched::default(),
         denials: denials::Shared::new(since),
         known: Known::default(),
-        exporter: Exporter::new(passed.metrics, events.clone()),
+        exporter: Exporter::new(passed.metrics, scrapes),
         denials_are_old: false,
         debts: engine.memory.debts(),
         line: String::new(),
@@ -191,7 +199,7 @@ pub(crate) async fn run(options: Options) -> Result<(), DaemonError> {
     let line = &daemon.line;
     tracing::info!(target: kind::READY, generation, "ready: {line}");
     notify(&[NotifyState::Ready, NotifyState::Status(line)]);
-    daemon.serve(inbox).await;
+    daemon.serve(inbox, worked, readers).await;
     Ok(())
 }
 
@@ -214,7 +222,12 @@ fn watch_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
 }
 
 impl Daemon {
-    async fn serve(mut self, mut inbox: mpsc::Receiver<Event>) {
+    async fn serve(
+        mut self,
+        mut inbox: mpsc::Receiver<Event>,
+        mut back: mpsc::Receiver<Worked>,
+        mut readers: mpsc::Receiver<metrics::Message>,
+    ) {
         loop {
             self.start_work();
             let due = [
@@ -230,6 +243,14 @@ impl Daemon {
             let due = due.into_iter().flatten().min();
             let event = tokio::select! {
                 event = inbox.recv() => event,
+                Some(worked) = back.recv() => {
+                    self.worked(worked);
+                    continue;
+                }
+                Some(message) = readers.recv() => {
+                    self.metrics(message);
+                    continue;
+                }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.push_due();
                     continue;
@@ -251,14 +272,7 @@ impl Daemon {
                     self.queue.push(Work::Repair(unseen));
                 }
                 Some(Event::AddressesChanged) => self.queue.push(Work::LookAgain),
-                Some(Event::Watching(what, problem)) => {
-                    let problem = problem.filter(|_| self.exporter.wants(what));
-                    self.unwatched.note(what, problem);
-                    self.status.unwatched = self.unwatched.lines();
-                }
-                Some(Event::Scrape(reply)) => {
-                    let _ = reply.send(self.known.snapshot(&self.status_now(), &self.denials));
-                }
+                Some(Event::Watching(what, problem)) => self.note_unwatched(what, problem),
                 Some(Event::KeepDenials) => {
                     self.denials_are_old = true;
                     self.keep_denials();
@@ -272,20 +286,39 @@ impl Daemon {
                     let reload = Work::Reload { force: false, time: None, replace: false };
                     self.queue.push(reload);
                 }
-                Some(Event::Worked { engine, mut response, replies }) => {
-                    self.watchdog.ends();
-                    self.take_back(engine);
-                    if let Response::History(past) = &mut response {
-                        self.denials.rates(past);
-                    }
-                    for reply in replies {
-                        let _ = reply.send(response.clone());
-                    }
-                }
                 Some(Event::Terminate) | None => break,
             }
         }
-        self.end(inbox).await;
+        self.end(inbox, back).await;
+    }
+
+    /// Goes on after a piece of work.
+    fn worked(&mut self, worked: Worked) {
+        let Worked { engine, mut response, replies } = worked;
+        self.watchdog.ends();
+        self.take_back(engine);
+        if let Response::History(past) = &mut response {
+            self.denials.rates(past);
+        }
+        for reply in replies {
+            let _ = reply.send(response.clone());
+        }
+    }
+
+    /// Answers those who hand out metrics.
+    fn metrics(&mut self, message: metrics::Message) {
+        match message {
+            metrics::Message::Scrape(reply) => {
+                let _ = reply.send(self.known.snapshot(&self.status_now(), &self.denials));
+            }
+            metrics::Message::Watching(what, problem) => self.note_unwatched(what, problem),
+        }
+    }
+
+    fn note_unwatched(&mut self, what: Watched, problem: Option<String>) {
+        let problem = problem.filter(|_| self.exporter.wants(what));
+        self.unwatched.note(what, problem);
+        self.status.unwatched = self.unwatched.lines();
     }
 
     /// Queues what is due by the clock.
@@ -340,7 +373,7 @@ impl Daemon {
             notify(&[NotifyState::Reloading]);
         }
         self.watchdog.begins();
-        let events = self.events.clone();
+        let back = self.back.clone();
         let is_rest = work == Work::Remember;
         tokio::task::spawn_blocking(move || {
             let perform = AssertUnwindSafe(|| work.perform(asked, &mut engine));
@@ -352,7 +385,7 @@ impl Daemon {
             };
             // At rest: while it lasts nobody else can allocate, and a reply would wait.
             let gives_back = is_rest && engine.is_large();
-            let _ = events.blocking_send(Event::Worked { engine, response, replies });
+            let _ = back.blocking_send(Worked { engine, response, replies });
             if gives_back {
                 netlink::give_back();
             }
@@ -417,7 +450,8 @@ impl Daemon {
     /// Takes note of what metrics tell, and of where they go.
     fn measure(&mut self, engine: &Engine) {
         self.denials.label(engine.enforced(), &engine.server.users);
-        self.known.note(engine);
+        let generation = (engine.history.current(), engine.history.since());
+        self.known.note(engine.enforced(), generation, &engine.counters);
         self.exporter.follow(&engine.applied.metrics, &mut self.unwatched);
         self.status.unwatched = self.unwatched.lines();
     }
@@ -435,12 +469,5 @@ impl Daemon {
             self.retry_at = Some(Instant::now() + self.retry_after);
             self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
         }
-    }
-}
-
-/// Tells systemd, where it asked to be told.
-pub(crate) fn notify(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(target: kind::SERVICE_MANAGER, %error, "can't notify the service manager");
     }
 }

@@ -11,18 +11,20 @@ mod files;
 mod members;
 mod past;
 mod present;
+mod remember;
 mod settle;
 mod start;
 mod upkeep;
 mod way_in;
 
 use crate::before::{Before, Part};
-use crate::drift::{Foreign, Shared};
-use crate::history::{History, NoGeneration};
+use crate::drift::Shared;
+use crate::foreign::Foreign;
+use crate::history::History;
 use crate::host::Server;
 use crate::journal::kind;
-use crate::kernel::{Kernel, KernelError};
-use crate::members::{CommandMembers, MemberFailure};
+use crate::kernel::Kernel;
+use crate::members::CommandMembers;
 use crate::memory::Memory;
 use crate::metrics::{self, Counters};
 use crate::options::Options;
@@ -32,89 +34,19 @@ use crate::refusal::{Refusal, digest};
 use crate::report;
 use crate::session_ages::Ages;
 use crate::state::StateDirectory;
+use crate::step::{Asked, Step, StepError};
 use crate::trouble::Trouble;
 use confirm::Why;
-use control::{
-    CommitSummary, Connection, Ending, Enforcement, Observing, Origin, Requester, TableState,
-};
+use control::{CommitSummary, Ending, Enforcement, Observing, TableState};
 use files::lines;
 use policy::model::Modes;
-use policy::{
-    Change, Diagnostics, HeldList, Input, KnownLists, ListCache, Policy, UserNames, check_added,
-};
+use policy::{Diagnostics, HeldList, Input, KnownLists, ListCache, Policy, UserNames, check_added};
 use settle::observed;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use watch::LoadStart;
-
-/// Why a step changed nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StepError {
-    /// The policy files have errors; they are told in full.
-    #[error("{}", .0.trim_end())]
-    BadPolicy(String),
-    /// The kernel doesn't hold what was wanted.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
-    /// A member can't be added or removed.
-    #[error(transparent)]
-    Member(#[from] MemberFailure),
-    /// Somebody who administers this server would be shut out.
-    #[error("{0}")]
-    Lockout(String),
-    /// Another change waits to be confirmed.
-    #[error("{0}")]
-    Pending(String),
-    /// A change that waits to be confirmed can't be recorded, so it isn't made.
-    #[error(
-        "can't record in the state directory what to go back to, so nothing was changed\n  hint: \
-         make room there, or change without waiting for a confirmation"
-    )]
-    NotRecorded(#[source] io::Error),
-    /// A confirmation can't be recorded, so the change still waits.
-    #[error(
-        "can't record in the state directory that the change is confirmed, so it still waits\n  \
-         hint: make room there, or make it writable, then confirm again"
-    )]
-    NotConfirmed(#[source] io::Error),
-    /// Nothing shows that somebody can get in.
-    #[error("{0}")]
-    Unproven(String),
-    /// No change waits to be confirmed.
-    #[error("no change waits to be confirmed")]
-    NothingPending,
-    /// There is no such generation to go back to.
-    #[error(transparent)]
-    NoGeneration(#[from] NoGeneration),
-}
-
-/// What a step did.
-#[derive(Debug, Default)]
-pub(crate) struct Step {
-    /// The last batch; none where the kernel held the wanted state already.
-    pub(crate) commit: Option<CommitSummary>,
-    /// What it means.
-    pub(crate) change: Change,
-    /// The copy of a foreign table that it replaced.
-    pub(crate) saved: Option<PathBuf>,
-    /// The open connections that couldn't be opened again under a policy that is enforced for the first
-    /// time, a line for those alike.
-    pub(crate) denied: Vec<String>,
-}
-
-/// Who asks for a step, and where from. Nobody, for what happens by itself.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Asked {
-    pub(crate) by: Option<Requester>,
-    /// By their own word.
-    pub(crate) origin: Origin,
-    /// The connection of theirs that is open here.
-    pub(crate) over: Option<Connection>,
-}
 
 /// All that is known and held.
 pub(crate) struct Engine {

@@ -1,16 +1,11 @@
 //! All that can happen to the daemon.
 
-use crate::drift::Foreign;
-use crate::engine::Engine;
-use crate::metrics::Snapshot;
+use crate::foreign::Foreign;
+use crate::reply::Reply;
 use crate::unwatched::Watched;
-use control::{Origin, Request, Requester, Response};
-use tokio::sync::oneshot;
+use control::{Origin, Request, Requester};
 
-/// Where the answer to a request goes. A client that went away needs none.
-pub(crate) type Reply = oneshot::Sender<Response>;
-
-/// What the event loop waits for.
+/// What the event loop waits for, beside the engine that comes back and those who read metrics.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A client asks.
@@ -34,8 +29,6 @@ pub(crate) enum Event {
     AddressesChanged,
     /// Something can't be watched, for this reason; or can again.
     Watching(Watched, Option<String>),
-    /// Somebody reads metrics. Who went away needs none.
-    Scrape(oneshot::Sender<Snapshot>),
     /// What was denied is due to be kept for a restart.
     KeepDenials,
     /// Denials since the last change became many.
@@ -46,13 +39,4 @@ pub(crate) enum Event {
     Reload,
     /// SIGTERM or SIGINT.
     Terminate,
-    /// The thread that worked is done.
-    Worked {
-        /// Given back by it.
-        engine: Box<Engine>,
-        /// The answer to those who asked for it.
-        response: Response,
-        /// Who they are.
-        replies: Vec<Reply>,
-    },
 }

@@ -49,7 +49,7 @@ impl Passed {
             [] => return None,
             [_] => match Connection::from_socket(self.kept.remove(0)) {
                 Ok(connection) => return Some(connection),
-                Err(error) => crate::kernel::in_full(&error),
+                Err(error) => crate::errors::in_full(&error),
             },
             more => format!("the service manager kept {} of them", more.len()),
         };

@@ -1,8 +1,8 @@
 //! From the watcher of the policy files to events.
 
 use crate::engine::Inputs;
+use crate::errors::in_full;
 use crate::event::Event;
-use crate::kernel::in_full;
 use crate::unwatched::Watched;
 use std::time::Duration;
 use tokio::sync::mpsc;

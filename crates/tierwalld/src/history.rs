@@ -10,7 +10,7 @@ use crate::members::CommandMember;
 use crate::policy_file;
 use crate::recorder::{Recorder, StateFile};
 use crate::refusal::digest;
-use crate::shelf::Shelf;
+use crate::shelf::{HIGHEST, Shelf};
 use crate::state::StateDirectory;
 use control::{Confirmation, Generation, Past};
 use policy::Policy;
@@ -25,10 +25,6 @@ const KEPT: usize = 50;
 
 /// Lines of each kind remembered of a generation.
 const LINES: usize = 20;
-
-/// The highest number that is believed. No server comes near it; a forged or damaged file may, and
-/// numbers go on from there.
-pub(crate) const HIGHEST: u64 = u64::MAX / 2;
 
 /// The file in the runtime directory with the last number.
 const MARKER: &str = "generation";

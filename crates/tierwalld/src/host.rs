@@ -1,7 +1,7 @@
 //! What a policy depends on beside its files: this server's addresses and users.
 
 use crate::journal::kind;
-use crate::last_role::{self, LastRole};
+use crate::last_role::{self, GRACE, LastRole};
 use crate::pending;
 use crate::state::StateDirectory;
 use nix::unistd::User;
@@ -11,10 +11,6 @@ use policy::{
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-
-/// How long a tier stays with a server that lost its address: an interface that flaps must not
-/// cost connections.
-pub(crate) const GRACE: Duration = Duration::from_secs(300);
 
 /// How often a user that wasn't known is looked up again: directories come up after the network.
 const USERS_AGAIN: Duration = Duration::from_secs(60);

@@ -10,11 +10,12 @@
 mod error;
 mod steps;
 
+use crate::clock;
 use crate::drift::{self, Shared};
+use crate::errors::in_full;
 use crate::fd_store::{self, Passed};
 use crate::journal::kind;
 use crate::proof::Proof;
-use crate::report;
 use crate::state::StateDirectory;
 use control::TableState;
 use error::{reading, refused};
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use steps::{elements, moves_rules, needs_handles, plan, summary};
 
-pub(crate) use error::{KernelError, in_full};
+pub(crate) use error::KernelError;
 
 /// How often a lost race or an unclear outcome is settled by reading the table again.
 const ATTEMPTS: usize = 5;
@@ -410,7 +411,7 @@ impl Kernel {
         let known = self.mirror.take();
         let found = self.read(if wholly { usize::MAX } else { READ_UP_TO })?;
         let found = self.mirror.insert(found);
-        let now = report::now();
+        let now = clock::now();
         Ok(known.is_none_or(|known| living(&known.ruleset, now) != living(&found.ruleset, now)))
     }
 
@@ -421,7 +422,7 @@ impl Kernel {
     ) -> Result<bool, KernelError> {
         let found = &self.mirrored()?.ruleset;
         let ours = found.table.as_ref().is_some_and(|table| table.is_ours());
-        let (wanted, now) = (compile(Some(found)).noted(), report::now());
+        let (wanted, now) = (compile(Some(found)).noted(), clock::now());
         Ok(ours && living(found, now).diff(&living(&wanted, now)).is_empty())
     }
 
@@ -479,7 +480,7 @@ fn is_foreign(found: &Ruleset) -> bool {
 
 /// Whether something in it has ended by the clock.
 fn has_ended(ruleset: &Ruleset) -> bool {
-    ruleset.table.as_ref().is_some_and(|table| table.has_ended(report::now()))
+    ruleset.table.as_ref().is_some_and(|table| table.has_ended(clock::now()))
 }
 
 /// A ruleset without what has ended by now, which the kernel forgets when it likes.

@@ -1,8 +1,8 @@
 //! What each list held when it was taken last, kept for a start that meets one that is being written
 //! or looks emptied by accident.
 
+use crate::errors::in_full;
 use crate::journal::kind;
-use crate::kernel::in_full;
 use crate::policy_file;
 use crate::state::StateDirectory;
 use policy::KnownLists;

@@ -1,7 +1,7 @@
 //! The last good policy, kept for a start that finds bad files, or files that mustn't be applied.
 
+use crate::errors::in_full;
 use crate::journal::kind;
-use crate::kernel::in_full;
 use crate::policy_file::{self, Kept};
 use crate::state::StateDirectory;
 use policy::Policy;

@@ -4,16 +4,19 @@
 //! An interface that flaps, or comes up late, must not cost connections. So a tier stays for a while
 //! with a server that lost its address, also over a restart.
 
-use crate::host::GRACE;
+use crate::deadline::Deadline;
 use crate::journal::kind;
 use crate::last_good;
-use crate::pending::Deadline;
 use crate::state::StateDirectory;
 use policy::{HostAddress, Policy, Role, role_of};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a tier stays with a server that lost its address: an interface that flaps must not
+/// cost connections.
+pub(crate) const GRACE: Duration = Duration::from_secs(300);
 
 /// The file in the state directory.
 const FILE: &str = "role.json";

@@ -5,13 +5,17 @@
 mod addresses;
 mod before;
 mod boot;
+mod clock;
 mod daemon;
+mod deadline;
 mod denials;
 mod drift;
 mod engine;
+mod errors;
 mod event;
 mod fd_store;
 mod files;
+mod foreign;
 mod guard;
 mod history;
 mod host;
@@ -35,14 +39,16 @@ mod proof;
 mod reconnect;
 mod recorder;
 mod refusal;
+mod reply;
 mod report;
 mod requester;
-
+mod service_manager;
 mod session_ages;
 mod shelf;
 mod socket;
 mod state;
 mod status;
+mod step;
 mod trouble;
 mod unwatched;
 mod watchdog;
@@ -90,7 +96,7 @@ fn main() -> ExitCode {
         Ok(()) => control::exit::OK.into(),
         Err(error) => {
             let code = error.exit_code();
-            tell(code, &kernel::in_full(&error), in_journal);
+            tell(code, &errors::in_full(&error), in_journal);
             code.into()
         }
     }

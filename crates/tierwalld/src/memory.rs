@@ -7,14 +7,9 @@
 //! the files are bad at the next start: the policy enforced then has the lists of a minute before.
 //! A change of rules is never held back, and an end of the daemon writes what is due.
 
-use crate::engine::Engine;
 use crate::journal::kind;
-use crate::members::CommandMembers;
-use crate::recorder::{Debts, Recorder, StateFile};
-use crate::refusal::Refusal;
-use crate::report;
+use crate::recorder::{Debts, Recorder};
 use crate::state::StateDirectory;
-use crate::{known_lists, last_good, member_file};
 use policy::Policy;
 use std::io;
 use std::time::{Duration, Instant};
@@ -91,6 +86,22 @@ impl Memory {
     pub(crate) fn due(&self) -> Option<Instant> {
         self.small.into_iter().chain(self.policy).min()
     }
+
+    /// When the last of it is due.
+    pub(crate) fn last_due(&self) -> Option<Instant> {
+        self.small.max(self.policy)
+    }
+
+    /// Whether the small ones are due by then, and whether the policy is, since this was asked last.
+    pub(crate) fn take_due(&mut self, by: Instant) -> (bool, bool) {
+        let is_due = |at: &mut Instant| *at <= by;
+        (self.small.take_if(is_due).is_some(), self.policy.take_if(is_due).is_some())
+    }
+
+    /// The policy is written now.
+    pub(crate) fn policy_is_written(&mut self) {
+        (self.policy, self.written) = (None, Some(Instant::now()));
+    }
 }
 
 fn due(now: Instant, written: Option<Instant>, members: usize, changed: Changed) -> Instant {
@@ -105,103 +116,6 @@ fn due(now: Instant, written: Option<Instant>, members: usize, changed: Changed)
 
 fn members_of(policy: &Policy) -> usize {
     policy.tiers.values().map(|tier| tier.v4.len() + tier.v6.len()).sum()
-}
-
-impl Engine {
-    /// Keeps what a restart needs and is due. It takes as long as the disk, so nobody waits for
-    /// it; that it can't is no reason not to enforce.
-    pub(crate) fn remember(&mut self) {
-        self.remember_due_by(Instant::now());
-    }
-
-    /// Keeps all of it, at the end.
-    pub(crate) fn remember_all(&mut self) {
-        let last = self.memory.small.max(self.memory.policy);
-        self.remember_due_by(last.unwrap_or_else(Instant::now));
-    }
-
-    /// Keeps the policy of the files that stays, and returns when a start that finds bad files would
-    /// find it. Where it can't be kept in time it is a debt.
-    pub(crate) fn keep_policy(&self) -> io::Result<()> {
-        let (policy, now) = (self.lasting().clone(), report::now());
-        let save = move |state: &StateDirectory| last_good::save(state, &policy, now);
-        self.memory.recorder_or()?.record_after(StateFile::Policy, &[], save)
-    }
-
-    /// Records the runtime members as they are now, soon.
-    pub(crate) fn record_members(&self) {
-        let Some(recorder) = self.memory.recorder() else { return };
-        let members = self.members.clone();
-        recorder.record(StateFile::Members, move |state| member_file::save(&members, state));
-    }
-
-    /// The same, and returns when a start would know. Where they can't be recorded in time, that is
-    /// a debt.
-    pub(crate) fn keep_members(&self) -> io::Result<()> {
-        let members = self.members.clone();
-        let save = move |state: &StateDirectory| member_file::save(&members, state);
-        self.memory.recorder_or()?.record_after(StateFile::Members, &[], save)
-    }
-
-    /// Records what the runtime members are to be, now or not at all.
-    pub(crate) fn propose_members(&self, members: &CommandMembers) -> io::Result<()> {
-        let next = members.clone();
-        let save = move |state: &StateDirectory| member_file::save(&next, state);
-        let saved = self.memory.recorder_or()?.record_now(StateFile::Members, &[], save);
-        if saved.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            // It may be under way.
-            self.record_members();
-        }
-        saved
-    }
-
-    /// Keeps what of the files is held back, soon.
-    pub(crate) fn record_refusal(&self) {
-        let Some(recorder) = self.memory.recorder() else { return };
-        let refusal = self.refusal.clone();
-        recorder.record(StateFile::Refusal, move |state| Refusal::record(refusal.as_ref(), state));
-    }
-
-    /// The same, and returns when a start would know. Where it can't be kept in time it is a debt.
-    pub(crate) fn keep_refusal(&self) -> io::Result<()> {
-        let refusal = self.refusal.clone();
-        let save = move |state: &StateDirectory| Refusal::record(refusal.as_ref(), state);
-        self.memory.recorder_or()?.record_after(StateFile::Refusal, &[], save)
-    }
-
-    /// Keeps the policy of the files that stays, and doesn't wait for it.
-    pub(crate) fn remember_policy(&mut self) {
-        (self.memory.policy, self.memory.written) = (None, Some(Instant::now()));
-        let Some(recorder) = &self.memory.recorder else { return };
-        // One that is held back was never enforced.
-        if !self.held {
-            let (policy, now) = (self.lasting().clone(), report::now());
-            recorder.record(StateFile::Policy, move |state| last_good::save(state, &policy, now));
-            let lists = self.known_lists().clone();
-            recorder.record(StateFile::Lists, move |state| known_lists::save(state, &lists, now));
-        }
-    }
-
-    fn remember_due_by(&mut self, now: Instant) {
-        let is_due = |at: &mut Instant| *at <= now;
-        let small = self.memory.small.take_if(is_due).is_some();
-        let policy = self.memory.policy.take_if(is_due).is_some();
-        if policy {
-            self.remember_policy();
-        }
-        let Some(recorder) = &self.memory.recorder else { return };
-        if !small {
-            return;
-        }
-        if !self.server.role_is_old {
-            let role = self.server.last_role();
-            recorder.record(StateFile::Role, move |state| role.save(state));
-        }
-        let users = self.server.users.clone();
-        recorder.record(StateFile::Users, move |state| state.record_users(&users));
-        let members = self.members.clone();
-        recorder.record(StateFile::MembersCopy, move |state| member_file::sync(&members, state));
-    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@
 //! The time is counted by the machine's own clock since its boot, which nobody sets. After another
 //! boot it is over.
 
-use crate::boot;
-use crate::history::HIGHEST;
+use crate::deadline::Deadline;
 use crate::members::CommandMember;
 use crate::policy_file::{self, Unusable};
 use crate::refusal::Refusal;
-use crate::report;
+use crate::shelf::HIGHEST;
 use crate::state::StateDirectory;
 use control::{Connection, Requester};
 use policy::guard::Session;
@@ -71,36 +70,6 @@ pub(crate) struct Sessions {
     pub(crate) from: BTreeSet<IpAddr>,
     /// All of them, however far: they are older than the commit.
     pub(crate) older: BTreeSet<Session>,
-}
-
-/// When the time is over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Deadline {
-    /// By the wall clock, in seconds since the epoch: for people.
-    pub(crate) wall: u64,
-    /// The boot, and the milliseconds since then.
-    boot: Option<String>,
-    uptime: u64,
-}
-
-impl Deadline {
-    /// In so long.
-    pub(crate) fn after(time: ConfirmTime) -> Self {
-        Self::after_time(Duration::from_secs(time.seconds().into()))
-    }
-
-    /// The same of any time.
-    pub(crate) fn after_time(time: Duration) -> Self {
-        let uptime = (boot::time().unwrap_or_default() + time).as_millis() as u64;
-        Self { wall: report::now() + time.as_secs(), boot: boot::id(), uptime }
-    }
-
-    /// How long until then; zero when it is over, also by another boot.
-    pub(crate) fn left(&self) -> Duration {
-        let same = self.boot.is_some() && self.boot == boot::id();
-        let now = boot::time().filter(|_| same);
-        now.map_or(Duration::ZERO, |now| Duration::from_millis(self.uptime).saturating_sub(now))
-    }
 }
 
 /// What a start finds.

@@ -9,8 +9,8 @@
 
 mod file;
 
+use crate::clock;
 use crate::journal::kind;
-use crate::report;
 use crate::state::StateDirectory;
 use control::Unrecorded;
 pub(crate) use file::StateFile;
@@ -276,7 +276,7 @@ impl Work {
             job.tell(Ok(()));
             return;
         };
-        let since = self.failing.as_ref().map_or_else(report::now, |(since, _)| *since);
+        let since = self.failing.as_ref().map_or_else(clock::now, |(since, _)| *since);
         let why = error.to_string();
         self.failing = Some((since, why.clone()));
         let has_asker = job.tell(Err(error));
@@ -313,7 +313,7 @@ impl Desk {
         loop {
             let now = Instant::now();
             if let Some((file, job)) = work.next(now) {
-                work.writing = Some((file, now, report::now()));
+                work.writing = Some((file, now, clock::now()));
                 return Some((file, job));
             }
             if work.is_last {

@@ -3,7 +3,7 @@
 //! at a restart, when the session that it would have shut out is gone. Other rules are another
 //! decision, and a reload asks for these again.
 
-use crate::report;
+use crate::clock;
 use crate::state::StateDirectory;
 use control::{Differs, HeldBack};
 use policy::Policy;
@@ -36,7 +36,7 @@ impl Refusal {
     /// Of this policy, now.
     pub(crate) fn of(policy: &Policy, kind: HeldBack, why: &str) -> Self {
         let rules = Some(digest(&policy.rules()));
-        Self { digest: digest(policy), rules, kind, time: report::now(), why: why.to_owned() }
+        Self { digest: digest(policy), rules, kind, time: clock::now(), why: why.to_owned() }
     }
 
     /// Whether it is the policy with this digest.

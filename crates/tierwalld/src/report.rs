@@ -1,10 +1,10 @@
 //! What is told of a commit: one structured line in the log, and a summary for `status`.
 
+use crate::clock::now;
 use crate::journal::kind;
 use crate::kernel::{Commit, Settled};
 use control::{CommitSummary, SetChange};
 use ruleset::ElementCount;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tells what was committed.
 pub(crate) fn committed(reason: &str, generation: u64, settled: &Settled) -> Option<CommitSummary> {
@@ -62,9 +62,4 @@ pub(crate) fn commit(
         bytes: *bytes,
         duration_us,
     }
-}
-
-/// Seconds since the epoch.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

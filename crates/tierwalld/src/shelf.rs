@@ -3,13 +3,16 @@
 //! What is put here is found at once, and written when the disk has time for it. Together they take
 //! no more than [`LARGEST`] bytes of the disk: the oldest go first.
 
-use crate::history::HIGHEST;
 use crate::policy_file::{self, Unusable};
 use crate::state::StateDirectory;
 use policy::Policy;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The highest number that is believed. No server comes near it; a forged or damaged file may, and
+/// numbers go on from there.
+pub(crate) const HIGHEST: u64 = u64::MAX / 2;
 
 /// Bytes that all of them may take.
 const LARGEST: u64 = 64 << 20;

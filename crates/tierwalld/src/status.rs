@@ -3,8 +3,8 @@
 //! The answer to `status` is made after each step and kept, so that asking never waits for work
 //! that is under way.
 
-use crate::drift::Foreign;
 use crate::engine::Engine;
+use crate::foreign::Foreign;
 use crate::pending::Pending;
 use crate::refusal::Refusal;
 use crate::unwatched::Unwatched;

@@ -4,9 +4,9 @@
 //! tell. It is over as soon as the kernel holds what is wanted: for an edit that it refused, that
 //! is an edit which it takes.
 
-use crate::engine::{Step, StepError};
+use crate::errors::in_full;
 use crate::journal::kind;
-use crate::kernel::in_full;
+use crate::step::{Step, StepError};
 
 /// The last failure of the kernel, as long as it matters.
 #[derive(Debug, Default)]

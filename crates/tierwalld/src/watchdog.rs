@@ -7,6 +7,7 @@
 //! a change has unless it is given another. The start that follows rolls the change back.
 
 use crate::journal::kind;
+use crate::service_manager::notify;
 use sd_notify::NotifyState;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -62,7 +63,7 @@ impl Watchdog {
         self.working_since = None;
         self.is_logged = false;
         if std::mem::take(&mut self.is_due) {
-            crate::daemon::notify(&[NotifyState::Watchdog]);
+            notify(&[NotifyState::Watchdog]);
         }
     }
 
@@ -72,7 +73,7 @@ impl Watchdog {
         match self.is_due_at(now) {
             Due::Nothing => false,
             Due::Feed => {
-                crate::daemon::notify(&[NotifyState::Watchdog]);
+                notify(&[NotifyState::Watchdog]);
                 false
             }
             Due::Prove => {

@@ -3,17 +3,28 @@
 //! Work that would do the same twice is done once: fifty clients who ask for a reload while one
 //! is under way get the result of the next one.
 
-use crate::drift::Foreign;
-use crate::engine::{Asked, Engine, Step, StepError};
-use crate::event::Reply;
+use crate::engine::Engine;
+use crate::errors::in_full;
+use crate::foreign::Foreign;
 use crate::guard;
-use crate::kernel::{KernelError, in_full};
+use crate::kernel::KernelError;
 use crate::members::CommandMember;
 use crate::metrics;
 use crate::pending::Pending;
+use crate::reply::Reply;
+use crate::step::{Asked, Step, StepError};
 use control::{ChangeLine, Done, Failure, FailureKind, Response};
 use policy::{ConfirmTime, Sign};
 use std::collections::VecDeque;
+
+/// The engine on its way back from the thread that worked.
+pub(crate) struct Worked {
+    pub(crate) engine: Box<Engine>,
+    /// The answer to those who asked for it.
+    pub(crate) response: Response,
+    /// Who they are.
+    pub(crate) replies: Vec<Reply>,
+}
 
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +189,8 @@ impl Work {
     }
 
     fn performed(self, engine: &mut Engine) -> Response {
-        let asked = metrics::Asked::from(&self);
+        let is_reload = matches!(self, Self::Reload { .. });
+        let asked = if is_reload { metrics::Asked::Reload } else { metrics::Asked::Else };
         let step = match self {
             Self::Reload { force, time, replace } => engine.reload(force, time, replace),
             Self::Confirm { force } => {

@@ -3,14 +3,18 @@
 use super::{Daemon, notify};
 use crate::event::Event;
 use crate::journal::kind;
-use crate::work::Task;
+use crate::work::{Task, Worked};
 use control::{Enforcement, Failure, FailureKind, Response, TableState};
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 impl Daemon {
     /// Lets work that is under way finish, and leaves the policy standing.
-    pub(super) async fn end(mut self, mut inbox: mpsc::Receiver<Event>) {
+    pub(super) async fn end(
+        mut self,
+        inbox: mpsc::Receiver<Event>,
+        mut back: mpsc::Receiver<Worked>,
+    ) {
         notify(&[NotifyState::Stopping]);
         self.exporter.end().await;
         let ending = Response::Failed(Failure {
@@ -22,17 +26,15 @@ impl Daemon {
                 let _ = reply.send(ending.clone());
             });
         }
-        while self.engine.is_none() {
-            match inbox.recv().await {
-                Some(Event::Worked { engine, response, replies }) => {
-                    for reply in replies {
-                        let _ = reply.send(response.clone());
-                    }
-                    self.engine = Some(engine);
-                }
-                Some(_) => {}
-                None => break,
+        // Whoever still has something to say isn't heard any more, and waits for nothing.
+        drop(inbox);
+        if self.engine.is_none()
+            && let Some(Worked { engine, response, replies }) = back.recv().await
+        {
+            for reply in replies {
+                let _ = reply.send(response.clone());
             }
+            self.engine = Some(engine);
         }
         if let Some(engine) = &mut self.engine {
             engine.remember_all();

@@ -1,9 +1,10 @@
 //! Listening to what others do to nftables, exactly as long as they can change the table.
 
 use super::{Daemon, RETRY_AFTER, RETRY_AFTER_MAX};
-use crate::drift::{Foreign, Listener};
+use crate::drift::Listener;
 use crate::engine::Engine;
-use crate::kernel::in_full;
+use crate::errors::in_full;
+use crate::foreign::Foreign;
 use crate::unwatched::Watched;
 use crate::work::Work;
 use tokio::time::Instant;

@@ -1,12 +1,12 @@
 //! What a client asks for: answered at once from what the loop knows, or queued as work.
 
 use super::Daemon;
+use crate::clock;
 use crate::denials;
-use crate::engine::Asked;
-use crate::event::Reply;
 use crate::members::CommandMember;
 use crate::metrics::Reader;
-use crate::report;
+use crate::reply::Reply;
+use crate::step::Asked;
 use crate::work::Work;
 use control::{
     Failure, FailureKind, Origin, Reload, Request, Requester, Response, Rollback, Status,
@@ -31,7 +31,7 @@ impl Daemon {
         let asked = Asked { by: Some(by), origin, over: None };
         let work = match request {
             Request::Status => {
-                let denials = denials::summary(&self.denials, report::now());
+                let denials = denials::summary(&self.denials, clock::now());
                 let after_change = self.denials.after_change();
                 let mut status = Status { denials, after_change, ..self.status_now() };
                 if !is_root {
@@ -45,7 +45,7 @@ impl Daemon {
                 let denials = self.denials.clone();
                 let asked = denials::Asked { by, seconds, limit, order, seen_since };
                 tokio::task::spawn_blocking(move || {
-                    let answer = denials::answer(&denials, asked, report::now());
+                    let answer = denials::answer(&denials, asked, clock::now());
                     let _ = reply.send(Response::Denied(Box::new(answer)));
                 });
                 return;
@@ -58,7 +58,7 @@ impl Daemon {
                 return;
             }
             Request::Members { tier } => {
-                let now = report::now();
+                let now = clock::now();
                 let mut members = self.members.clone();
                 members.retain(|member| member.until.is_none_or(|until| until > now));
                 members.retain(|member| tier.as_ref().is_none_or(|tier| *tier == member.tier));
@@ -88,7 +88,7 @@ impl Daemon {
             Request::Teardown => Work::Teardown,
             Request::Takeover { force } => Work::Takeover { force },
             Request::AddMember { tier, member, seconds, reason } => {
-                let added = report::now();
+                let added = clock::now();
                 let until = seconds.map(|seconds| added.saturating_add(seconds));
                 let by = asked.by.as_ref().map_or(0, |by| by.uid);
                 Work::AddMember(CommandMember { tier, member, added, until, by, reason })

@@ -7,7 +7,7 @@
 use super::flow::{Denial, Flow};
 use super::labels::in_words;
 use crate::before::Before;
-use crate::report;
+use crate::clock;
 use policy::Fate;
 use policy::model::Tier;
 use ruleset::evaluate::{Outcome, Packet};
@@ -104,7 +104,7 @@ impl Comparer {
             self.table = before.and_then(|before| before.table());
         }
         if let Some(table) = &mut self.table {
-            table.expire(report::now());
+            table.expire(clock::now());
         }
     }
 

@@ -27,8 +27,8 @@ mod retries;
 mod tally;
 
 use crate::boot;
+use crate::errors::in_full;
 use crate::journal::kind;
-use crate::kernel::in_full;
 use crate::recorder::{Recorder, StateFile};
 use crate::state::StateDirectory;
 use aftermath::Aftermath;

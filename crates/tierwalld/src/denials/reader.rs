@@ -10,9 +10,9 @@ use super::compare::Comparer;
 use super::flow::Denial;
 use super::journal::{self, Journal};
 use super::{KEPT_EVERY, Shared};
+use crate::clock;
+use crate::errors::in_full;
 use crate::event::Event;
-use crate::kernel::in_full;
-use crate::report;
 use crate::unwatched::Watched;
 use netlink::{PacketLog, PacketLogError};
 use policy::Fate;
@@ -84,7 +84,7 @@ impl Reader {
         match catch_unwind(read) {
             Ok(error) => in_full(&error),
             Err(_) => {
-                *self.shared.book() = Book::new(report::now());
+                *self.shared.book() = Book::new(clock::now());
                 (self.journal, self.comparer) = (Journal::new(), Comparer::default());
                 "a fault in tierwalld; counting begins anew".into()
             }
@@ -101,7 +101,7 @@ impl Reader {
         self.tell(None);
         let lost_before = {
             let reading = &mut self.shared.book().reading;
-            reading.since = Some(report::now());
+            reading.since = Some(clock::now());
             reading.lost
         };
         self.shared.aftermath().reads(Some(self.shared.seconds()));
@@ -135,7 +135,7 @@ impl Reader {
         let seconds = self.shared.seconds();
         if read > 0 {
             self.changed.get_or_insert(seconds);
-            let (now, generation) = (report::now(), self.shared.generation.load(Ordering::Relaxed));
+            let (now, generation) = (clock::now(), self.shared.generation.load(Ordering::Relaxed));
             let labels = self.shared.labels();
             let mut book = self.shared.book();
             book.reading.read += read;

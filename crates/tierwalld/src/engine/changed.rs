@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::before::{Before, Part, is_first_look};
+use crate::clock;
 use crate::host::Server;
-use crate::report;
 use policy::Policy;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Engine {
             generation: current + u64::from(next != Next::Members),
             before,
             reason: reason.to_owned(),
-            time: report::now(),
+            time: clock::now(),
             at: Instant::now(),
             is_first_look: is_first_look(modes, self.enforced.mode),
             policy,
@@ -82,7 +82,7 @@ impl Engine {
             generation: pending.record.generation,
             before: pending.record.back_to,
             reason: reason.to_owned(),
-            time: report::now(),
+            time: clock::now(),
             at: Instant::now(),
             is_first_look: is_first_look(pending.back.mode, self.applied.mode),
             policy: self.members.added_to(&pending.back),

@@ -6,16 +6,18 @@
 
 mod record;
 
+use super::Engine;
 use super::settle::{Terms, WENT_BACK, observed};
-use super::{Engine, Step, StepError};
+use crate::deadline::Deadline;
 use crate::guard::{self, Guarded};
 use crate::host::Server;
 use crate::journal::kind;
 use crate::members::CommandMember;
 use crate::memory::Changed;
-use crate::pending::{Deadline, Pending, Record, Sessions};
+use crate::pending::{Pending, Record, Sessions};
 use crate::refusal::Refusal;
 use crate::requester::in_words;
+use crate::step::{Step, StepError};
 use control::{Confirmation, Enforcement, HeldBack};
 use policy::{ConfirmTime, Policy};
 use std::collections::BTreeMap;

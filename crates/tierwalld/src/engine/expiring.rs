@@ -2,9 +2,9 @@
 //! could not come again.
 
 use super::Engine;
+use crate::clock;
 use crate::journal::kind;
 use crate::members::{CommandMember, CommandMembers};
-use crate::report;
 use control::{Ending, Enforcement};
 use policy::guard::{Asker, Present, Session, judge};
 use policy::{Addresses, Host, Member, Policy, compile};
@@ -16,7 +16,7 @@ const BEFORE: u64 = 15 * 60;
 impl Engine {
     /// Takes note of the members that end soon and of who is in by them, of these open sessions.
     pub(super) fn look_for_ends(&mut self, open: &BTreeMap<Session, u64>) {
-        let found = self.ends(open, report::now());
+        let found = self.ends(open, clock::now());
         for end in found.iter().filter(|end| !self.ending.contains(end)) {
             let Ending { tier, member, until, from, port } = end;
             tracing::warn!(target: kind::MEMBER_ENDS, tier, member, until, "a member ends soon: the session from {from} to port {port} could not reconnect then");

@@ -1,7 +1,7 @@
 //! Steps that bring the kernel to what the files say.
 
 use super::settle::Terms;
-use super::{Candidate, Engine, Inputs, Step, StepError};
+use super::{Candidate, Engine, Inputs};
 use crate::host::Server;
 use crate::journal::kind;
 use crate::memory::Changed;
@@ -9,6 +9,7 @@ use crate::options::Options;
 use crate::problem::Problem;
 use crate::refusal::digest;
 use crate::state::StateDirectory;
+use crate::step::{Step, StepError};
 use control::{Enforcement, Guarded};
 use policy::model::{Ownership, Watch};
 use policy::{

@@ -1,11 +1,12 @@
 //! Steps that change members by command.
 
 use super::settle::Terms;
-use super::{Candidate, Engine, Step, StepError};
+use super::{Candidate, Engine};
+use crate::clock;
 use crate::journal::kind;
 use crate::members::{self, CommandMember, CommandMembers, MemberFailure};
-use crate::report;
 use crate::requester::in_words;
+use crate::step::{Step, StepError};
 use control::Enforcement;
 use policy::{Policy, Taking};
 use std::time::{Duration, Instant};
@@ -109,7 +110,7 @@ impl Engine {
 
     /// Takes note of the members whose time is over.
     pub(super) fn expire_members(&mut self) {
-        let now = report::now();
+        let now = clock::now();
         // What is denied to one from now on is denied to a stranger.
         self.enforced.tiers.values_mut().for_each(|tier| tier.timed.expire(now));
         for CommandMember { tier, member, until, .. } in self.members.expire(now) {
@@ -122,7 +123,7 @@ impl Engine {
     /// When [`Engine::end_members`] is due.
     pub(crate) fn members_due(&self) -> Option<Instant> {
         let next = self.members.next_end().map(|end| {
-            let left = end.saturating_sub(report::now()).min(LOOK);
+            let left = end.saturating_sub(clock::now()).min(LOOK);
             Instant::now() + Duration::from_secs(left)
         });
         next.into_iter().chain(self.forgotten_by).min()

@@ -2,11 +2,12 @@
 
 use super::confirm::Why;
 use super::settle::Terms;
-use super::{Candidate, Engine, Step, StepError};
+use super::{Candidate, Engine};
 use crate::host::Server;
 use crate::journal::kind;
 use crate::refusal::Refusal;
 use crate::requester::in_words;
+use crate::step::{Step, StepError};
 use control::{ChangeLine, Difference, HeldBack, MemberDifference};
 use policy::{Addresses, Change, ConfirmTime, Host, Policy, Sign, UserNames, compile};
 use ruleset::Ruleset;

@@ -1,8 +1,9 @@
 //! Who is in while a step is judged, and who asks for it.
 
+use super::Engine;
 use super::settle::FILES;
-use super::{Asked, Engine};
 use crate::guard::{self, Guarded};
+use crate::step::Asked;
 use control::Login;
 use policy::Policy;
 use policy::guard::{Asker, Present, Session};

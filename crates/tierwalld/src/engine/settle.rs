@@ -1,10 +1,11 @@
 //! The one way to the kernel: a policy is judged by who would be locked out, then committed, and
 //! counted where it is another than before.
 
+use super::Engine;
 use super::changed::Next;
 use super::confirm::Proposal;
-use super::{Engine, Step, StepError};
 use crate::before::Part;
+use crate::clock;
 use crate::host::Server;
 use crate::journal::kind;
 use crate::kernel::{Kernel, KernelError, Settled};
@@ -17,6 +18,7 @@ use crate::recorder::StateFile;
 use crate::refusal::Refusal;
 use crate::report;
 use crate::state::StateDirectory;
+use crate::step::{Step, StepError};
 use control::{ChangeLine, Confirmation, Enforcement, Generation, HeldBack};
 use netlink::Adopted;
 use policy::guard::{Asker, Verdict, judge};
@@ -288,7 +290,7 @@ impl Engine {
 
     /// Takes note of which sides only observe from now on.
     fn observe(&mut self) {
-        let observing = observing::from_now(self.observing, self.mode(), report::now());
+        let observing = observing::from_now(self.observing, self.mode(), clock::now());
         if std::mem::replace(&mut self.observing, observing) == observing {
             return;
         }
@@ -348,7 +350,7 @@ impl Engine {
     fn generation(&self, reason: &str) -> Generation {
         Generation {
             number: 0,
-            time: report::now(),
+            time: clock::now(),
             reason: reason.to_owned(),
             by: self.asked.by.clone(),
             changes: Vec::new(),

@@ -4,12 +4,14 @@
 use super::confirm::Why;
 use super::files::{BadFiles, lines, load_first};
 use super::settle::Terms;
-use super::{Asked, Candidate, Engine, StepError};
+use super::{Candidate, Engine};
 use crate::before::Part;
+use crate::clock;
+use crate::errors::in_full;
 use crate::history::History;
 use crate::host::Server;
 use crate::journal::kind;
-use crate::kernel::{Kernel, in_full};
+use crate::kernel::Kernel;
 use crate::known_lists;
 use crate::last_good;
 use crate::member_file;
@@ -19,9 +21,9 @@ use crate::observing;
 use crate::options::Options;
 use crate::pending::{self, Damage, Found, Pending};
 use crate::refusal::{Refusal, digest};
-use crate::report;
 use crate::session_ages::Ages;
 use crate::state::StateDirectory;
+use crate::step::{Asked, StepError};
 use crate::trouble::Trouble;
 use control::{Enforcement, HeldBack, TableState};
 use policy::{Host, ListCache, Policy, UserNames, compile};
@@ -50,7 +52,7 @@ impl Engine {
     /// changed then.
     pub(crate) fn start(options: Options, mut kernel: Kernel) -> Result<Self, StepError> {
         let (runtime, user) = (options.runtime_directory.clone(), nix::unistd::geteuid().as_raw());
-        let leave = control::takeover::leave(&runtime, user, report::now());
+        let leave = control::takeover::leave(&runtime, user, clock::now());
         kernel.allow_takeover(options.takeover || leave.is_some());
         // What somebody insisted on is this replacement.
         let force = leave.is_some_and(|leave| leave.force) && kernel.has_foreign()?;

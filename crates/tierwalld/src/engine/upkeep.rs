@@ -1,12 +1,13 @@
 //! Steps that nobody asks for: others changed the table, this server's addresses or users changed,
 //! the kernel failed something.
 
+use super::Engine;
 use super::settle::Terms;
-use super::{Engine, Step, StepError};
-use crate::drift::Foreign;
+use crate::foreign::Foreign;
 use crate::journal::kind;
 use crate::kernel::KernelError;
 use crate::metrics::Foreign as Outcome;
+use crate::step::{Step, StepError};
 use control::Enforcement;
 use policy::model::Ownership;
 use policy::{Host, compile};

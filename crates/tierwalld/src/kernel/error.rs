@@ -1,5 +1,6 @@
 //! Why the kernel doesn't hold what was wanted, in words for the one who has to mend it.
 
+use crate::errors::in_full;
 use netlink::CommitError;
 use policy::Policy;
 use ruleset::TABLE;
@@ -61,10 +62,4 @@ pub(super) fn refused(error: CommitError, policy: &Policy) -> KernelError {
         }
         error => KernelError::Refused(in_full(&error)),
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -4,9 +4,8 @@
 //! were after the last step.
 
 use super::text::{Kind, Number, Text};
-use crate::engine::{Step, StepError};
 use crate::kernel::KernelError;
-use crate::work::Work;
+use crate::step::{Step, StepError};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -153,12 +152,6 @@ impl Counters {
 pub(crate) enum Asked {
     Reload,
     Else,
-}
-
-impl From<&Work> for Asked {
-    fn from(work: &Work) -> Self {
-        if matches!(work, Work::Reload { .. }) { Self::Reload } else { Self::Else }
-    }
 }
 
 impl Durations {

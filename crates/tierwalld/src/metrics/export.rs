@@ -4,10 +4,9 @@
 //! Where the service manager listens in our place (`tierwalld-metrics.socket`), it alone says where:
 //! the sandbox of the service lets the daemon open no such socket.
 
-use super::http;
 use super::readers::Readers;
 use super::textfile::{self, Textfile};
-use crate::event::Event;
+use super::{Message, http};
 use crate::journal::kind;
 use crate::unwatched::{Unwatched, Watched};
 use nix::errno::Errno;
@@ -33,7 +32,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(2);
 /// What is under way.
 #[derive(Debug)]
 pub(crate) struct Exporter {
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Message>,
     readers: Readers,
     /// What the service manager listens on in our place.
     passed: Vec<SocketAddr>,
@@ -45,7 +44,7 @@ pub(crate) struct Exporter {
 
 impl Exporter {
     /// Serves on the sockets that the service manager passed on.
-    pub(crate) fn new(sockets: Vec<OwnedFd>, events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(sockets: Vec<OwnedFd>, events: mpsc::Sender<Message>) -> Self {
         let readers = Readers::default();
         let mut passed = Vec::new();
         for socket in sockets {
@@ -159,20 +158,20 @@ fn take(socket: OwnedFd) -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// Serves at an address, as soon and as long as that can be done.
-async fn listen(address: SocketAddr, readers: Readers, events: mpsc::Sender<Event>) {
+async fn listen(address: SocketAddr, readers: Readers, events: mpsc::Sender<Message>) {
     let mut again = AGAIN;
     loop {
         let problem = match TcpListener::bind(address).await {
             Ok(listener) => {
                 tracing::info!(target: kind::METRICS_SERVED, %address, "metrics are served");
-                if events.send(Event::Watching(Watched::Listener, None)).await.is_ok() {
+                if events.send(Message::Watching(Watched::Listener, None)).await.is_ok() {
                     http::serve(listener, readers, events).await;
                 }
                 return;
             }
             Err(error) => told(address, &error),
         };
-        if events.send(Event::Watching(Watched::Listener, Some(problem))).await.is_err() {
+        if events.send(Message::Watching(Watched::Listener, Some(problem))).await.is_err() {
             return;
         }
         tokio::time::sleep(again).await;

@@ -5,8 +5,7 @@
 //! a place: see [`readers`](super::readers) for who loses one.
 
 use super::readers::{Place, Readers, Stage};
-use super::{Reader, scrape, text};
-use crate::event::Event;
+use super::{Message, Reader, scrape, text};
 use crate::journal::kind;
 use httparse::{EMPTY_HEADER, Request, Status};
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ const TAKING: Duration = Duration::from_secs(10);
 const MAX_REST: usize = 64 * 1024;
 
 /// Serves for ever.
-pub(super) async fn serve(listener: TcpListener, readers: Readers, events: mpsc::Sender<Event>) {
+pub(super) async fn serve(listener: TcpListener, readers: Readers, events: mpsc::Sender<Message>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match readers.admit(Instant::now()) {
@@ -60,7 +59,7 @@ fn refuse(stream: &TcpStream) {
     let _ = stream.try_write(&answer.bytes(true));
 }
 
-async fn converse(mut stream: TcpStream, place: &Place, events: mpsc::Sender<Event>) {
+async fn converse(mut stream: TcpStream, place: &Place, events: mpsc::Sender<Message>) {
     let mut head = Vec::new();
     let asked = timeout(ASKING, read(&mut stream, &mut head)).await;
     place.reaches(Stage::Answering, Instant::now());

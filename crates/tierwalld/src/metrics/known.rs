@@ -3,9 +3,8 @@
 
 use super::{Counters, Snapshot};
 use crate::denials;
-use crate::engine::Engine;
 use control::Status;
-use policy::Labels;
+use policy::{Labels, Policy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,11 +19,16 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Takes note of a step.
-    pub(crate) fn note(&mut self, engine: &Engine) {
-        let (policy, generation) = (engine.enforced(), engine.history.current());
-        self.counters.clone_from(&engine.counters);
-        self.generation_since = engine.history.since();
+    /// Takes note of what a step came to: the generation of the policy that is enforced, and since
+    /// when.
+    pub(crate) fn note(
+        &mut self,
+        policy: &Policy,
+        (generation, since): (u64, Option<u64>),
+        counters: &Counters,
+    ) {
+        self.counters.clone_from(counters);
+        self.generation_since = since;
         if self.generation.replace(generation) != Some(generation) {
             let labels = Labels::of(&policy.allows);
             let keys = policy.allows.iter().map(|allow| allow.key.to_string());

@@ -4,7 +4,7 @@
 //! ```text
 //! event loop ─ Snapshot ─┬─► answer to `tierwall metrics`
 //!      ▲                 ├─► http      /metrics
-//!      └─ Event::Scrape ─┴─► textfile  for node_exporter
+//!      └─ Message::Scrape ─┴─► textfile  for node_exporter
 //! ```
 //!
 //! The loop hands out what it knows, which costs nothing; the text is made on a thread of its own,
@@ -23,7 +23,7 @@ mod textfile;
 mod traffic;
 
 use crate::denials;
-use crate::event::Event;
+use crate::unwatched::Watched;
 use control::Status;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,15 @@ pub(crate) struct Snapshot {
     /// The allows of this server, by the names of their counters in the kernel.
     pub(crate) allows: Arc<BTreeMap<String, String>>,
     pub(crate) denials: denials::Shared,
+}
+
+/// What those who hand out metrics ask of the event loop, or tell it.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Somebody reads metrics. Who went away needs none.
+    Scrape(oneshot::Sender<Snapshot>),
+    /// Metrics can't be handed out that way, for this reason; or can again.
+    Watching(Watched, Option<String>),
 }
 
 /// Who reads it.
@@ -72,9 +81,9 @@ impl Snapshot {
 }
 
 /// Asks the event loop. None where that has ended.
-async fn scrape(events: &mpsc::Sender<Event>, reader: Reader) -> Option<String> {
+async fn scrape(inbox: &mpsc::Sender<Message>, reader: Reader) -> Option<String> {
     let (reply, snapshot) = oneshot::channel();
-    events.send(Event::Scrape(reply)).await.ok()?;
+    inbox.send(Message::Scrape(reply)).await.ok()?;
     let snapshot = snapshot.await.ok()?;
     tokio::task::spawn_blocking(move || snapshot.render(reader)).await.ok()
 }

@@ -2,7 +2,7 @@
 
 use super::Snapshot;
 use super::text::Text;
-use crate::report;
+use crate::clock;
 use control::{Enforcement, SideMode, Status, TableState};
 use policy::model::Tier;
 use ruleset::{Address, TimedSet};
@@ -83,7 +83,7 @@ fn tiers(text: &mut Text, snapshot: &Snapshot) {
         "tierwall_tier_members",
         "Members of a tier, merged: an address, prefix or range counts as one, for each family.",
     );
-    let now = report::now();
+    let now = clock::now();
     for (name, tier) in snapshot.denials.tiers() {
         let Tier { v4, v6, timed, .. } = tier;
         let sizes = [
@@ -117,7 +117,7 @@ fn waiting(text: &mut Text, status: &Status) {
     let pending = status.pending.as_ref();
     text.gauge("tierwall_confirmation_pending", "1 while a change waits for `tierwall confirm`.")
         .is(pending.is_some());
-    let left = pending.map_or(0, |pending| pending.until.saturating_sub(report::now()));
+    let left = pending.map_or(0, |pending| pending.until.saturating_sub(clock::now()));
     text.gauge(
         "tierwall_confirmation_left_seconds",
         "How long until a change that waits is taken back; 0 while none waits.",

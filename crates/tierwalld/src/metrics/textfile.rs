@@ -1,8 +1,7 @@
 //! The file for node_exporter's textfile collector: written beside its place and renamed, so that
 //! a reader sees the old or the new numbers whole.
 
-use super::{Reader, scrape};
-use crate::event::Event;
+use super::{Message, Reader, scrape};
 use crate::journal::kind;
 use crate::unwatched::Watched;
 use std::fs::{self, OpenOptions, Permissions};
@@ -43,14 +42,14 @@ impl Textfile {
 }
 
 /// Writes it for ever, and says when that can't be done.
-pub(super) async fn keep(file: Arc<Textfile>, interval: Duration, events: mpsc::Sender<Event>) {
+pub(super) async fn keep(file: Arc<Textfile>, interval: Duration, events: mpsc::Sender<Message>) {
     loop {
         let Some(text) = scrape(&events, Reader::Textfile).await else { return };
         let place = Arc::clone(&file);
         let written = tokio::task::spawn_blocking(move || place.write(&text)).await;
         let problem = written.unwrap_or_else(|error| Err(io::Error::other(error))).err();
         let problem = problem.map(|error| told(&file.path, &error));
-        if events.send(Event::Watching(Watched::Textfile, problem)).await.is_err() {
+        if events.send(Message::Watching(Watched::Textfile, problem)).await.is_err() {
             return;
         }
         tokio::time::sleep(interval).await;

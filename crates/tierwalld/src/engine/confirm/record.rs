@@ -1,12 +1,12 @@
 //! The record of a change that waits on the disk: written before the way out, removed after the way
 //! back.
 
+use crate::clock;
 use crate::engine::Engine;
 use crate::journal::kind;
 use crate::last_good;
 use crate::pending::{self, Pending, Record};
 use crate::recorder::StateFile;
-use crate::report;
 use crate::state::StateDirectory;
 use std::io;
 
@@ -54,7 +54,7 @@ impl Engine {
             && self.refusal.is_some()
             && !self.held
         {
-            let (policy, now) = (self.applied.clone(), report::now());
+            let (policy, now) = (self.applied.clone(), clock::now());
             recorder.record(StateFile::Policy, move |state| last_good::save(state, &policy, now));
         }
         self.record_refusal();

@@ -3,8 +3,9 @@
 //! A policy can have a warning for each line of its lists. Who asked has to hear in any case whether
 //! the change was made.
 
+use crate::generation::ChangeLine;
 use crate::generation::Difference;
-use crate::message::{ChangeLine, Done, Failure, FailureKind, MAX_RESPONSE, Response, encode};
+use crate::message::{Done, Failure, FailureKind, MAX_RESPONSE, Response, encode};
 use crate::status::Status;
 
 /// Lines that are left of a list or a text.

@@ -2,7 +2,6 @@
 //! other, and the one that waits to be confirmed.
 
 use crate::after_change::DenialRates;
-use crate::message::ChangeLine;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -159,4 +158,13 @@ pub struct Differs {
     pub why: String,
     /// Since when, in seconds since the epoch.
     pub since: u64,
+}
+
+/// One consequence of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeLine {
+    /// Whether more passes than before, or less.
+    pub more: bool,
+    /// A sentence.
+    pub text: String,
 }

@@ -27,14 +27,13 @@ pub use denial::{
     DenialsOrder, Direction, LimitCount, Losses, Observing,
 };
 pub use generation::{
-    Confirmation, Connection, Difference, Differs, Generation, HeldBack, MemberDifference, Past,
-    Pending, Requester,
+    ChangeLine, Confirmation, Connection, Difference, Differs, Generation, HeldBack,
+    MemberDifference, Past, Pending, Requester,
 };
 pub use login::Login;
 pub use message::{
-    ChangeLine, DecodeError, Done, Failure, FailureKind, Guarded, MAX_REQUEST, MAX_RESPONSE,
-    MemberSummary, Reload, Request, Response, Rollback, VERSION, decode, decode_request, encode,
-    encode_request,
+    DecodeError, Done, Failure, FailureKind, Guarded, MAX_REQUEST, MAX_RESPONSE, MemberSummary,
+    Reload, Request, Response, Rollback, VERSION, decode, decode_request, encode, encode_request,
 };
 pub use origin::Origin;
 pub use sshd::sshd_ports;

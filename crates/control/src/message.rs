@@ -2,7 +2,7 @@
 
 use crate::caller::Caller;
 use crate::denial::{Denials, DenialsBy, DenialsOrder};
-use crate::generation::{Difference, Past, Pending};
+use crate::generation::{ChangeLine, Difference, Past, Pending};
 use crate::status::{CommitSummary, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -216,15 +216,6 @@ pub struct Done {
     /// under it, a line for those alike.
     #[serde(default)]
     pub cannot_reconnect: Vec<String>,
-}
-
-/// One consequence of a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangeLine {
-    /// Whether more passes than before, or less.
-    pub more: bool,
-    /// A sentence.
-    pub text: String,
 }
 
 /// A member that was added by command.

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::options::{Common, Confirm};
 use crate::output::{BAD, WARNING, print, print_json, styled};
-use crate::status::left;
+use crate::time::left;
 use control::{Client, Pending, Request, Response, socket_path};
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use crate::options::{By, Common, Denied};
 use crate::output::{
     FAINT, HEADING, WARNING, clean_line, columns, counted, print, print_json, styled,
 };
-use crate::status::ago;
+use crate::time::ago;
 use control::{
     Client, DenialCount, DenialGroup, Denials, DenialsBy, DenialsOrder, Request, Response,
     socket_path,

@@ -5,7 +5,7 @@ use crate::options::{Common, Diff};
 use crate::output::{
     BAD, BEYOND_COUNTING, GOOD, HEADING, clean_line, columns, print, print_json, styled,
 };
-use crate::status::ago;
+use crate::time::ago;
 use control::{
     ChangeLine, Client, Confirmation, DenialRate, DenialRates, Difference, Generation,
     MemberDifference, Past, Request, Requester, Response, socket_path,

@@ -6,8 +6,9 @@ use crate::options::{Common, ListMembers, Member};
 use crate::output::{WARNING, clean_line, columns, print, print_json, styled, tell};
 use crate::policy_text::{self, Turn};
 use crate::promote;
-use crate::status::{ago, left};
-use control::{Client, MemberSummary, Request, Response, socket_path};
+use crate::runtime_members::by_command;
+use crate::time::{ago, left};
+use control::Request;
 use serde_json::json;
 
 pub(crate) fn run(common: &Common, member: &Member) -> Result<u8, Error> {
@@ -51,16 +52,6 @@ fn turn(common: &Common) -> Result<Turn, Error> {
     }
     tell("waiting for another `tierwall edit` or `tierwall member promote` to end\n");
     policy_text::turn(&common.config)
-}
-
-/// Those that the daemon was given, of all tiers or one.
-pub(crate) fn by_command(common: &Common, tier: Option<&str>) -> Result<Vec<MemberSummary>, Error> {
-    let client = Client::connect(&socket_path(&common.runtime_directory)).map_err(Error::Client)?;
-    let request = Request::Members { tier: tier.map(str::to_owned) };
-    match client.ask(&request).map_err(Error::Client)? {
-        Response::Members(members) => Ok(members),
-        other => Err(crate::unexpected(other)),
-    }
 }
 
 fn list(common: &Common, options: &ListMembers) -> Result<u8, Error> {

@@ -3,10 +3,10 @@
 use crate::error::Error;
 use crate::guard;
 use crate::judge::{Judged, judge, tell_diagnostics};
-use crate::member;
 use crate::options::{Common, Judgement, Plan};
 use crate::output::{BAD, FAINT, GOOD, WARNING, print, print_json, styled};
-use crate::status::now;
+use crate::runtime_members::by_command;
+use crate::time::now;
 use control::{Guarded, MemberSummary};
 use policy::model::User;
 use policy::{
@@ -77,7 +77,7 @@ impl Planned {
         let mut connection = netlink::Connection::open().map_err(Error::Kernel)?;
         let found = connection.dump().map_err(Error::Kernel)?;
         // As the daemon does, after the role was found: that follows from the files alone.
-        let members = member::by_command(common, None);
+        let members = by_command(common, None);
         if let Ok(members) = &members {
             let now = now();
             let members = members.iter().filter(|own| own.until.is_none_or(|until| until > now));

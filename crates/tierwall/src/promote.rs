@@ -5,9 +5,9 @@
 
 use crate::error::Error;
 use crate::judge::{bad_policy, load};
-use crate::member;
 use crate::options::Common;
 use crate::policy_text::{Original, Turn, read, replace};
+use crate::runtime_members::by_command;
 use policy::{Loaded, Member, Options, Policy};
 use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, RawString, Value};
@@ -46,7 +46,7 @@ fn write_once(common: &Common, tier: &str, member: &str) -> Result<Option<PathBu
 
 /// Before anything is written: the file would open what nobody ever added.
 fn check_added(common: &Common, tier: &str, member: &str) -> Result<(), Error> {
-    let members = member::by_command(common, Some(tier))?;
+    let members = by_command(common, Some(tier))?;
     if members.iter().any(|added| added.member == member) {
         return Ok(());
     }

@@ -28,7 +28,7 @@ mod view;
 
 use crate::error::Error;
 use crate::options::{Common, Watch};
-use crate::status::now;
+use crate::time::now;
 use ask::{Answers, Asker, Question};
 use control::{Denials, DenialsBy};
 use keys::Doing;

@@ -3,7 +3,7 @@
 use super::facts::Daemon;
 use super::finding::{Finding, Id};
 use crate::confirm::{how, way_back};
-use crate::status::{ago, left};
+use crate::time::{ago, left};
 use control::{Differs, Enforcement, Pending, Status, TableState, Unrecorded};
 
 /// What is known of the daemon from elsewhere.

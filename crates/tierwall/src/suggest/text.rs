@@ -3,7 +3,7 @@
 use super::Told;
 use super::comment::{comment, commented_out};
 use crate::output::counted;
-use crate::status::utc;
+use crate::time::utc;
 use policy::model::User;
 use policy::suggest::{Evidence, OtherEnd, SCAN, Side, Suggestion, Unsayable};
 use policy::{Addresses, Direction};

@@ -11,7 +11,7 @@ use crate::denied::{self, place, retried};
 use crate::error::Error;
 use crate::options::{Common, Watch};
 use crate::output::{counted, tell};
-use crate::status::{now, utc};
+use crate::time::{now, utc};
 use control::{DenialCount, DenialGroup};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

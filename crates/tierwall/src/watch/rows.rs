@@ -4,7 +4,7 @@ use super::ask::Answers;
 use super::table::{Cell, Column};
 use crate::denied::{place, retried};
 use crate::output::counted;
-use crate::status::in_words;
+use crate::time::in_words;
 use control::{DenialCount, DenialFate, DenialGroup, DenialsBy, Direction};
 use std::collections::BTreeMap;
 use std::net::IpAddr;

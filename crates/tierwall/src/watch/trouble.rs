@@ -2,7 +2,8 @@
 
 use super::text::Tone;
 use crate::output::counted;
-use crate::status::{in_words, modes};
+use crate::status::modes;
+use crate::time::in_words;
 use control::{AfterChange, Enforcement, Losses, Pending, Status, TableState, Unrecorded};
 
 /// A line and what it is.

@@ -15,7 +15,7 @@ use super::rows;
 use super::table::{self, Column};
 use super::text::{Look, Tone, short, short_count};
 use super::trouble;
-use crate::status::in_words;
+use crate::time::in_words;
 use control::{DenialsBy, SideMode, Status};
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;

@@ -1,7 +1,7 @@
 //! Which of several hosts have the same rules, and what they are called together.
 
 use crate::Options;
-use crate::draft::{Allow, Entry, Lost};
+use crate::entry::{Allow, Entry, Lost};
 use crate::hook::Hooks;
 use crate::tier::Tiers;
 

@@ -2,29 +2,13 @@
 //! tables of the other end may have denied it.
 
 use crate::condition::Direction;
-use crate::draft::{Allow, Entry};
+use crate::entry::{Allow, Elsewhere, Entry};
 use crate::hook::Hooks;
 use crate::intervals::Intervals;
 use crate::owner::Owner;
 use crate::region::{Addresses, Region, width};
 use crate::tier::Tier;
 use ruleset::Family;
-
-/// Other hosts that do by an allow what their own tables deny.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Elsewhere {
-    /// They may open the connection.
-    pub(crate) open: Vec<String>,
-    /// They accept it.
-    pub(crate) accept: Vec<String>,
-}
-
-impl Elsewhere {
-    pub(crate) fn is_empty(&self) -> bool {
-        let Self { open, accept } = self;
-        open.is_empty() && accept.is_empty()
-    }
-}
 
 /// A host of the merged policy.
 #[derive(Clone, Copy)]

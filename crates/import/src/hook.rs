@@ -2,7 +2,7 @@
 //! rule names, and how.
 
 use crate::condition::{Direction, Names};
-use crate::draft::Entry;
+use crate::entry::Entry;
 use crate::region::Region;
 use crate::walk::{Action, Item, TooLong, walk};
 use policy::model::{DenyAction, Forward, Mode};

@@ -4,14 +4,14 @@
 //! statements that aren't known are kept as text: what a rule says is never lost, at worst it isn't
 //! understood.
 
-use crate::words::{icmp_type, limit, log, protocol, set_to, update, words};
+use crate::words::{limit, log, number, selector, set_to, update, value, words};
 use ruleset::listing::{
     Domain, ListedBase, ListedChain, ListedElement, ListedRule, ListedSet, ListedTable, Listing,
     Operand, Refusal, Selector, Step, TableFamily, Value, VerdictMap,
 };
-use ruleset::{Family, States, Transport, Verdict};
+use ruleset::{Family, Verdict};
 use serde_json::Value as Json;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Why a text is no listing.
 #[derive(Debug, thiserror::Error)]
@@ -358,47 +358,6 @@ fn selectors(json: &Json) -> Vec<Selector> {
     }
 }
 
-pub(crate) fn selector(json: &Json) -> Selector {
-    let other = || Selector::Other(words(json));
-    let part = |outer: &str, inner: &str| json.get(outer)?.get(inner)?.as_str();
-    if let Some(key) = part("meta", "key") {
-        return match key {
-            "l4proto" => Selector::L4Proto,
-            "nfproto" => Selector::NfProto,
-            "iif" => Selector::Iif,
-            "iifname" => Selector::IifName,
-            "oif" => Selector::Oif,
-            "oifname" => Selector::OifName,
-            "skuid" => Selector::SkUid,
-            _ => other(),
-        };
-    }
-    if part("ct", "key") == Some("state") {
-        return Selector::CtState;
-    }
-    let (Some(protocol), Some(field)) = (part("payload", "protocol"), part("payload", "field"))
-    else {
-        return other();
-    };
-    let transport = Transport::ALL.into_iter().find(|transport| transport.name() == protocol);
-    match (protocol, field) {
-        ("ip", "saddr") => Selector::Saddr(Family::V4),
-        ("ip", "daddr") => Selector::Daddr(Family::V4),
-        ("ip", "protocol") => Selector::Protocol(Family::V4),
-        ("ip6", "saddr") => Selector::Saddr(Family::V6),
-        ("ip6", "daddr") => Selector::Daddr(Family::V6),
-        ("ip6", "nexthdr") => Selector::Protocol(Family::V6),
-        ("ip6", "hoplimit") => Selector::HopLimit,
-        ("icmp", "type") => Selector::IcmpType(Family::V4),
-        ("icmpv6", "type") => Selector::IcmpType(Family::V6),
-        ("th", "sport") => Selector::Sport(None),
-        ("th", "dport") => Selector::Dport(None),
-        (_, "sport") if transport.is_some() => Selector::Sport(transport),
-        (_, "dport") if transport.is_some() => Selector::Dport(transport),
-        _ => other(),
-    }
-}
-
 fn key_parts(domains: &[Domain], json: &Json) -> Vec<Value> {
     // An element may be wrapped to carry a comment.
     let json = json.get("elem").and_then(|inner| inner.get("val")).unwrap_or(json);
@@ -409,71 +368,6 @@ fn key_parts(domains: &[Domain], json: &Json) -> Vec<Value> {
         }
         None => vec![value(domain(0), json)],
     }
-}
-
-pub(crate) fn value(domain: Domain, json: &Json) -> Value {
-    let word = || Value::Word(words(json));
-    if let Some(is_there) = json.as_bool() {
-        return Value::Word(if is_there { "exists" } else { "missing" }.to_owned());
-    }
-    if let Some([first, last]) = json.get("range").and_then(Json::as_array).map(Vec::as_slice) {
-        return match (number(domain, first), number(domain, last)) {
-            (Some(first), Some(last)) if first <= last => Value::Range(first, last),
-            _ => word(),
-        };
-    }
-    if let Some(prefix) = json.get("prefix") {
-        return prefix_value(domain, prefix).unwrap_or_else(word);
-    }
-    number(domain, json).map_or_else(word, Value::number)
-}
-
-fn prefix_value(domain: Domain, json: &Json) -> Option<Value> {
-    let Domain::Address(family) = domain else { return None };
-    let width = if family == Family::V4 { 32 } else { 128 };
-    let length = u32::try_from(json.get("len")?.as_u64()?).ok().filter(|l| *l <= width)?;
-    // Ones where the host is.
-    let host = if length == 0 { u128::MAX >> (128 - width) } else { (1 << (width - length)) - 1 };
-    let address = number(domain, json.get("addr")?)?;
-    Some(Value::Range(address & !host, address | host))
-}
-
-fn number(domain: Domain, json: &Json) -> Option<u128> {
-    if let Some(number) = json.as_u64() {
-        return Some(number.into());
-    }
-    let text = json.as_str()?;
-    match domain {
-        Domain::Address(Family::V4) => Some(u32::from(text.parse::<Ipv4Addr>().ok()?).into()),
-        Domain::Address(Family::V6) => Some(text.parse::<Ipv6Addr>().ok()?.into()),
-        Domain::Protocol => protocol(text).map(u128::from),
-        Domain::IcmpType(family) => icmp_type(family, text).map(u128::from),
-        Domain::CtState => state(text).map(u128::from),
-        Domain::NfProto => match text {
-            "ipv4" => Some(2),
-            "ipv6" => Some(10),
-            _ => None,
-        },
-        Domain::Named(names) | Domain::Flags(names) => names.number(text),
-        Domain::Hour => hour(text),
-        Domain::Port | Domain::Uid | Domain::Mark | Domain::Other => text.parse().ok(),
-        Domain::Interface => None,
-    }
-}
-
-/// Seconds since midnight of `08:00` or `08:00:30`.
-fn hour(text: &str) -> Option<u128> {
-    let mut parts = text.split(':').map(|part| part.parse::<u128>().ok());
-    let (hours, minutes) = (parts.next()??, parts.next()??);
-    let seconds = parts.next().unwrap_or(Some(0))?;
-    let is_time = hours < 24 && minutes < 60 && seconds < 60 && parts.next().is_none();
-    is_time.then_some(hours * 3600 + minutes * 60 + seconds)
-}
-
-fn state(name: &str) -> Option<u32> {
-    let all =
-        [States::INVALID, States::ESTABLISHED, States::RELATED, States::NEW, States::UNTRACKED];
-    all.into_iter().find(|state| state.names().eq([name])).map(|state| state.0)
 }
 
 fn verdict(json: &Json) -> Option<Verdict> {

@@ -18,6 +18,7 @@ mod built_in;
 mod condition;
 mod draft;
 mod elsewhere;
+mod entry;
 mod hook;
 mod intervals;
 mod json;
@@ -36,8 +37,9 @@ pub use json::{ParseError, parse, parse_host};
 pub use walk::TooLong;
 
 use condition::{Names, set_id};
-use draft::{Entry, entries};
+use draft::entries;
 use elsewhere::{Host, opened};
+use entry::Entry;
 use hook::Hooks;
 use intervals::Intervals;
 use owner::Owner;

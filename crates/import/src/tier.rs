@@ -2,7 +2,7 @@
 //! server's own.
 
 use crate::condition::set_id;
-use crate::draft::{Allow, Entry, Lost};
+use crate::entry::{Allow, Entry, Lost};
 use crate::intervals::Intervals;
 use crate::region::{Addresses, width};
 use crate::zones::{Sources, zones};

@@ -2,8 +2,8 @@
 //! allow.
 
 use crate::condition::{Direction, Names};
-use crate::draft::{Allow, Entry, Lost};
-use crate::elsewhere::Elsewhere;
+use crate::entry::Elsewhere;
+use crate::entry::{Allow, Entry, Lost};
 use crate::hook::Hooks;
 use crate::service::{self, User};
 use crate::tier::{Tier, Tiers, member_words};

@@ -1,11 +1,12 @@
 //! The allows: who is meant by each side, what they open, and the key that identifies each.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, cut, is_invisible, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{AllowText, List, Text, UserText};
 use crate::gap::Gaps;
 use crate::member::{Member, MemberError};
 use crate::model::{Allow, AllowKey, Endpoint, Service, Tier, User};
 use crate::name;
+use crate::quoting::{cut, is_invisible, quote};
 use crate::service::Services;
 use crate::source::Place;
 use ruleset::AddressSet;

@@ -3,8 +3,9 @@
 //! After this, every key is a known one in its right place, and every value of the right type;
 //! what was not has been reported and left out.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::name;
+use crate::quoting::quote;
 use crate::source::{Place, Source};
 use crate::syntax::Value;
 use std::sync::Arc;

@@ -8,11 +8,12 @@
 mod walk;
 
 use crate::addresses::Addresses;
+pub use crate::judge::Fate;
 use crate::missing::Missing;
 use crate::model::{Allow, Policy, Service};
+pub use crate::question::{Party, Question};
 use crate::reach::Direction;
 use crate::role::Role;
-use ruleset::Reject;
 use std::collections::BTreeMap;
 use walk::Explainer;
 
@@ -23,35 +24,6 @@ pub struct Server {
     pub role: Role,
     /// Its own addresses.
     pub addresses: Addresses,
-}
-
-/// One side of the connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Party {
-    /// The server that is asked.
-    Here,
-    /// A tier that exists.
-    Tier(String),
-    /// Addresses, by what somebody called them.
-    Addresses {
-        /// As it was asked.
-        name: String,
-        /// At least one.
-        addresses: Addresses,
-    },
-}
-
-/// A new connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
-    /// Who opens it.
-    pub from: Party,
-    /// To whom.
-    pub to: Party,
-    /// On what. ICMP means an echo request, of either family.
-    pub service: Service,
-    /// By whose program; none is a user whom no allow names.
-    pub user: Option<u32>,
 }
 
 /// What becomes of it.
@@ -96,19 +68,6 @@ pub struct Verdict<'p> {
     pub ground: Ground<'p>,
 }
 
-/// What becomes of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
-    /// It passes.
-    Allowed,
-    /// It passes, only because the side observes.
-    WouldBeDenied,
-    /// It is dropped.
-    Dropped,
-    /// It is refused with an error.
-    Refused(Reject),
-}
-
 /// What says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ground<'p> {
@@ -122,13 +81,6 @@ pub enum Ground<'p> {
     Unfiltered,
     /// The address is in no tier: this policy says nothing of such a host.
     NoServer,
-}
-
-impl Fate {
-    /// Whether it doesn't get through.
-    pub fn is_denied(self) -> bool {
-        matches!(self, Self::Dropped | Self::Refused(_))
-    }
 }
 
 /// Why there is no answer.

@@ -1,7 +1,7 @@
 //! Reading files: whole, as text, and only ones that nobody but root can have written.
 
-use crate::diagnostic::{Diagnostic, Excerpt, Label};
-use crate::model::Location;
+use crate::diagnostic::{BEING_WRITTEN, Diagnostic, Excerpt, Label};
+use crate::location::Location;
 use crate::way::{self, WayError};
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, Read, Seek};
@@ -15,9 +15,6 @@ const LARGEST: u64 = 256 << 20;
 
 /// The size of a block of a list: within the processor's cache.
 const BLOCK: usize = 128 << 10;
-
-/// The code of what is said of a file that somebody is writing.
-pub(crate) const BEING_WRITTEN: &str = "being-written";
 
 /// Why a file can't be read.
 #[derive(Debug, thiserror::Error)]

@@ -3,17 +3,20 @@
 //! An included file holds tiers, services, allows and further includes. Each file is read once,
 //! whichever patterns match it; one that leads back to itself is an error.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::document::{Document, Reader, Text};
 use crate::file::{self, FileError, Opened};
 use crate::gap::Gaps;
 use crate::held::{Again, HeldLists, Taking};
+use crate::input::{Input, InputKind};
 use crate::list_cache::Stamp;
-use crate::load::Options;
+use crate::load_options::Options;
 use crate::pattern::{self, Matches};
+use crate::quoting::quote;
 use crate::setting::Settings;
 use crate::source::{Place, Source, Sources};
 use crate::syntax::{self, Trust};
+use crate::way::true_path;
 use crate::{unincluded, unseen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,31 +25,6 @@ use std::sync::Arc;
 
 /// How many files deep includes may lead.
 const DEEPEST: usize = 16;
-
-/// What of the file system the policy depends on: a change there may change the policy.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Input {
-    /// The path, as the files that name it make it.
-    pub path: PathBuf,
-    /// What it is.
-    pub kind: InputKind,
-}
-
-/// What a path is to the policy.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum InputKind {
-    /// The policy file or an included one. It may be missing.
-    Policy,
-    /// A list file. It may be missing.
-    List,
-    /// The file that names this server's tiers. It may be missing.
-    Role,
-    /// A directory that an include with wildcards looks in: new files there may match.
-    Directory {
-        /// The pattern that their names must match. Hidden names match no wildcard.
-        entries: String,
-    },
-}
 
 /// What the load collects on its way.
 pub(crate) struct Reading<'o> {
@@ -321,9 +299,4 @@ pub(crate) fn relative_hint(place: &Place, path: &str) -> Option<String> {
     let file = place.source.name().display();
     (!Path::new(path).is_absolute())
         .then(|| format!("file names are relative to the directory of {file}"))
-}
-
-/// The path by which a file is known, however it is named. A missing one is known by its name.
-pub(crate) fn true_path(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -6,12 +6,31 @@
 //! policy; rules lead back to the policy by their comments.
 
 use crate::compile::{BUILT_IN, Labels};
-use crate::explain::Fate;
 use crate::model::{Allow, Policy};
 use ruleset::evaluate::{Evaluation, Outcome, Packet, RuleRef};
 use ruleset::{Reject, Ruleset, Table};
 use std::collections::HashMap;
 use std::fmt;
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// It passes.
+    Allowed,
+    /// It passes, only because the side observes.
+    WouldBeDenied,
+    /// It is dropped.
+    Dropped,
+    /// It is refused with an error.
+    Refused(Reject),
+}
+
+impl Fate {
+    /// Whether it doesn't get through.
+    pub fn is_denied(self) -> bool {
+        matches!(self, Self::Dropped | Self::Refused(_))
+    }
+}
 
 /// A policy and the table that it compiled to on a server.
 #[derive(Debug, Clone)]

@@ -1,7 +1,8 @@
 //! Lints: a policy that is right, but probably not what was meant.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::model::{Allow, Endpoint, Policy, RoleSetting, Service, Tier};
+use crate::quoting::quote;
 use crate::world;
 use ruleset::{Address, AddressSet, Transport};
 use std::collections::BTreeSet;

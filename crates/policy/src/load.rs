@@ -7,9 +7,11 @@ use crate::allow::Resolver;
 use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::document::Document;
 use crate::held::{Again, HeldList};
-use crate::include::{Input, Reading};
+use crate::include::Reading;
+use crate::input::Input;
 use crate::lint;
-use crate::metrics;
+use crate::load_options::Options;
+use crate::metrics_table;
 use crate::misplaced;
 use crate::model::{Policy, Service};
 use crate::role_setting;
@@ -19,25 +21,6 @@ use crate::tier;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// How to load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// Refuse a file that root doesn't own or that others may write.
-    pub check_permissions: bool,
-    /// Take warnings for errors.
-    pub strict: bool,
-    /// Warn of files that the service's sandbox hides from it, and of those in `conf.d` that nothing
-    /// includes. Not for the daemon, to which what it has read isn't hidden.
-    pub warn_unseen: bool,
-}
-
-/// Permissions are checked, warnings are warnings, and all of them are told.
-impl Default for Options {
-    fn default() -> Self {
-        Self { check_permissions: true, strict: false, warn_unseen: true }
-    }
-}
 
 /// What a load gives.
 #[derive(Debug)]
@@ -124,7 +107,7 @@ fn finish(mut reading: Reading<'_>) -> Loaded {
     diagnostics.extend(syntax);
     if !diagnostics.has_errors() && gaps.is_empty() {
         let mut lints = lint::lint(&policy);
-        lints.extend(metrics::lint(&exporting, &policy));
+        lints.extend(metrics_table::lint(&exporting, &policy));
         sources.illustrate(&mut lints);
         diagnostics.extend(lints);
     }

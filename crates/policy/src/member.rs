@@ -3,7 +3,7 @@
 //! The text must say exactly what is meant: a prefix with host bits set, an inverted range or an
 //! address in another disguise is an error with the probable meaning in its hint, never a guess.
 
-use crate::diagnostic::quote;
+use crate::quoting::quote;
 use ruleset::{Address, AddressRange};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

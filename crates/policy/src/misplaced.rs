@@ -4,9 +4,10 @@
 //! one that was meant: `block = ["198.51.100.0/24"]` there blocks nothing. Where nothing uses the
 //! name, it was meant as the setting.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{ABOVE, Document, List, MemberText, Text, is_top_level_key};
 use crate::member::Member;
+use crate::quoting::quote;
 use std::collections::BTreeSet;
 
 /// Reports tiers and services with the name of a setting: an error where nothing names them,

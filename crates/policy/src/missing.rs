@@ -1,8 +1,8 @@
 //! What a denied connection lacks: the allow that comes nearest, and one that would let it through.
 
 use crate::addresses::Addresses;
-use crate::explain::{Party, Question};
 use crate::model::{Allow, Endpoint, Policy, Service, User};
+use crate::question::{Party, Question};
 use crate::reach::Direction;
 use crate::role::{Role, tiers_of};
 use crate::service_set::Point;

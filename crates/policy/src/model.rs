@@ -5,6 +5,7 @@
 //! resolved to protocols and ports, address sets are merged, keys are unique.
 
 use crate::confirm::ConfirmTime;
+use crate::location::Location;
 use crate::member::Member;
 use crate::metrics::Metrics;
 use ruleset::{AddressSet, TimedSet, Transport};
@@ -14,26 +15,6 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-/// A place in a file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Location {
-    /// The file, as the including file or the command line named it.
-    pub file: Arc<PathBuf>,
-    /// Counted from 1.
-    pub line: usize,
-    /// Counted from 1, in characters.
-    pub column: usize,
-}
-
-/// `file:line`, what an editor jumps to.
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
 
 /// The policy, for every server that loads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

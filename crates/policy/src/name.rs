@@ -1,6 +1,6 @@
 //! Names: what tiers and services may be called, and which known name somebody meant.
 
-use crate::diagnostic::quote;
+use crate::quoting::quote;
 use std::fmt;
 
 /// The longest name of a tier or service in bytes. nftables' set names are longer, but `app` also

@@ -6,7 +6,7 @@
 //! leave behind.
 
 use crate::file::FileError;
-use crate::include::{Input, InputKind};
+use crate::input::{Input, InputKind};
 use crate::way;
 use glob::{MatchOptions, Pattern};
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! One literal of a service: a port, a range of ports, or a whole IP protocol.
 
-use crate::diagnostic::{cut, quote};
 use crate::model::Service;
+use crate::quoting::{cut, quote};
 use crate::{name, protocol};
 use ruleset::Transport;
 use std::ops::RangeInclusive;

@@ -1,7 +1,8 @@
 //! How a diagnostic looks in a terminal: what is wrong, the line with the text underlined, other
 //! places, the hint.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, Severity, printable};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+use crate::quoting::printable;
 use annotate_snippets::{Annotation, AnnotationKind, Element, Level, Origin, Renderer, Snippet};
 
 /// With or without colours.

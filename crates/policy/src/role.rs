@@ -3,9 +3,10 @@
 //! Everything here is a function of the policy and of what the caller knows of a server, so that
 //! a policy can be judged for any server, from anywhere.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::model::{Policy, RoleSetting, Tier};
 use crate::name;
+use crate::quoting::quote;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;

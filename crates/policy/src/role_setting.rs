@@ -4,11 +4,14 @@ use crate::allow::unknown_tier;
 use crate::diagnostic::{Diagnostic, Label};
 use crate::document::Text;
 use crate::file::{self, FileError};
-use crate::include::{self, Input, InputKind, Reading};
-use crate::model::{Location, RoleSetting, Tier};
+use crate::include::{self, Reading};
+use crate::input::{Input, InputKind};
+use crate::location::Location;
+use crate::model::{RoleSetting, Tier};
 use crate::setting::RoleText;
 use crate::source::{Place, Source};
 use crate::unseen;
+use crate::way::true_path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -63,7 +66,7 @@ fn of_file(name: &Text, reading: &mut Reading<'_>) -> (Vec<Text>, Location) {
     let file = Arc::new(path.clone());
     let nothing = (Vec::new(), Location { file: file.clone(), line: 1, column: 1 });
     let opened = reading.open(&path);
-    if opened.as_ref().is_ok_and(|opened| reading.is_secret(opened, &include::true_path(&path))) {
+    if opened.as_ref().is_ok_and(|opened| reading.is_secret(opened, &true_path(&path))) {
         reading.sources.conceal(file.clone());
     }
     let bytes = match opened.and_then(|opened| reading.read(opened)) {

@@ -1,12 +1,13 @@
 //! Services: literals such as `tcp/22`, and the names that `[services]` gives to them.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{List, ServiceText, Text};
 use crate::gap::Gaps;
 use crate::model::Service;
 use crate::name;
 use crate::port::{self, Part, PartError};
 use crate::protocol;
+use crate::quoting::quote;
 use ruleset::Transport;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -224,7 +225,7 @@ impl<'d> Services<'d> {
         resolved
     }
 
-    /// As [`unknown_tier`](crate::allow::unknown_tier).
+    /// As `unknown_tier` of allows.
     fn unknown(&self, text: &Text, others: &Diagnostics) -> Diagnostic {
         let name = text.value.as_str();
         let message = format!("no service or protocol is named {}", quote(name));

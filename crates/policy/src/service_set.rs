@@ -184,7 +184,7 @@ impl FromStr for Service {
                 Ok(port::Part::Name) => {
                     let message = format!(
                         "{} is neither a port nor an IP protocol",
-                        crate::diagnostic::quote(part)
+                        crate::quoting::quote(part)
                     );
                     let hint = "write a port such as tcp/443, or a protocol such as gre".to_owned();
                     return Err(ServiceError { message, hint: Some(hint) });

@@ -1,11 +1,12 @@
 //! The settings: keys at the top of the policy file, each with a few words to choose from.
 
 use crate::confirm::ConfirmTime;
-use crate::diagnostic::{Diagnostic, quote};
+use crate::diagnostic::Diagnostic;
 use crate::document::{ALLOW, List, Reader, SETTINGS, SHARED, Text};
-use crate::metrics::MetricsSetting;
+use crate::metrics_table::MetricsSetting;
 use crate::model::{Boot, Deny, DenyAction, Forward, Mode, Modes, Ownership, Watch};
 use crate::name;
+use crate::quoting::quote;
 use crate::syntax::Value;
 use std::num::NonZeroU32;
 use toml::de::{DeTable, DeValue};

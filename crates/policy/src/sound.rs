@@ -3,7 +3,8 @@
 //! A load makes sound policies only. One that was kept somewhere is judged before it is used,
 //! since everybody relies on what [`model`](crate::model) says of its values.
 
-use crate::model::{Allow, Endpoint, Location, Policy, RoleSetting, Service, User};
+use crate::location::Location;
+use crate::model::{Allow, Endpoint, Policy, RoleSetting, Service, User};
 use std::collections::BTreeSet;
 
 impl Policy {

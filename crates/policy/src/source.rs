@@ -5,7 +5,7 @@
 //! once parsed.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label};
-use crate::model::Location;
+use crate::location::Location;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;

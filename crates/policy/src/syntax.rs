@@ -4,7 +4,8 @@
 //! one line (a missing quote), not after one that changes where things belong (a list without its
 //! end): [`Trust`] says what of the tree may be judged.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, cut, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::quoting::{cut, quote};
 use crate::source::Source;
 use std::ops::Range;
 use toml::Spanned;

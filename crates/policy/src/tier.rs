@@ -1,17 +1,21 @@
 //! Tiers: their names, and their members from the file itself and from list files.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Excerpt, Label, quote};
+use crate::diagnostic::{BEING_WRITTEN, Diagnostic, Diagnostics, Excerpt, Label};
 use crate::document::{Document, MemberText, Text, TierText, is_top_level_key};
-use crate::file::{self, BEING_WRITTEN, FileError, Opened};
+use crate::file::{self, FileError, Opened};
 use crate::held::{Content, HoldReason, Taking, UsedTiers, hold};
 use crate::include::{self, Reading};
+use crate::input::{Input, InputKind};
 use crate::list::{self, BadLine, Members, Parser};
 use crate::list_cache::{Sets, Stamp};
+use crate::location::Location;
 use crate::member::{Member, MemberError};
-use crate::model::{Location, Tier, TimedMembers};
+use crate::model::{Tier, TimedMembers};
 use crate::name;
+use crate::quoting::quote;
 use crate::service::defined_twice;
 use crate::unseen;
+use crate::way::true_path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,7 +136,7 @@ fn list_file(
         unseen::warn(name, &path, &mut reading.diagnostics);
     }
     let is_new = lists.insert(path.clone());
-    reading.inputs.insert(include::Input { path: path.clone(), kind: include::InputKind::List });
+    reading.inputs.insert(Input { path: path.clone(), kind: InputKind::List });
     let opened = reading.open(&path);
     let is_shown = matches!(opened, Err(FileError::BeingWritten(_))) && reading.only_shows();
     let opened = match opened {
@@ -146,7 +150,7 @@ fn list_file(
     if is_shown && is_new {
         reading.diagnostics.push(shown_as_it_is(name, &path));
     }
-    let is_secret = reading.is_secret(&opened, &include::true_path(&path));
+    let is_secret = reading.is_secret(&opened, &true_path(&path));
     let stamp = Stamp::of(&opened.metadata);
     let has_bytes = opened.metadata.len() > 0;
     let again = reading.again.as_mut();

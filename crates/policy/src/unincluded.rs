@@ -1,9 +1,10 @@
 //! Files of the policy that nothing includes: they stand where included files belong, and mean
 //! nothing.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
-use crate::include::true_path;
+use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::pattern;
+use crate::quoting::quote;
+use crate::way::true_path;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

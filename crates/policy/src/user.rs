@@ -1,7 +1,8 @@
 //! Users by name: looked up only where this server is the sender.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::model::{Allow, Mode, Policy, User};
+use crate::quoting::quote;
 use crate::role::Role;
 use std::collections::BTreeMap;
 

@@ -3,7 +3,8 @@
 //! Members flow, rules are a decision. The enforced policy takes the members of the edited one,
 //! tier by tier; everything else stays until somebody says `reload`.
 
-use crate::model::{Allow, Location, Policy, RoleSetting, Service, Tier, TimedMembers, User};
+use crate::location::Location;
+use crate::model::{Allow, Policy, RoleSetting, Service, Tier, TimedMembers, User};
 use ruleset::AddressSet;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

@@ -41,7 +41,7 @@ impl fmt::Display for Wanted {
 
 /// A text that says none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not what a packet wants", crate::diagnostic::quote(.0))]
+#[error("{} is not what a packet wants", crate::quoting::quote(.0))]
 pub struct WantedError(String);
 
 /// What [`Display`](fmt::Display) writes.

@@ -239,6 +239,11 @@ fn no_pseudo_file(file: impl AsFd) -> Result<(), WayError> {
     }
 }
 
+/// The path by which a file is known, however it is named. A missing one is known by its name.
+pub(crate) fn true_path(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

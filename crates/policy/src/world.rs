@@ -5,8 +5,9 @@
 //! every member of every tier, becomes everybody too.
 
 use crate::addresses::Addresses;
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 use crate::model::{Allow, Endpoint, Policy, RoleSetting, Tier, TimedMembers};
+use crate::quoting::quote;
 use ruleset::AddressSet;
 
 /// Half of all IPv4 addresses, which no network of anybody's is.

@@ -10,11 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use tierwall_policy::explain::{Fate, Ground, Party, Question, Server};
 use tierwall_policy::model::{
-    Allow, AllowKey, Boot, Deny, DenyAction, Endpoint, Forward, Location, Mode, Modes, Ownership,
-    Policy, RoleSetting, Service, Tier, User, Watch,
+    Allow, AllowKey, Boot, Deny, DenyAction, Endpoint, Forward, Mode, Modes, Ownership, Policy,
+    RoleSetting, Service, Tier, User, Watch,
 };
 use tierwall_policy::relation::{Passage, Portion, Relation};
-use tierwall_policy::{Addresses, Direction, Host, Member, Metrics, Role, compile};
+use tierwall_policy::{Addresses, Direction, Host, Location, Member, Metrics, Role, compile};
 
 const TIERS: [&str; 4] = ["web", "app", "db", "admin"];
 const USERS: [(&str, u32); 2] = [("alice", 1000), ("bob", 1001)];

@@ -13,8 +13,8 @@
 //!   tracking forgot, `asked.` for UDP whose user is asked in each packet.
 //! - Every tier named on this server has a set for each family (`web_v4`, `web_v6`), so that a change of
 //!   members never changes a rule. So has `"*"`, of which all tiers are part (`every.server_v4`).
-//! - What is denied is logged within limits, of which members of tiers have their own
-//!   (`every.member_v4`).
+//! - What is denied is logged within limits, of which members of tiers that allows name have their
+//!   own.
 
 mod again;
 mod allow;

@@ -64,8 +64,8 @@ fn what_changes_nothing_in_the_kernel_waits_for_nobody() {
     let daemon = site.server.start(&[]).unwrap();
     let (code, told) = site.tierwall(&["reload", "--confirm", LONG]);
     assert!(code == 0 && !told.contains("waits to be confirmed"), "{told}");
-    // A service that no allow names.
-    let edited = format!("{}\n[services]\nspare = \"tcp/9\"\n", policy(ADMIN));
+    // A tier that nothing here asks for.
+    let edited = policy(ADMIN).replace("app = [", "spare = [\"10.0.5.5\"]\napp = [");
     site.server.replace("tierwall.toml", edited).unwrap();
     let (code, told) = site.tierwall(&["reload", "--confirm", LONG]);
     assert!(code == 0 && told.contains("nothing changed"), "{told}");

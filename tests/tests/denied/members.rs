@@ -98,7 +98,8 @@ fn of_member(answer: &Denials) -> Vec<&DenialGroup> {
 #[test]
 fn a_flood_from_forged_addresses_hides_no_probe_of_a_member() {
     let network = network();
-    let server = server(network.host("server"), POLICY);
+    let allow = "[[allow]]\nfrom = \"peers\"\nto = \"server\"\nservice = \"tcp/22\"\n";
+    let server = server(network.host("server"), &format!("{POLICY}{allow}"));
     let daemon = server.start(&[]).unwrap();
     let peer = network.host("peer");
     let mut attempts = 0;

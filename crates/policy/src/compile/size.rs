@@ -229,21 +229,17 @@ impl<'a> Lookups<'a> {
     fn of_log(&self, named: &BTreeSet<&str>, every: bool) -> usize {
         let mut rules = 0;
         for family in 0..2 {
-            let is_asked_alone = |name: &str, tier: &Tier| match every || named.len() > FEW {
-                true => named.contains(name) && is_large(tier, family),
-                false => named.contains(name),
-            };
-            let (mut alone, mut others) = (0, Vec::new());
-            for (name, tier) in &self.policy.tiers {
-                if is_asked_alone(name, tier) {
-                    alone += lookups(tier)[family];
-                } else {
-                    others.push(tier);
-                }
-            }
-            rules += alone;
-            if !others.is_empty() {
-                rules += union_of(&mut others.into_iter())[family];
+            let is_together = every || named.len() > FEW;
+            let (alone, together): (Vec<&Tier>, Vec<&Tier>) = self
+                .policy
+                .tiers
+                .iter()
+                .filter(|(name, _)| every || named.contains(name.as_str()))
+                .map(|(_, tier)| tier)
+                .partition(|tier| !is_together || is_large(tier, family));
+            rules += alone.into_iter().map(|tier| lookups(tier)[family]).sum::<usize>();
+            if is_together {
+                rules += union_of(&mut together.into_iter())[family];
             }
         }
         rules

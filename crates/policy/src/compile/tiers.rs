@@ -12,10 +12,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// name has.
 pub(crate) const EVERY_SERVER: &str = "every.server";
 
-/// What the sets of those tiers are called that only the log asks for. No allow looks in them.
-const EVERY_MEMBER: &str = "every.member";
+/// What the sets are called in which the log looks for the members of all tiers that allows name.
+const EVERY_NAMED: &str = "every.named";
 
-/// In how many tiers' sets the log looks, one after the other, before it has one of all tiers.
+/// In how many tiers' sets the log looks, one after the other, before it has one of them all.
 pub(super) const FEW: usize = 8;
 
 /// Above this many elements a tier's single addresses move to a hash set of their own, where a
@@ -70,28 +70,25 @@ impl<'a> Compiler<'a> {
         lookups(field, &sets)
     }
 
-    /// The ways in which `field` can be in any tier, for the log: in the sets that allows look in, as
-    /// long as these are few, and in one of all other tiers. A large tier that no allow names on this
-    /// server isn't loaded for that.
+    /// The ways in which `field` can be in a tier that allows of this server name, for the log: in the
+    /// sets that these look in, and from so many tiers on that each lookup counts, in one of them all.
     pub(super) fn member_lookups(&mut self, field: Field, family: Family) -> Vec<Statement> {
         let large = self.large_tiers(family);
         let tiers = self.policy.tiers.keys().map(String::as_str);
-        let mut asked: BTreeSet<&str> =
-            tiers.filter(|tier| self.tier_sets.contains_key(&(*tier, family))).collect();
+        let (named, others): (BTreeSet<&str>, BTreeSet<&str>) =
+            tiers.partition(|tier| self.tier_sets.contains_key(&(*tier, family)));
         let every_server = self.tier_sets.get(&(EVERY_SERVER, family)).cloned();
-        if every_server.is_some() || asked.len() > FEW {
-            asked.retain(|tier| large.contains(tier));
-        }
+        let is_together = every_server.is_some() || named.len() > FEW;
+        let by_itself = named.iter().filter(|tier| !is_together || large.contains(*tier));
         let mut sets: Vec<String> =
-            asked.iter().flat_map(|tier| self.tier_sets[&(*tier, family)].clone()).collect();
+            by_itself.flat_map(|tier| self.tier_sets[&(*tier, family)].clone()).collect();
         match every_server {
             Some(every_server) => sets.extend(every_server),
-            None => {
-                asked.extend(large);
-                if asked.len() < self.policy.tiers.len() {
-                    sets.extend(self.union_sets(EVERY_MEMBER, family, &asked));
-                }
+            None if is_together => {
+                let left_out = others.union(&large).copied().collect();
+                sets.extend(self.union_sets(EVERY_NAMED, family, &left_out));
             }
+            None => {}
         }
         lookups(field, &sets)
     }

@@ -202,14 +202,18 @@ pub struct ElementCount {
     pub deleted: usize,
 }
 
-/// `web_v4 +1 -0, app_v4 +0 -2`
+/// `web_v4 +1 -0, app_v4 +0 -2`, and how many more where they would fill screens.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (set, count)) in self.sets.iter().enumerate() {
+        const SHOWN: usize = 50;
+        for (index, (set, count)) in self.sets.iter().take(SHOWN).enumerate() {
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{set} +{} -{}", count.added, count.deleted)?;
         }
-        Ok(())
+        match self.sets.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, ", and {more} more sets"),
+        }
     }
 }
 

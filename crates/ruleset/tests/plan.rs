@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use std::net::Ipv4Addr;
 use tierwall_ruleset::{
-    AddressRange, AddressSet, ApplyError, Base, Chain, Elements, Family, Field, Hook, Interval,
-    KeyType, Lifetime, Limit, Operation, Plan, Policy, Rule, Ruleset, Set, SetSpec, Statement,
-    Table, TimedSet, Transport, Verdict,
+    AddressRange, AddressSet, ApplyError, Base, Chain, ElementCount, Elements, Family, Field, Hook,
+    Interval, KeyType, Lifetime, Limit, Operation, Plan, Policy, Rule, Ruleset, Set, SetSpec,
+    Statement, Summary, Table, TimedSet, Transport, Verdict,
 };
 
 const SETS: [&str; 3] = ["a_v4", "b_v4", "c_v4"];
@@ -305,4 +305,16 @@ fn fingerprints_stay_the_same() {
     table.chains.insert("input".into(), Chain { base, rules });
     insta::assert_snapshot!(table.fingerprint(), @"3fe81f78758f136672a479f9cc497c6d");
     insta::assert_snapshot!(Table::default().fingerprint(), @"a94810aa195b33b1834d577120636021");
+}
+
+#[test]
+fn a_summary_of_very_many_sets_fits_a_line_of_the_log() {
+    let count = ElementCount { added: 1, deleted: 0 };
+    let of = |sets: usize| {
+        let sets = (0..sets).map(|number| (format!("t{number:04}_v4"), count)).collect();
+        Summary { sets, ..Summary::default() }.to_string()
+    };
+    assert!(of(50).ends_with("t0049_v4 +1 -0"));
+    let many = of(4000);
+    assert!(many.ends_with("t0049_v4 +1 -0, and 3950 more sets") && many.len() < 1000, "{many}");
 }

@@ -197,6 +197,16 @@ impl Pair {
             side.stream.set_read_timeout(Some(limit)).unwrap();
             side.stream.set_write_timeout(Some(limit)).unwrap();
         }
+        if *condition == Condition::Full {
+            // Both at once, as programs read. A full receiver drops what lies beyond its window, and
+            // with it the news that the other end has room again: if only one end is read, both may
+            // wait for ever, whatever a firewall does.
+            let (from_server, from_peer) = (server.sent, peer.sent);
+            thread::scope(|scope| {
+                let reader = scope.spawn(|| server.read_to(from_peer));
+                peer.read_to(from_server).and(reader.join().unwrap())
+            })?;
+        }
         // Every other one is first heard of by what the peer sends.
         let peer_first = peer.stream.local_addr().unwrap().port() % 2 == 0;
         for from_peer in [peer_first, !peer_first] {
